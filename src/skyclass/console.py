@@ -1,0 +1,65 @@
+"""What a person watches: one console on standard error, and one progress bar with a rate and the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+# Messages go to standard error, so that a table printed on standard output can be piped.
+console = Console(stderr=True, highlight=False)
+
+
+class RateColumn(ProgressColumn):
+    """Items a second, in the unit of the task."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of `task`, or blanks before the first item."""
+        speed = task.finished_speed or task.speed
+        unit = task.fields.get("unit", "images")
+        return Text(f"{speed:,.0f} {unit}/s" if speed else "", style="progress.data.speed")
+
+
+def progress_bar() -> Progress:
+    """A rich bar: description, share, count, rate, time gone and time left."""
+    return Progress(
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=False,
+    )
+
+
+@contextmanager
+def progress(description: str, total: int | None, unit: str = "images") -> Iterator[Callable[[int], None]]:
+    """Show a bar while the block runs; call the yielded function with the number of items just done."""
+    with progress_bar() as bar:
+        task = bar.add_task(description, total=total, unit=unit)
+        yield lambda n: bar.advance(task, n)
+
+
+def say(message: str) -> None:
+    """One line to the person at the terminal (rich markup is not interpreted)."""
+    console.print(message, markup=False, soft_wrap=True)
+
+
+def say_where(label: str, path: object) -> None:
+    """The closing line of a verb: where the result is."""
+    console.print(f"{label}: {path}", style="bold", markup=False, soft_wrap=True)

@@ -1,0 +1,30 @@
+"""The one exception that a user is meant to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class SkyclassError(Exception):
+    """What is wrong, where, and what to do next, in one sentence.
+
+    Parameters
+    ----------
+    what : the fault, without a final full stop ("the file ends early")
+    where : the file, key or row concerned
+    fix : the way out, as an order ("copy it again from its source")
+    """
+
+    def __init__(self, what: str, *, where: str | Path | None = None, fix: str | None = None) -> None:
+        self.what = " ".join(what.split())
+        self.where = None if where is None else str(where)
+        self.fix = fix
+        place = f"{self.where}: " if self.where else ""
+        way_out = f"; {fix}" if fix else ""
+        super().__init__(f"{place}{self.what}{way_out}")
+
+
+def one_line(error: BaseException) -> str:
+    """The message of any exception on one line, for the `problem` and `error` columns."""
+    text = " ".join(str(error).split())
+    return text or type(error).__name__

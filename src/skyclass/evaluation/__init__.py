@@ -1,0 +1,1 @@
+"""How good a classifier is: numbers and figures."""
