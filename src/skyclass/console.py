@@ -29,14 +29,14 @@ class RateColumn(ProgressColumn):
         """The rate of `task`, or blanks before the first item."""
         speed = task.finished_speed or task.speed
         unit = task.fields.get("unit", "images")
-        return Text(f"{speed:,.0f} {unit}/s" if speed else "", style="progress.data.speed")
+        return Text(f"{speed:,.0f} {unit}/s" if speed else "", style="progress.data.speed", no_wrap=True)
 
 
 def progress_bar() -> Progress:
     """A rich bar: description, share, count, rate, time gone and time left."""
     return Progress(
         TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         RateColumn(),
         TimeElapsedColumn(),

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -35,6 +35,9 @@ class Settings(BaseModel):
     """Frozen, and refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=Settings)
 
 
 class About(Settings):
@@ -211,12 +214,19 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise SkyclassError("a recipe is a mapping of keys", where=path, fix="see `skyclass recipes show`")
     origin = {key: f"--set {text}" for text, key in _apply_overrides(document, overrides)}
     document.setdefault("name", path.stem)
-    return _validate(document, str(path), node, origin)
+    return _validate(Recipe, document, str(path), node, origin)
 
 
 def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
     """A recipe from a plain dict, checked as a file is."""
-    return _validate(document, where, None, {})
+    return _validate(Recipe, document, where, None, {})
+
+
+def parse_pixels(recipe: PixelRecipe, overrides: Sequence[str]) -> PixelRecipe:
+    """A pixel recipe changed by `KEY=VALUE` overrides, and checked."""
+    document = recipe.model_dump()
+    origin = {key: f"--pixels {text}" for text, key in _apply_overrides(document, overrides)}
+    return _validate(PixelRecipe, document, "pixels", None, origin)
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -257,10 +267,14 @@ def _apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> Iter
 
 
 def _validate(
-    document: dict[str, Any], where: str, node: yaml.Node | None, origin: dict[tuple[str, ...], str]
-) -> Recipe:
+    model: type[Model],
+    document: dict[str, Any],
+    where: str,
+    node: yaml.Node | None,
+    origin: dict[tuple[str, ...], str],
+) -> Model:
     try:
-        return Recipe.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
     location = tuple(part for part in first["loc"] if isinstance(part, str))
@@ -270,7 +284,7 @@ def _validate(
         place = f"{where}:{line}" if line else where
     dotted = ".".join(location)
     if first["type"] == "extra_forbidden":
-        valid = _keys_at(Recipe, location[:-1])
+        valid = _keys_at(model, location[:-1])
         fix = _nearest(location[-1], valid) or f"the keys here are {', '.join(valid)}"
         raise SkyclassError(f"unknown key {dotted!r}", where=place, fix=fix)
     message = first["msg"].removeprefix("Value error, ")

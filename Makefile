@@ -1,0 +1,42 @@
+# Every target makes its own environment: python3 (3.11 or newer) and make are all that is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+# Half the tests wait for one process to start; two at a time suit two cores.
+JOBS ?= 2
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo    simulate lenses, train, evaluate, explain, report (demo/report.html); CLEAN=1 starts anew"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff, import-linter, mypy"
+	@echo "make bench   the measurements of benchmarks/ that need no GPU"
+	@echo "make clean   remove the environment, the demo and caches"
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/skyclass demo $(if $(CLEAN),--clean)
+
+test: $(READY)
+	$(BIN)/python -m pytest --numprocesses $(JOBS)
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/simulate.py
+	$(BIN)/python benchmarks/gradcam.py
+
+clean:
+	rm -rf .venv demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

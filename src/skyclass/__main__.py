@@ -1,0 +1,5 @@
+"""`python -m skyclass` is the command `skyclass`."""
+
+from .cli import main
+
+main()

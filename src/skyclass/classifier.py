@@ -1,0 +1,275 @@
+"""What a notebook user holds: load, predict, explain, save.
+
+>>> classifier = Classifier.load("run")
+>>> classifier.predict(["a.fits", "b.jpg"])       # a DataFrame, one row an image
+>>> classifier.explain(["a.fits"]).heatmaps[0]    # (H, W) in [0, 1]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from . import __version__
+from .decoding import Decoded, decode_files, decode_image
+from .errors import SkyclassError
+from .evaluation.metrics import entropy_uncertainty
+from .explanation.gradcam import grad_cam, heatmaps
+from .files import read_json, sha256_of, write_json, written_whole
+from .images import Image
+from .models.hardware import pick_device, pick_precision
+from .models.network import Network, architecture_of, build_network
+from .pixels import network_input
+from .predictions import PREFIX
+from .recipe import ModelRecipe, PixelRecipe
+from .run import Run, is_run
+
+BATCH = 64
+"""Images computed at a time, unless told otherwise."""
+
+
+class Explanation(NamedTuple):
+    """Grad-CAM maps of the images that could be read."""
+
+    heatmaps: np.ndarray
+    """(N, H, W) float32 in [0, 1], at the size of the network's input."""
+    images: np.ndarray
+    """(N, C, H, W) stored pixels that the maps belong to."""
+    classes: list[str]
+    """N names of the class that each map explains."""
+    predictions: pd.DataFrame
+    """N rows, as `predict` gives them."""
+
+
+@dataclass
+class Classifier:
+    """A network with its pixel path, classes and bands.
+
+    pixels : the recipes that a decoded file goes through, the pack's and then the training's
+    mean, std : normalisation of the network's input, a number a band
+    precision : what it was trained in and predicts in, float32 or bfloat16
+    made_from : hashes of the pack and of the recipe
+    """
+
+    network: Network
+    model: ModelRecipe
+    classes: list[str]
+    bands: tuple[str, ...]
+    pixels: list[PixelRecipe]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    precision: str = "float32"
+    made_from: dict[str, Any] = field(default_factory=dict)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> Classifier:
+        """A classifier from its folder, or the one in a run.
+
+        Errors: SkyclassError for a folder that is neither, and for weights that are damaged or not its own.
+        """
+        folder = Path(path)
+        if is_run(folder):
+            folder = Run.open(folder).classifier
+        if not (folder / "classifier.json").is_file():
+            what = "an unfinished run: it has no classifier yet" if is_run(Path(path)) else "this is no classifier"
+            raise SkyclassError(what, where=path, fix="give the folder that `skyclass train` made, once it has ended")
+        meta = read_json(folder / "classifier.json", "classifier")
+        model = ModelRecipe.model_validate(meta["model"])
+        network = build_network(model, len(meta["bands"]), len(meta["classes"]), meta["architecture"])
+        weights = folder / "model.safetensors"
+        if not weights.is_file() or sha256_of(weights) != meta["weights_sha256"]:
+            fix = "copy the classifier's folder again from its source"
+            raise SkyclassError("the weights are not those that classifier.json names", where=weights, fix=fix)
+        network.load_state_dict(load_file(weights))
+        return cls(
+            network=network,
+            model=model,
+            classes=list(meta["classes"]),
+            bands=tuple(meta["bands"]),
+            pixels=[PixelRecipe.model_validate(recipe) for recipe in meta["pixels"]],
+            mean=tuple(meta["mean"]),
+            std=tuple(meta["std"]),
+            precision=meta["precision"],
+            made_from={**meta["made_from"], "weights_sha256": meta["weights_sha256"]},
+        ).to(device)
+
+    def to(self, device: str) -> Classifier:
+        """Move to `auto`, `cpu`, `cuda`, ...; returns itself."""
+        self.device = pick_device(device)
+        self.network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        return self
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `model.safetensors` and `classifier.json`; nothing is pickled."""
+        folder = Path(folder)
+        state = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        weights = folder / "model.safetensors"
+        with written_whole(weights) as part:
+            save_file(state, part, metadata={"format": "pt"})
+        meta = {
+            "skyclass": __version__,
+            "classes": self.classes,
+            "bands": list(self.bands),
+            "model": self.model.model_dump(mode="json"),
+            "architecture": architecture_of(self.network, self.model),
+            "pixels": [recipe.model_dump(mode="json") for recipe in self.pixels],
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "precision": self.precision,
+            "made_from": self.made_from,
+            "weights_sha256": sha256_of(weights),
+        }
+        write_json(folder / "classifier.json", meta)
+        return folder
+
+    def probabilities(self, images: np.ndarray | Tensor) -> np.ndarray:
+        """Class probabilities (n, K) float64 of images (n, C, h, w) that have been through the pixel path."""
+        with torch.inference_mode():
+            logits = self._classify(self._features(self._input(images)))
+            return torch.softmax(logits.double(), dim=1).cpu().numpy()
+
+    def predict(self, images: str | Path | Sequence[str | Path] | np.ndarray, batch_size: int = BATCH) -> pd.DataFrame:
+        """One row an image: `image_id`, `p_<class>`, `predicted`, `confidence`, `uncertainty`,
+        `file`, `warning` and `error`.
+
+        images : paths, or an array (N, C, H, W) or (C, H, W) of decoded pixels with the classifier's bands. A file
+            that cannot be read has a row with its `error` and no prediction.
+        """
+        return pd.concat(list(self.stream(images, batch_size)), ignore_index=True)
+
+    def stream(
+        self, images: str | Path | Sequence[str | Path] | np.ndarray, batch_size: int = BATCH
+    ) -> Iterator[pd.DataFrame]:
+        """As `predict`, a frame a batch, in order; memory does not grow with the number of images."""
+        names, decoded = self._decoded(images)
+        chunk: list[tuple[str, Decoded]] = []
+        for pair in zip(names, decoded, strict=True):
+            chunk.append(pair)
+            if len(chunk) == batch_size:
+                yield self.frame([name for name, _ in chunk], [one for _, one in chunk])
+                chunk = []
+        if chunk:
+            yield self.frame([name for name, _ in chunk], [one for _, one in chunk])
+
+    def frame(self, names: Sequence[str], decoded: Sequence[Decoded]) -> pd.DataFrame:
+        """The predictions of some decoded images, good and bad, as a table (see `predict`)."""
+        good = [row for row, one in enumerate(decoded) if one.pixels is not None]
+        p = np.full((len(decoded), len(self.classes)), np.nan)
+        if good:
+            p[good] = self.probabilities(np.stack([one.pixels for one in decoded if one.pixels is not None]))
+        table = self.table([Path(name).stem for name in names], p)
+        table["file"] = list(names)
+        table["warning"] = [one.warning for one in decoded]
+        table["error"] = [one.error for one in decoded]
+        return table
+
+    def table(self, image_ids: Iterable[str], p: np.ndarray) -> pd.DataFrame:
+        """Probabilities (n, K), rows of NaN where there is no prediction, as a table."""
+        known = ~np.isnan(p).any(axis=1)
+        frame = pd.DataFrame({"image_id": list(image_ids)})
+        for index, name in enumerate(self.classes):
+            frame[f"{PREFIX}{name}"] = p[:, index].astype(np.float32)
+        best = np.where(known, np.nan_to_num(p).argmax(axis=1), -1)
+        frame["predicted"] = [self.classes[index] if index >= 0 else None for index in best]
+        frame["confidence"] = p.max(axis=1).astype(np.float32)
+        frame["uncertainty"] = np.where(known, entropy_uncertainty(np.nan_to_num(p)), np.nan).astype(np.float32)
+        return frame
+
+    def explain(
+        self,
+        images: str | Path | Sequence[str | Path] | np.ndarray,
+        classes: str | Sequence[str] | None = None,
+        batch_size: int = BATCH,
+    ) -> Explanation:
+        """Grad-CAM maps of files or arrays, as `predict` takes them; images that cannot be read are left out.
+
+        classes : the class to explain, one for all or one an image; the predicted ones where None
+        Errors: SkyclassError for an unknown class, a backbone without a feature map, or where no image is readable.
+        """
+        names, decoded = self._decoded(images)
+        rows = [(name, one) for name, one in zip(names, decoded, strict=True)]
+        good = [index for index, (_, one) in enumerate(rows) if one.pixels is not None]
+        if not good:
+            reason = rows[0][1].error if rows else "there is none"
+            raise SkyclassError(f"no image can be explained: {reason}", where=rows[0][0] if rows else None)
+        wanted = [classes] * len(rows) if isinstance(classes, str) else classes
+        if wanted is not None and len(wanted) != len(rows):
+            raise SkyclassError(f"{len(wanted)} classes for {len(rows)} images", fix="give one class an image")
+        pixels = np.stack([one.pixels for _, one in rows if one.pixels is not None])
+        frame = self.frame([rows[index][0] for index in good], [rows[index][1] for index in good])
+        chosen = list(frame["predicted"]) if wanted is None else [wanted[index] for index in good]
+        return Explanation(self.maps(pixels, chosen, batch_size), pixels, chosen, frame)
+
+    def maps(self, images: np.ndarray, classes: Sequence[str], batch_size: int = BATCH) -> np.ndarray:
+        """Grad-CAM heatmaps (N, h, w) in [0, 1] of images (N, C, h, w) that have been through the pixel path."""
+        targets = torch.tensor([self._index(name) for name in classes], device=self.device)
+        result = []
+        for start in range(0, len(images), batch_size):
+            chunk = slice(start, start + batch_size)
+            cam = grad_cam(self._features, self._classify, self._input(images[chunk]), targets[chunk])
+            result.append(heatmaps(cam.maps, (images.shape[2], images.shape[3])).cpu().numpy())
+        return np.concatenate(result)
+
+    def recipes_for(self, packed: PixelRecipe, where: Path) -> list[PixelRecipe]:
+        """The recipes still to apply to the images of a pack made with the recipe `packed`.
+
+        Errors: SkyclassError where the pack's pixels were changed in another way than this classifier's.
+        """
+        if packed == self.pixels[0]:
+            return self.pixels[1:]
+        if packed.interval == "none" and packed.stretch == "linear" and packed.crop is None:
+            return self.pixels  # its images are still as good as files
+        fix = "predict from the files themselves, or pack them with --like CLASSIFIER"
+        raise SkyclassError("the pack's pixels were made in another way than the classifier's", where=where, fix=fix)
+
+    def _index(self, name: str) -> int:
+        if name not in self.classes:
+            fix = f"the classes are {', '.join(self.classes)}"
+            raise SkyclassError(f"no class is called {name!r}", where="class to explain", fix=fix)
+        return self.classes.index(name)
+
+    def _input(self, images: np.ndarray | Tensor) -> Tensor:
+        """Stored pixels (n, C, h, w) -> the network's input on its device."""
+        batch = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images)
+        batch = batch.to(self.device)
+        mean, std = (torch.tensor(values, device=self.device) for values in (self.mean, self.std))
+        return network_input(batch, mean, std, torch.float32).contiguous(memory_format=torch.channels_last)
+
+    def _features(self, images: Tensor) -> Tensor:
+        with self._autocast():
+            return self.network.features(images)
+
+    def _classify(self, features: Tensor) -> Tensor:
+        with self._autocast():
+            return self.network.classify(features)
+
+    def _autocast(self) -> torch.autocast:
+        half = pick_precision(self.precision, self.device) == torch.bfloat16
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+
+    def _decoded(
+        self, images: str | Path | Sequence[str | Path] | np.ndarray
+    ) -> tuple[Iterable[str], Iterable[Decoded]]:
+        """Names, and the images through the pixel path, lazily where they are files."""
+        if isinstance(images, np.ndarray):
+            array = images[None] if images.ndim == 3 else images
+            return [str(row) for row in range(len(array))], (self._decoded_array(one) for one in array)
+        files = [images] if isinstance(images, str | Path) else list(images)
+        return [str(file) for file in files], decode_files(files, self.pixels)
+
+    def _decoded_array(self, pixels: np.ndarray) -> Decoded:
+        """One decoded image (C, H, W), with the bands of the training's files, through the pixel path."""
+        bands = self.pixels[0].bands or self.bands
+        if pixels.ndim != 3 or len(pixels) != len(bands):
+            fix = f"give (N, {len(bands)}, H, W) with the bands {', '.join(bands)}"
+            raise SkyclassError(f"images of shape {pixels.shape}", where="array", fix=fix)
+        return decode_image(Image(pixels, bands, "array"), self.pixels)

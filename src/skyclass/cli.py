@@ -1,0 +1,354 @@
+"""The command `skyclass`: one command a verb, no logic. Heavy imports happen inside the verb."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Astronomical images into trained, calibrated, explained classifiers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+recipes_app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
+app.add_typer(recipes_app, name="recipes")
+
+
+class Kind(StrEnum):
+    """What can be simulated."""
+
+    lensing = "lensing"
+    galaxies = "galaxies"
+
+
+class Form(StrEnum):
+    """How simulated images are stored."""
+
+    pack = "pack"
+    folders = "folders"
+
+
+Source = Annotated[str, typer.Argument(help="class folders, a table (CSV, TSV, Parquet), a pack or an image")]
+ImageRoot = Annotated[Path | None, typer.Option(help="folder that a table's file names are relative to")]
+IdColumn = Annotated[str | None, typer.Option(help="the table's column of image ids")]
+FileColumn = Annotated[str | None, typer.Option(help="the table's column of files")]
+LabelColumn = Annotated[str | None, typer.Option(help="the table's column of labels")]
+SplitColumn = Annotated[str | None, typer.Option(help="the table's column of train, val, test")]
+GroupColumn = Annotated[str | None, typer.Option(help="the table's column of groups that no split may part")]
+Splits = Annotated[str, typer.Option(help="shares of train, val and test")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a setting of the recipe")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
+Recipe = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped one")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from . import __version__
+
+        typer.echo(f"skyclass {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Astronomical images into trained, calibrated, explained classifiers."""
+
+
+def _shares(text: str) -> list[float]:
+    """`0.7,0.1,0.2` as three numbers."""
+    from .errors import SkyclassError
+
+    try:
+        shares = [float(part) for part in text.split(",")]
+    except ValueError:
+        shares = []
+    if len(shares) != 3:
+        raise SkyclassError(f"{text!r} is not three shares", where="--splits", fix="as in --splits 0.7,0.1,0.2")
+    return shares
+
+
+@app.command()
+def simulate(
+    kind: Annotated[Kind, typer.Argument(help="what to simulate")],
+    out: Annotated[Path, typer.Argument(help="the new folder")],
+    per_class: Annotated[int, typer.Option(help="images of each class")] = 1000,
+    size: Annotated[int | None, typer.Option(help="pixels a side (lensing: 150, galaxies: 64)")] = None,
+    difficulty: Annotated[float, typer.Option(help="factor on the substructure masses; smaller is harder")] = 2.0,
+    seed: Annotated[int, typer.Option(help="another seed, other images")] = 0,
+    form: Annotated[Form, typer.Option("--as", help="a pack, or class folders")] = Form.pack,
+    splits: Splits = "0.7,0.1,0.2",
+    workers: Annotated[int | None, typer.Option(help="processes (default: one a core)")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    overwrite: Overwrite = False,
+) -> None:
+    """Simulate gravitational lenses or galaxies, with the truth in the catalog."""
+    from .verbs.simulate import simulate as verb
+
+    verb(
+        kind.value,
+        out,
+        per_class=per_class,
+        size=size,
+        difficulty=difficulty,
+        seed=seed,
+        form=form.value,
+        splits=_shares(splits),
+        workers=workers,
+        device=device,
+        overwrite=overwrite,
+    )
+
+
+@app.command()
+def inspect(
+    source: Source,
+    out: Annotated[Path | None, typer.Option(help="folder for the figures and tables")] = None,
+    image_root: ImageRoot = None,
+    id_column: IdColumn = None,
+    file_column: FileColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    group_column: GroupColumn = None,
+) -> None:
+    """Look at a source: images a class, sizes, formats, samples, unreadable files."""
+    from .verbs.inspect import inspect as verb
+
+    verb(
+        source,
+        out=out,
+        image_root=image_root,
+        id_column=id_column,
+        file_column=file_column,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+    )
+
+
+@app.command()
+def pack(
+    source: Source,
+    out: Annotated[Path, typer.Argument(help="the new pack")],
+    image_root: ImageRoot = None,
+    id_column: IdColumn = None,
+    file_column: FileColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    group_column: GroupColumn = None,
+    splits: Splits = "0.7,0.1,0.2",
+    seed: Annotated[int, typer.Option(help="another seed, other splits")] = 0,
+    pixels: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="a pixel setting, such as size=256 or interval=zscale")
+    ] = None,
+    like: Annotated[Path | None, typer.Option(help="take the pixel settings of this classifier or run")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Decode a source once, into a folder of plain NumPy and Parquet."""
+    from .verbs.pack import pack as verb
+
+    verb(
+        source,
+        out,
+        image_root=image_root,
+        id_column=id_column,
+        file_column=file_column,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+        splits=_shares(splits),
+        seed=seed,
+        pixels=pixels or (),
+        like=like,
+        overwrite=overwrite,
+    )
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="a recipe file, or the name of a shipped one")] = None,
+    pack: Annotated[Path | None, typer.Argument(help="the pack to train on")] = None,
+    out: Annotated[Path | None, typer.Option(help="the new run")] = None,
+    set_: Set = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="go on with this run")] = None,
+    device: Device = "auto",
+) -> None:
+    """Train a classifier by a recipe; --resume continues an interrupted run."""
+    from .verbs.train import train as verb
+
+    verb(recipe, pack, out=out, overrides=set_ or (), resume=resume, device=device)
+
+
+@app.command()
+def predict(
+    classifier: Annotated[Path, typer.Argument(help="a run or a classifier's folder")],
+    source: Source,
+    out: Annotated[Path, typer.Option(help="the new Parquet file")] = Path("predictions.parquet"),
+    image_root: ImageRoot = None,
+    id_column: IdColumn = None,
+    file_column: FileColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    group_column: GroupColumn = None,
+    batch_size: Annotated[int, typer.Option(help="images computed at a time")] = 64,
+    device: Device = "auto",
+) -> None:
+    """Predict the class of every image of a source."""
+    from .verbs.predict import predict as verb
+
+    verb(
+        classifier,
+        source,
+        out=out,
+        image_root=image_root,
+        id_column=id_column,
+        file_column=file_column,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+        batch_size=batch_size,
+        device=device,
+    )
+
+
+@app.command()
+def evaluate(
+    path: Annotated[Path, typer.Argument(help="a run or a predictions file")],
+    out: Annotated[Path | None, typer.Option(help="folder for the metrics and figures")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test or all (default: test where known)")] = None,
+) -> None:
+    """Judge predictions against their labels."""
+    from .verbs.evaluate import evaluate as verb
+
+    verb(path, out=out, split=split)
+
+
+@app.command()
+def explain(
+    classifier: Annotated[Path, typer.Argument(help="a run or a classifier's folder")],
+    source: Annotated[str | None, typer.Argument(help="images to explain (default: the run's test images)")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the pictures")] = None,
+    image: Annotated[list[str] | None, typer.Option(help="id of an image to explain; repeat for more")] = None,
+    per_class: Annotated[int, typer.Option(help="images of each class, without --image")] = 6,
+    target: Annotated[str, typer.Option(help="class explained: predicted, true, or a name")] = "predicted",
+    image_root: ImageRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Show where the classifier looks, with Grad-CAM."""
+    from .verbs.explain import explain as verb
+
+    verb(
+        classifier,
+        source,
+        out=out,
+        image=image or (),
+        per_class=per_class,
+        target=target,
+        image_root=image_root,
+        device=device,
+    )
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="the run to report on")],
+    out: Annotated[Path | None, typer.Option(help="the HTML file (default: report.html in the run)")] = None,
+) -> None:
+    """Write one HTML page that tells all about a run."""
+    from .verbs.report import report as verb
+
+    verb(run, out=out)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="folder of the demo")] = Path("demo"),
+    per_class: Annotated[int, typer.Option(help="simulated images of each class")] = 1600,
+    size: Annotated[int, typer.Option(help="pixels a side")] = 75,
+    clean: Annotated[bool, typer.Option("--clean", help="remove the folder and start anew")] = False,
+    set_: Set = None,
+) -> None:
+    """Simulate lenses, train, evaluate, explain and report, in one go."""
+    from .verbs.demo import demo as verb
+
+    verb(out, per_class=per_class, size=size, clean=clean, overrides=tuple(set_ or ()))
+
+
+@recipes_app.command("list")
+def recipes_list() -> None:
+    """List the shipped recipes and the question each answers."""
+    from .verbs import recipes
+
+    for name, question in recipes.list_recipes().items():
+        typer.echo(f"{name:20} {question}")
+
+
+@recipes_app.command("show")
+def recipes_show(
+    recipe: Recipe,
+    set_: Set = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="write every default out")] = False,
+) -> None:
+    """Print a recipe."""
+    from .verbs import recipes
+
+    typer.echo(recipes.show(recipe, overrides=set_ or (), resolved=resolved), nl=False)
+
+
+@recipes_app.command("copy")
+def recipes_copy(
+    recipe: Recipe, out: Annotated[Path, typer.Argument(help="the new file")], overwrite: Overwrite = False
+) -> None:
+    """Copy a recipe to a file of your own."""
+    from .verbs import recipes
+
+    typer.echo(recipes.copy(recipe, out, overwrite=overwrite))
+
+
+@recipes_app.command("check")
+def recipes_check(recipe: Recipe, set_: Set = None) -> None:
+    """Check a recipe, and name the first fault with its line."""
+    from .verbs import recipes
+
+    typer.echo(f"{recipes.check(recipe, overrides=set_ or ())}: valid")
+
+
+@recipes_app.command("schema")
+def recipes_schema() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    from .verbs import recipes
+
+    typer.echo(recipes.schema())
+
+
+def main() -> None:
+    """Run the command; an error is one sentence and exit status 1, unless --debug is given anywhere."""
+    debug = "--debug" in sys.argv
+    # The option is accepted behind the verb too, where a person adds it after an error.
+    sys.argv[1:] = [word for word in sys.argv[1:] if word != "--debug"]
+    try:
+        app(prog_name="skyclass")
+    except KeyboardInterrupt:
+        typer.echo("Stopped.", err=True)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        from .errors import SkyclassError, one_line
+
+        if isinstance(error, SkyclassError):
+            typer.echo(f"Error: {error}", err=True)
+        else:
+            kind = type(error).__name__
+            typer.echo(f"Error: {kind}: {one_line(error)} (add --debug to see where)", err=True)
+        sys.exit(1)

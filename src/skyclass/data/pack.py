@@ -1,0 +1,165 @@
+"""A pack: a catalog and its decoded images in a folder of plain NumPy and Parquet, written once and read for ever."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .. import __version__
+from ..errors import SkyclassError
+from ..files import new_folder, read_json, sha256_of, write_json, written_whole
+from ..recipe import PixelRecipe
+from .catalog import SPLITS, check_catalog
+
+OVERWRITE = "add --overwrite to replace it, or name another folder"
+
+
+class Chunk(NamedTuple):
+    """Images (n, C, H, W) and their n catalog rows."""
+
+    images: np.ndarray
+    rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Pack:
+    """An opened pack; the images are memory-mapped."""
+
+    path: Path
+    meta: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> Pack:
+        """Errors: SkyclassError where the folder is no pack, or an unfinished or damaged one."""
+        if not is_pack(path):
+            fix = "make one with `skyclass pack SOURCE PACK`"
+            raise SkyclassError("this folder is no finished pack", where=path, fix=fix)
+        pack = cls(path, read_json(path / "pack.json", "pack"))
+        if len(pack.images) != len(pack.catalog):
+            what = f"{len(pack.images)} images but {len(pack.catalog)} catalog rows"
+            raise SkyclassError(what, where=path, fix="pack the source again")
+        return pack
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """(N, C, H, W), memory-mapped and read-only."""
+        try:
+            images: np.ndarray = np.load(self.path / "images.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise SkyclassError(f"damaged images.npy ({error})", where=self.path, fix="pack the source again") from None
+        return images
+
+    @cached_property
+    def catalog(self) -> pd.DataFrame:
+        """One row an image, in the order of the images."""
+        try:
+            return pd.read_parquet(self.path / "catalog.parquet")
+        except (OSError, ValueError) as error:
+            what = f"damaged catalog.parquet ({error})"
+            raise SkyclassError(what, where=self.path, fix="pack the source again") from None
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels that occur, in order."""
+        return list(self.meta["classes"])
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the C bands."""
+        return tuple(self.meta["bands"])
+
+    @property
+    def pixels(self) -> PixelRecipe:
+        """How the files became these images."""
+        return PixelRecipe.model_validate(self.meta["pixels"])
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the hashes of the images and of the catalog."""
+        return str(self.meta["hash"])
+
+
+def is_pack(path: Path) -> bool:
+    """Whether the folder holds a finished pack."""
+    return (path / "pack.json").is_file()
+
+
+def write_pack(
+    chunks: Iterable[Chunk], folder: Path, pixels: PixelRecipe, *, classes: list[str] | None, source: dict[str, Any]
+) -> Pack:
+    """Write chunks as they come; `pack.json` is written last, so an unfinished pack is never taken for a whole one.
+
+    `pixels` must name the bands; `classes` fixes their order (alphabetical where None). `source` says where the
+    images come from and lands in `pack.json`.
+    Errors: SkyclassError where no image comes at all, or where the catalog has a fault.
+    """
+    frames: list[pd.DataFrame] = []
+    with written_whole(folder / "images.npy") as part, part.open("wb") as stream:
+        shape, dtype = _write_images(chunks, stream, frames)
+        if not frames:
+            raise SkyclassError("no image could be read", where=folder, fix="see problems.csv for the reason of each")
+    catalog = check_catalog(pd.concat(frames, ignore_index=True), folder)
+    with written_whole(folder / "catalog.parquet") as part:
+        catalog.to_parquet(part, index=False)
+    labels = set(catalog["label"].dropna())
+    order = sorted(labels) if classes is None else [name for name in classes if name in labels]
+    hashes = {name: sha256_of(folder / name) for name in ("images.npy", "catalog.parquet")}
+    meta = {
+        "skyclass": __version__,
+        "classes": order,
+        "bands": list(pixels.bands or ()),
+        "shape": list(shape),
+        "dtype": str(dtype),
+        "pixels": pixels.model_dump(mode="json"),
+        "splits": {name: int((catalog["split"] == name).sum()) for name in SPLITS},
+        "source": source,
+        "sha256": hashes,
+        "hash": hashlib.sha256("".join(hashes.values()).encode()).hexdigest(),
+    }
+    write_json(folder / "pack.json", meta)
+    return Pack(folder, meta)
+
+
+def start_pack(folder: Path, *, overwrite: bool) -> None:
+    """An empty folder for a pack; with `overwrite`, an old pack there stops being one.
+
+    Errors: SkyclassError where the folder holds something and `overwrite` is not set.
+    """
+    new_folder(folder, overwrite=overwrite, fix=OVERWRITE)
+    (folder / "pack.json").unlink(missing_ok=True)
+    for prepared in (folder / "prepared").glob("*.npy"):
+        prepared.unlink()
+
+
+def _write_images(
+    chunks: Iterable[Chunk], stream: BinaryIO, frames: list[pd.DataFrame]
+) -> tuple[tuple[int, ...], np.dtype]:
+    """Append the chunks' images behind an .npy header, then set the header right; fills `frames`."""
+    shape: tuple[int, ...] = (0,)
+    dtype = np.dtype("float32")
+    for chunk in chunks:
+        if not frames:
+            dtype, shape = chunk.images.dtype, (0, *chunk.images.shape[1:])
+            stream.write(_npy_header((0, *shape[1:]), dtype))
+        stream.write(np.ascontiguousarray(chunk.images, dtype).data)
+        frames.append(chunk.rows)
+        shape = (shape[0] + len(chunk.images), *shape[1:])
+    stream.seek(0)
+    stream.write(_npy_header(shape, dtype))
+    return shape, dtype
+
+
+def _npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """An .npy header of the same length for every number of images: NumPy leaves room for the first axis to grow."""
+    stream = io.BytesIO()
+    content = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, content)
+    return stream.getvalue()

@@ -1,0 +1,152 @@
+"""From a catalog of files to a pack, and from a pack to the pixels that one training wants."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..console import progress
+from ..decoding import decode_files
+from ..errors import SkyclassError
+from ..files import written_whole
+from ..images import Image, read_image
+from ..pixels import apply_recipe
+from ..recipe import PixelRecipe, recipe_hash
+from .catalog import problems_frame, write_problems
+from .pack import Chunk, Pack, write_pack
+
+SURVEYED = 100  # images looked at to find the usual bands, size and type
+CHUNK = 256
+
+
+def pack_catalog(
+    catalog: pd.DataFrame, problems: pd.DataFrame, folder: Path, pixels: PixelRecipe, source: dict[str, Any]
+) -> tuple[Pack, pd.DataFrame]:
+    """Decode the files of `catalog` (column `file`, absolute) into a pack; returns it and all problems.
+
+    Files that cannot be used are left out; `problems.csv` in the folder lists them after those in `problems`.
+    What `pixels` leaves open is settled first (`settle`), so that the pack's recipe says everything.
+    Errors: SkyclassError where no image can be read.
+    """
+    found: list[dict[str, Any]] = []
+    try:
+        pixels = settle(pixels, catalog["file"].tolist())
+        pack = write_pack(_chunks(catalog, pixels, found), folder, pixels, classes=None, source=source)
+    finally:
+        problems = pd.concat([problems, problems_frame(found)], ignore_index=True)
+        write_problems(problems, folder / "problems.csv")
+    return pack, problems
+
+
+def _chunks(catalog: pd.DataFrame, pixels: PixelRecipe, found: list[dict[str, Any]]) -> Iterator[Chunk]:
+    """Decoded chunks of the readable rows; what is wrong with the others goes to `found`."""
+    images: list[np.ndarray] = []
+    rows: list[int] = []
+    with progress("Packing", len(catalog)) as advance:
+        for row, decoded in enumerate(decode_files(catalog["file"].tolist(), [pixels])):
+            for severity, text in (("error", decoded.error), ("warning", decoded.warning)):
+                if text:
+                    entry = catalog.iloc[row]
+                    place = {"image_id": entry["image_id"], "file": entry["file"]}
+                    found.append({**place, "problem": text, "severity": severity})
+            if decoded.pixels is not None:
+                images.append(decoded.pixels)
+                rows.append(row)
+            advance(1)
+            if len(images) == CHUNK:
+                yield Chunk(np.stack(images), catalog.iloc[rows])
+                images, rows = [], []
+        if images:
+            yield Chunk(np.stack(images), catalog.iloc[rows])
+
+
+def settle(pixels: PixelRecipe, files: Sequence[str]) -> PixelRecipe:
+    """Fill in the bands, size and type that the recipe leaves open: the commonest among a sample of the files.
+
+    Images of another size will be resized to it, keeping their aspect ratio (fit: pad).
+    Errors: SkyclassError where no sampled file is readable.
+    """
+    if not files:
+        raise SkyclassError("no image to pack", where="source", fix="check the path and the column names")
+    step = max(1, len(files) // SURVEYED)
+    sample = list(_readable(files[::step][:SURVEYED])) or list(_readable(files))
+    if not sample:
+        what = f"none of the {len(files)} images can be read"
+        raise SkyclassError(what, where=Path(files[0]).parent, fix="see problems.csv for the reason of each")
+    changes: dict[str, Any] = {}
+    if pixels.bands is None:
+        changes["bands"] = _commonest([image.bands for image in sample])
+    if pixels.size is None:
+        sizes = [(int(image.pixels.shape[1]), int(image.pixels.shape[2])) for image in sample]
+        changes |= {"size": pixels.crop or _commonest(sizes), "fit": "pad"}
+    if pixels.dtype is None:
+        kinds = {str(image.pixels.dtype) for image in sample}
+        whole = len(kinds) == 1 and pixels.interval == "none" and pixels.stretch == "linear"
+        changes["dtype"] = kinds.pop() if whole else "float32"
+    return pixels.model_copy(update=changes)
+
+
+def _readable(files: Sequence[str]) -> Iterator[Image]:
+    for file in files:
+        try:
+            yield read_image(Path(file))
+        except SkyclassError:
+            continue
+
+
+def _commonest(values: list[Any]) -> Any:
+    return Counter(values).most_common(1)[0][0]
+
+
+def prepare(pack: Pack, recipe: PixelRecipe) -> np.ndarray:
+    """The pack's images (N, C, h, w) taken through a training's pixel recipe; the pack's own array where that changes
+    nothing, else a memory-mapped file kept in the pack for the next training with the same pixels.
+    """
+    if _changes_nothing(pack, recipe):
+        return pack.images
+    file = pack.path / "prepared" / f"{recipe_hash(recipe)[:16]}.npy"
+    if file.is_file():
+        return _mapped(file)
+    first = apply_recipe(np.asarray(pack.images[0]), pack.bands, recipe)
+    shape = (len(pack.images), *first.shape)
+    if not os.access(pack.path, os.W_OK):
+        result = np.empty(shape, first.dtype)
+        _fill(result, pack, recipe)
+        return result
+    with written_whole(file) as part:
+        target = np.lib.format.open_memmap(part, mode="w+", dtype=first.dtype, shape=shape)
+        _fill(target, pack, recipe)
+        target.flush()
+    return _mapped(file)
+
+
+def _fill(target: np.ndarray, pack: Pack, recipe: PixelRecipe) -> None:
+    """Write every image of the pack, through `recipe`, into `target` (N, C, h, w)."""
+
+    def one(row: int) -> None:
+        target[row] = apply_recipe(np.asarray(pack.images[row]), pack.bands, recipe)
+
+    with progress("Preparing pixels", len(target)) as advance, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for _ in pool.map(one, range(len(target))):
+            advance(1)
+
+
+def _mapped(file: Path) -> np.ndarray:
+    array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def _changes_nothing(pack: Pack, recipe: PixelRecipe) -> bool:
+    height, width = pack.images.shape[2:]
+    same_bands = recipe.bands is None or recipe.bands == pack.bands
+    same_values = recipe.interval == "none" and recipe.stretch == "linear"
+    same_size = recipe.crop in (None, (height, width)) and recipe.size in (None, (height, width))
+    same_type = recipe.dtype in (None, str(pack.images.dtype))
+    return same_bands and same_values and same_size and same_type

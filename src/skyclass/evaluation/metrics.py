@@ -1,0 +1,219 @@
+"""How good a classifier is: scores from true labels and predicted probabilities.
+
+The small functions take integer labels and are cheap enough for every epoch; `evaluate` takes class names, checks what
+it is given, and calls the same functions. An undefined score is nan in the small functions and None in `evaluate`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import entr
+from scipy.stats import rankdata
+from sklearn.metrics import classification_report as sklearn_report
+from sklearn.metrics import precision_recall_fscore_support
+
+from ..errors import SkyclassError
+
+# Probabilities that went through float16 or a text file still pass; logits and percentages do not.
+SUM_TOLERANCE = 1e-3
+
+
+def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Share of images whose most probable class is the true one.
+
+    labels : (N,) integers in [0, K); probabilities : (N, K). Returns a float in [0, 1], nan for N = 0.
+    """
+    hits = labels == probabilities.argmax(axis=1)
+    return float(hits.mean()) if len(hits) else math.nan
+
+
+def recall_per_class(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Share of each true class that is recognised (the accuracy of the class).
+
+    labels : (N,) integers in [0, K); probabilities : (N, K). Returns (K,) in [0, 1], nan where a class has no image.
+    """
+    matrix = confusion_matrix(labels, probabilities)
+    images = matrix.sum(axis=1)
+    return np.where(images > 0, matrix.diagonal() / np.maximum(images, 1), np.nan)
+
+
+def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean recall over the classes that are present in `labels`, as scikit-learn defines it.
+
+    labels : (N,) integers in [0, K); probabilities : (N, K). Returns a float in [0, 1], nan for N = 0.
+    """
+    return _mean_of_defined(recall_per_class(labels, probabilities))
+
+
+def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Number of images of each true class (rows) that are taken for each class (columns).
+
+    labels : (N,) integers in [0, K); probabilities : (N, K). Returns (K, K) integers.
+    """
+    n_classes = probabilities.shape[1]
+    cells = np.bincount(labels * n_classes + probabilities.argmax(axis=1), minlength=n_classes**2)
+    return cells.reshape(n_classes, n_classes)  # (K * K,) -> (K, K)
+
+
+def auroc_per_class(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each class against the rest.
+
+    It is the chance that an image of the class gets a higher probability than one of the rest, ties counting one half:
+    the Mann-Whitney statistic over the number of pairs (Hanley & McNeil 1982, Radiology 143, 29, section III).
+
+    labels : (N,) integers in [0, K); probabilities : (N, K).
+    Returns (K,) in [0, 1], nan where a class has no image, has them all, or has a probability that is nan.
+    """
+    n_images, n_classes = probabilities.shape
+    positives = np.bincount(labels, minlength=n_classes).astype(float)  # (K,)
+    negatives = n_images - positives
+    if n_images == 0:
+        return np.full(n_classes, np.nan)
+    ranks = rankdata(probabilities, axis=0)  # (N, K), nan through a column that holds one
+    rank_sum = np.where(labels[:, None] == np.arange(n_classes), ranks, 0.0).sum(axis=0)  # (K,)
+    pairs = positives * negatives
+    wins = rank_sum - positives * (positives + 1.0) / 2.0
+    return np.where(pairs > 0, wins / np.maximum(pairs, 1.0), np.nan)
+
+
+def auroc_macro(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean of `auroc_per_class` over the classes for which it is defined.
+
+    labels : (N,) integers in [0, K); probabilities : (N, K). Returns a float in [0, 1], nan where no class has one.
+    """
+    return _mean_of_defined(auroc_per_class(labels, probabilities))
+
+
+def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean of -ln p(true class), in nats; a probability of zero counts as the machine epsilon of float64.
+
+    labels : (N,) integers in [0, K); probabilities : (N, K). Returns a float >= 0, nan for N = 0.
+    """
+    if len(labels) == 0:
+        return math.nan
+    p_true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.clip(p_true, np.finfo(np.float64).eps, 1.0)).mean())
+
+
+def entropy_uncertainty(probabilities: np.ndarray) -> np.ndarray:
+    """Predictive entropy over its largest possible value, -sum_k p_k ln p_k / ln K (Shannon 1948, section 6).
+
+    probabilities : (N, K), rows that sum to one. Returns (N,) in [0, 1]: 0 is one certain class, 1 is all classes
+    alike; with a single class it is 0.
+    """
+    n_images, n_classes = probabilities.shape
+    if n_classes == 1:
+        return np.zeros(n_images)
+    return np.clip(entr(probabilities.astype(np.float64)).sum(axis=1) / math.log(n_classes), 0.0, 1.0)
+
+
+def evaluate(labels: Iterable[object], probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """All scores of a set of predictions, ready for JSON.
+
+    labels : (N,) class names; a row whose label is None, nan or empty is left out and counted in `n_unlabelled`
+    probabilities : (N, K), each labelled row in [0, 1] and summing to one
+    classes : the K class names, in the order of the columns
+
+    Where classes are missing: `balanced_accuracy` averages over the classes present in the labels; `macro_precision`,
+    `macro_recall` and `macro_f1` average, as scikit-learn does, over the classes that are present in the labels or
+    predicted, and a ratio of nothing to nothing counts as 0; `auroc_macro` averages over the defined AUROCs.
+    `accuracy_per_class` and `auroc_per_class` are None where undefined. `confusion_matrix` has a row for each true and
+    a column for each predicted class, in the order of `classes`.
+
+    Errors: SkyclassError for shapes that do not fit, labels outside `classes`, rows that are not probabilities, and
+    when no row has a label.
+    """
+    indices, p, n_unlabelled = labelled_rows(labels, probabilities, classes)
+    predicted = p.argmax(axis=1)
+    precision, recall, f1, _ = precision_recall_fscore_support(indices, predicted, average="macro", zero_division=0.0)
+    return {
+        "n": len(indices),
+        "n_unlabelled": n_unlabelled,
+        "accuracy": accuracy(indices, p),
+        "balanced_accuracy": balanced_accuracy(indices, p),
+        "macro_precision": float(precision),
+        "macro_recall": float(recall),
+        "macro_f1": float(f1),
+        "accuracy_per_class": _by_class(classes, recall_per_class(indices, p)),
+        "auroc_per_class": _by_class(classes, auroc_per_class(indices, p)),
+        "auroc_macro": _none_if_nan(auroc_macro(indices, p)),
+        "log_loss": log_loss(indices, p),
+        "confusion_matrix": confusion_matrix(indices, p).tolist(),
+        "classes": [str(name) for name in classes],
+    }
+
+
+def classification_report(labels: Iterable[object], probabilities: np.ndarray, classes: Sequence[str]) -> str:
+    """Precision, recall, F1 and number of images of each class as text, laid out as scikit-learn does.
+
+    Takes what `evaluate` takes and averages as it does: classes that are neither present nor predicted are left out.
+    """
+    indices, p, _ = labelled_rows(labels, probabilities, classes)
+    predicted = p.argmax(axis=1)
+    seen = np.union1d(indices, predicted)
+    names = [str(classes[k]) for k in seen]
+    return str(sklearn_report(indices, predicted, labels=seen, target_names=names, digits=4, zero_division=0.0))
+
+
+def labelled_rows(
+    labels: Iterable[object], probabilities: np.ndarray, classes: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """The rows that have a label, checked: integer labels (M,), probabilities (M, K) float64, and the number left out.
+
+    Errors: as `evaluate`, which see.
+    """
+    names = pd.Series(list(labels), dtype=object)
+    p = np.asarray(probabilities, dtype=np.float64)
+    if len(set(classes)) != len(classes):
+        raise SkyclassError(f"class names repeat: {', '.join(map(str, classes))}", fix="give each class once")
+    if p.shape != (len(names), len(classes)):
+        raise SkyclassError(
+            f"{len(names)} labels and {len(classes)} classes do not fit probabilities of shape {p.shape}",
+            fix="give one row an image and one column a class",
+        )
+    known = (names.where(names.notna(), "") != "").to_numpy()
+    if not known.any():
+        raise SkyclassError("no row has a label", fix="evaluate on a catalog with a filled label column")
+    index_of = {name: k for k, name in enumerate(classes)}
+    strangers = sorted({str(name) for name in names[known] if name not in index_of})
+    if strangers:
+        raise SkyclassError(
+            f"labels that the classifier does not know: {', '.join(map(repr, strangers[:10]))}",
+            fix=f"leave these rows out or rename them; the classes are {', '.join(map(str, classes))}",
+        )
+    _check_probabilities(p, known)
+    indices = np.array([index_of[name] for name in names[known]], dtype=np.int64)
+    return indices, p[known], int((~known).sum())
+
+
+def _check_probabilities(probabilities: np.ndarray, known: np.ndarray) -> None:
+    """Refuse labelled rows that are not distributions; unlabelled ones, often unreadable images, may be nan."""
+    # Comparisons with nan are False, so nan fails both tests.
+    in_range = ((probabilities >= 0.0) & (probabilities <= 1.0 + SUM_TOLERANCE)).all(axis=1)
+    sums_to_one = np.abs(probabilities.sum(axis=1) - 1.0) <= SUM_TOLERANCE
+    wrong = np.flatnonzero(known & ~(in_range & sums_to_one))
+    if len(wrong):
+        row = ", ".join(f"{value:.4g}" for value in probabilities[wrong[0]][:10])
+        raise SkyclassError(
+            f"{len(wrong)} labelled rows are not probabilities that sum to one, the first is [{row}]",
+            where=f"row {wrong[0]}",
+            fix="give softmax probabilities, and leave out the images that could not be read",
+        )
+
+
+def _mean_of_defined(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else math.nan
+
+
+def _none_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _by_class(classes: Sequence[str], values: np.ndarray) -> dict[str, float | None]:
+    return {str(name): _none_if_nan(value) for name, value in zip(classes, values, strict=True)}

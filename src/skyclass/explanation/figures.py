@@ -1,0 +1,90 @@
+"""Figures of explanations: an image beside its heatmap, for one image or for sheets of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+
+from ..drawing import displayed, figure_style, picture_grid, show_picture
+from ..errors import SkyclassError
+
+# Even steps in lightness, and legible to the colour-blind, which the usual "jet" is not.
+HEAT = "inferno"
+STRONGEST = 0.65  # opacity of the overlay where the heat is 1; below, it falls with the heat so that the image shows
+
+
+def overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """The heatmap laid over the image, opaque where it is hot.
+
+    image : (C, H, W), any dtype; heatmap : (H, W) in [0, 1]. Returns (H, W, 3) float32 in [0, 1].
+    Errors: SkyclassError where the sizes differ.
+    """
+    picture = displayed(image)
+    if heatmap.shape != picture.shape[:2]:
+        raise SkyclassError(
+            f"a heatmap of {heatmap.shape} does not fit an image of {picture.shape[:2]} (height, width)",
+            fix="enlarge it with `heatmaps(maps, size)` first",
+        )
+    opacity = STRONGEST * np.sqrt(heatmap)[:, :, None]  # (H, W, 1)
+    heat = mpl.colormaps[HEAT](heatmap)[:, :, :3]  # (H, W, 3)
+    return ((1.0 - opacity) * _coloured(picture) + opacity * heat).astype(np.float32)
+
+
+def explanation_figure(image: np.ndarray, heatmap: np.ndarray, title: str = "") -> Figure:
+    """Three panels: the image, the heatmap laid over it, the heatmap alone with its scale.
+
+    image : (C, H, W), any dtype; heatmap : (H, W) in [0, 1]. Errors: as `overlay`.
+    """
+    blended = overlay(image, heatmap)
+    height, width = heatmap.shape
+    with figure_style():
+        panel = float(np.clip(2.9 * height / width, 1.2, 5.0))
+        figure = Figure(figsize=(9.6, panel + (0.75 if title else 0.45)), layout="compressed")
+        original, over, alone = figure.subplots(1, 3)
+        show_picture(original, displayed(image), "original", 10.0)
+        show_picture(over, blended, "overlay", 10.0)
+        show_picture(alone, mpl.colormaps[HEAT](heatmap)[:, :, :3], "heatmap", 10.0)
+        scale = ScalarMappable(norm=mpl.colors.Normalize(0.0, 1.0), cmap=HEAT)
+        figure.colorbar(scale, ax=alone, label="relative evidence", fraction=0.05, pad=0.03)
+        if title:
+            figure.suptitle(title)
+    return figure
+
+
+def class_sheet(
+    images: Sequence[np.ndarray],
+    heatmaps: Sequence[np.ndarray] | np.ndarray,
+    captions: Sequence[str],
+    columns: int = 3,
+    title: str = "",
+) -> Figure:
+    """A sheet of pairs, image and overlay side by side, `columns` pairs in a row.
+
+    images : (C, H, W) each, any dtype; heatmaps : (H, W) in [0, 1] each; captions : one a pair.
+    Errors: SkyclassError when there is no image, no column, another number of captions, or as `overlay`.
+    """
+    if not len(images) == len(heatmaps) == len(captions):
+        raise SkyclassError(
+            f"{len(images)} images, {len(heatmaps)} heatmaps and {len(captions)} captions", fix="give as many of each"
+        )
+    pairs = [
+        _side_by_side(_coloured(displayed(image)), overlay(image, heatmap))
+        for image, heatmap in zip(images, heatmaps, strict=True)
+    ]
+    return picture_grid(pairs, captions, columns, title, width=3.2)
+
+
+def _coloured(picture: np.ndarray) -> np.ndarray:
+    """A grey (H, W) picture as (H, W, 3); a coloured one as it is."""
+    return np.repeat(picture[:, :, None], 3, axis=2) if picture.ndim == 2 else picture
+
+
+def _side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Two (H, W, 3) pictures in one, parted by a white gap."""
+    height, width, _ = left.shape
+    gap = np.ones((height, max(width // 40, 1), 3), dtype=np.float32)
+    return np.concatenate([left, gap, right], axis=1)  # (H, 2 W + gap, 3)

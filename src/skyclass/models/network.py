@@ -1,0 +1,85 @@
+"""A backbone and a head: images (N, C, H, W) to logits (N, K), in two halves that Grad-CAM can part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+from ..errors import SkyclassError
+from ..recipe import ModelRecipe
+from .heads import HEADS
+from .resnet_cifar import resnet20_cifar
+
+OWN_BACKBONES: dict[str, Callable[[int], nn.Module]] = {"resnet20_cifar": resnet20_cifar}
+
+
+class Network(nn.Module):
+    """`features` makes the map, `classify` pools it and scores the classes; frozen modules stay in `eval()`."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.frozen: tuple[str, ...] = ()
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, F, h, w), the last feature map of the backbone."""
+        features: Tensor = self._call("forward_features", images)
+        return features
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(N, F, h, w) -> (N, K) logits in float32."""
+        pooled = self._call("forward_head", features, True)  # (N, F)
+        logits: Tensor = self.head(pooled)
+        return logits.float()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, K) logits in float32."""
+        return self.classify(self.features(images))
+
+    def train(self, mode: bool = True) -> Network:
+        """As `nn.Module.train`, but a frozen module keeps its running statistics: it stays in `eval()`."""
+        super().train(mode)
+        for name in self.frozen:
+            self.backbone.get_submodule(name).eval()
+        return self
+
+    def _call(self, method: str, *arguments: Any) -> Tensor:
+        result: Tensor = getattr(self.backbone, method)(*arguments)
+        return result
+
+
+def build_network(recipe: ModelRecipe, n_bands: int, n_classes: int, architecture: str | None = None) -> Network:
+    """A network with random weights.
+
+    `architecture` is the plain timm name behind an `hf_hub:` backbone, so that a saved classifier needs no network.
+    Errors: SkyclassError for a backbone that timm does not know, with near names.
+    """
+    name = architecture or recipe.backbone
+    if name in OWN_BACKBONES:
+        backbone = OWN_BACKBONES[name](n_bands)
+    else:
+        check_backbone(name)
+        backbone = timm.create_model(name, pretrained=False, num_classes=0, in_chans=n_bands)
+    n_features = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
+    return Network(backbone, HEADS[recipe.head](n_features, n_classes, recipe.dropout))
+
+
+def check_backbone(name: str) -> None:
+    """Errors: SkyclassError where neither timm nor Skyclass has a backbone of that name."""
+    if name.startswith("hf_hub:") or name in OWN_BACKBONES or timm.is_model(name):
+        return
+    near = timm.list_models(f"*{name.split('_')[0][:6]}*")[:5]
+    hint = f"near names are {', '.join(near)}" if near else "timm.list_models() lists the names"
+    raise SkyclassError(f"no backbone is called {name!r}", where="model.backbone", fix=hint)
+
+
+def architecture_of(network: Network, recipe: ModelRecipe) -> str:
+    """The name that rebuilds this backbone without a network."""
+    if recipe.backbone in OWN_BACKBONES:
+        return recipe.backbone
+    config: Any = getattr(network.backbone, "pretrained_cfg", None) or {}
+    return str(config.get("architecture", recipe.backbone))

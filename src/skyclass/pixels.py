@@ -1,0 +1,347 @@
+"""Decoded pixels become stored pixels, and stored pixels become the network's input: the only pixel path.
+
+`apply_recipe` does what a PixelRecipe says, in its order: bands, NaN, interval and stretch, crop, resize, type.
+Stored integers stand for [0, 1], uint8 in steps of 1/255 and uint16 of 1/65535 ("unit scale"); floats are themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from astropy import visualization
+from scipy import sparse
+
+from .errors import SkyclassError
+from .recipe import PixelRecipe
+
+RGB = ("red", "green", "blue")
+LUMINANCE = (0.299, 0.587, 0.114)  # Rec. ITU-R BT.601, 2.5.1
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_LEVELS = {"uint8": 255, "uint16": 65535}
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation, one number a band
+
+
+def apply_recipes(
+    pixels: np.ndarray, bands: Sequence[str], recipes: Sequence[PixelRecipe]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Apply recipes one after the other (a pack's, then a training's); returns the pixels and their bands' names."""
+    for recipe in recipes:
+        pixels = apply_recipe(pixels, bands, recipe)
+        bands = recipe.bands or bands
+    return pixels, tuple(bands)
+
+
+def apply_recipe(pixels: np.ndarray, bands: Sequence[str], recipe: PixelRecipe) -> np.ndarray:
+    """What is stored of an image.
+
+    Parameters
+    ----------
+    pixels : (C, H, W) uint8, uint16, float16 or float32; floats may hold NaN and infinities
+    bands : C names
+
+    Returns
+    -------
+    (C', h, w), C-contiguous and finite, of `recipe.dtype`. With `dtype: null` integers stay what they are unless they
+    were stretched; all else is float32. A float is clipped to [0, 1] where it is stretched or stored as an integer.
+
+    Errors: SkyclassError for bands that the image lacks, for a softening that its stretch cannot use, and for values
+    that float16 cannot hold.
+    """
+    if pixels.ndim != 3 or len(pixels) != len(bands):
+        raise SkyclassError(f"pixels of shape {pixels.shape} for the bands {_listed(bands)}", fix="give (C, H, W)")
+    if recipe.bands is not None:
+        pixels = select_bands(pixels, bands, recipe.bands)
+    pixels = fill_bad_pixels(pixels, recipe.fill_nan)
+    pixels = stretch(pixels, recipe)
+    if recipe.crop is not None:
+        pixels = centre(pixels, recipe.crop)
+    if recipe.size is not None:
+        pixels = fit_size(pixels, recipe.size, recipe.fit, recipe.interpolation)
+    return np.ascontiguousarray(convert(pixels, recipe.dtype))
+
+
+def select_bands(pixels: np.ndarray, bands: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+    """Bands by name and in order: (C, H, W) -> (len(wanted), H, W).
+
+    A grey image stands for red, green and blue alike; of a red, green and blue one the luminance is the grey (integers
+    rounded to the nearest, halves to even).
+    """
+    if set(wanted) <= set(bands):
+        return pixels[[list(bands).index(name) for name in wanted]]
+    if tuple(bands) == ("grey",) and set(wanted) <= set(RGB):
+        return np.repeat(pixels, len(wanted), axis=0)  # (1, H, W) -> (C', H, W)
+    if tuple(wanted) == ("grey",) and set(RGB) <= set(bands):
+        colours = select_bands(pixels, bands, RGB).astype(np.float32)
+        grey = np.tensordot(np.asarray(LUMINANCE, np.float32), colours, axes=1)[None]  # (3, H, W) -> (1, H, W)
+        return _round_to(grey, pixels.dtype)
+    raise SkyclassError(
+        f"the image has the bands {_listed(bands)}, the recipe wants {_listed(wanted)}",
+        fix="set pixels.bands to names that every image has",
+    )
+
+
+def bad_pixel_fraction(pixels: np.ndarray) -> float:
+    """Share of the values that are NaN or infinite, in [0, 1]; 0 for integers."""
+    return 0.0 if pixels.dtype.kind != "f" else 1.0 - np.count_nonzero(np.isfinite(pixels)) / pixels.size
+
+
+def fill_bad_pixels(pixels: np.ndarray, fill: str) -> np.ndarray:
+    """Replace NaN and infinities of (C, H, W) by zero, or by the finite `min` or `median` of their band.
+
+    A band without one finite value becomes zero. Floats come back as float32.
+    """
+    if pixels.dtype.kind != "f":
+        return pixels
+    pixels = pixels.astype(np.float32, copy=False)
+    good = np.isfinite(pixels)
+    if good.all():
+        return pixels
+    summaries: dict[str, Callable[[np.ndarray], float]] = {"zero": lambda _: 0.0, "min": np.min, "median": np.median}
+    values = [summaries[fill](band[ok]) if ok.any() else 0.0 for band, ok in zip(pixels, good, strict=True)]
+    return np.where(good, pixels, np.asarray(values, np.float32)[:, None, None])
+
+
+def stretch(pixels: np.ndarray, recipe: PixelRecipe) -> np.ndarray:
+    """Map the interval to [0, 1], clip, and bend by the transfer curve: finite (C, H, W) -> float32 (C, H, W).
+
+    Intervals and curves are those of astropy.visualization. Without an interval the curve acts on unit-scaled values;
+    with the linear curve as well the pixels come back untouched. An empty interval maps what is above it to 1, the rest
+    to 0.
+    """
+    if recipe.interval == "none" and recipe.stretch == "linear":
+        return pixels
+    curve = _curve(recipe.stretch, recipe.softening)
+    groups = list(pixels[:, None]) if recipe.per_band else [pixels]
+    stretched = []
+    for group in groups:
+        low, high = _limits(group, recipe)
+        if group.dtype.kind == "u":  # few levels: bend each level once, then look it up
+            levels = np.arange(_LEVELS[group.dtype.name] + 1)
+            stretched.append(curve(_to_unit(levels, low, high)).astype(np.float32)[group])
+        else:
+            stretched.append(curve(_to_unit(group, low, high)).astype(np.float32))
+    return np.concatenate(stretched)
+
+
+def _limits(values: np.ndarray, recipe: PixelRecipe) -> tuple[float, float]:
+    if recipe.interval == "none":
+        return 0.0, 1.0 / unit_scale(values.dtype)
+    if recipe.interval == "minmax":
+        return float(values.min()), float(values.max())
+    interval = {
+        "percentile": lambda: visualization.PercentileInterval(recipe.percentile),
+        "zscale": visualization.ZScaleInterval,
+    }[recipe.interval]()
+    low, high = interval.get_limits(values.astype(np.float64))
+    return float(low), float(high)
+
+
+def _to_unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Map [low, high] to [0, 1] in float64, clipped; float32 could overflow in the difference."""
+    if high <= low:
+        return (values > max(low, high)).astype(np.float64)  # zscale's rounding can put high below low
+    return np.clip((values.astype(np.float64) - low) / (high - low), 0.0, 1.0)
+
+
+def _curve(name: str, softening: float | None) -> visualization.BaseStretch:
+    curve = {
+        "linear": visualization.LinearStretch,
+        "sqrt": visualization.SqrtStretch,
+        "log": lambda: visualization.LogStretch(1000.0 if softening is None else softening),
+        "asinh": lambda: visualization.AsinhStretch(0.1 if softening is None else softening),
+    }[name]()
+    with np.errstate(all="ignore"):  # a softening near zero divides zero or infinity by itself
+        usable = np.allclose(curve(np.array([0.0, 1.0])), [0.0, 1.0])
+    if not usable:
+        raise SkyclassError(
+            f"the {name} stretch cannot use a softening of {softening}",
+            where="pixels.softening",
+            fix="leave it out, or take 0.001 or more",
+        )
+    return curve
+
+
+def centre(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The central (height, width) of (..., H, W); a smaller image is padded with zeros, so its scale is kept."""
+    for axis, n_out in ((-2, size[0]), (-1, size[1])):
+        n_in = pixels.shape[axis]
+        if n_in > n_out:
+            start = (n_in - n_out) // 2
+            pixels = pixels.take(range(start, start + n_out), axis)
+        elif n_in < n_out:
+            before = (n_out - n_in) // 2
+            margin = [(0, 0)] * pixels.ndim
+            margin[axis] = (before, n_out - n_in - before)
+            pixels = np.pad(pixels, margin)
+    return pixels
+
+
+def fit_size(pixels: np.ndarray, size: tuple[int, int], fit: str, interpolation: str) -> np.ndarray:
+    """Resize (..., H, W) to exactly `size`.
+
+    fit : another aspect ratio is stretched (`stretch`), loses its ends (`crop`), or is given zeros at its ends (`pad`)
+    """
+    height, width = pixels.shape[-2:]
+    if fit == "crop":
+        scale = min(height / size[0], width / size[1])
+        pixels = centre(pixels, (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
+    elif fit == "pad":
+        scale = min(size[0] / height, size[1] / width)
+        inner = (max(1, round(height * scale)), max(1, round(width * scale)))
+        return centre(resize(pixels, inner, interpolation), size)
+    return resize(pixels, size, interpolation)
+
+
+def resize(array: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """Resize (..., H, W) to `size` = (h, w), rows and columns apart; integers are rounded, halves to even.
+
+    interpolation : `area` averages over the area of each new pixel, as OpenCV's INTER_AREA; an axis that grows is
+        interpolated linearly. `bilinear` is torch's interpolate(mode="bilinear", align_corners=False, antialias=False).
+
+    Returns uint8 and uint16 as they came, floats as float32.
+    """
+    height, width = array.shape[-2:]
+    dtype = array.dtype if array.dtype.kind == "u" else np.dtype(np.float32)
+    if (height, width) == tuple(size):
+        return array.astype(dtype, copy=False)
+    rows, columns = _weights(height, size[0], interpolation), _weights(width, size[1], interpolation)
+    planes = array.reshape(-1, height, width)
+    out = np.empty((len(planes), *size), dtype)
+    # One plane at a time, so that an image comes out the same alone and in a batch.
+    for plane, target in zip(planes, out, strict=True):
+        tall = rows @ plane.astype(np.float32, copy=False)  # (h, H) @ (H, W) -> (h, W)
+        target[:] = _round_to((columns @ np.ascontiguousarray(tall.T)).T, dtype)  # (w, W) @ (W, h) -> (w, h)
+    return out.reshape(*array.shape[:-2], *size)
+
+
+@lru_cache(maxsize=64)
+def _weights(n_in: int, n_out: int, interpolation: str) -> sparse.csr_matrix:
+    """Sparse, because a new pixel looks at few old ones: a product touches each old pixel about once."""
+    use_area = interpolation == "area" and n_out < n_in
+    return sparse.csr_matrix(area_weights(n_in, n_out) if use_area else linear_weights(n_in, n_out))
+
+
+def area_weights(n_in: int, n_out: int) -> np.ndarray:
+    """(n_out, n_in) float32: the share of each old pixel in each new one, for n_out <= n_in; rows sum to one."""
+    edges = np.arange(n_out + 1) * (n_in / n_out)  # borders of the new pixels, in old pixels
+    old = np.arange(n_in)
+    overlap = np.minimum(edges[1:, None], old + 1) - np.maximum(edges[:-1, None], old)  # (n_out, n_in)
+    overlap = np.where(overlap > 1e-9, overlap, 0.0)  # rounding leaves slivers
+    return np.asarray(overlap / overlap.sum(1, keepdims=True), np.float32)
+
+
+def linear_weights(n_in: int, n_out: int) -> np.ndarray:
+    """(n_out, n_in) float32: linear interpolation between pixel centres, the border pixels repeated outwards."""
+    position = np.clip((np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5, 0.0, n_in - 1.0)
+    left = np.minimum(position.astype(int), n_in - 1)
+    right = np.minimum(left + 1, n_in - 1)
+    weights = np.zeros((n_out, n_in))
+    np.add.at(weights, (np.arange(n_out), left), 1.0 - (position - left))
+    np.add.at(weights, (np.arange(n_out), right), position - left)
+    return weights.astype(np.float32)
+
+
+def convert(pixels: np.ndarray, dtype: str | None) -> np.ndarray:
+    """Change the stored type of unit-scaled integers or float32; null keeps it. For integers floats are clipped.
+
+    Errors: SkyclassError where a value is beyond the range of float16.
+    """
+    if dtype is None or pixels.dtype == dtype:
+        return pixels
+    values = pixels * np.float32(unit_scale(pixels.dtype)) if pixels.dtype.kind == "u" else pixels
+    if dtype in _LEVELS:
+        levels = np.float32(_LEVELS[dtype])
+        return _round_to(np.clip(values, 0.0, 1.0) * levels, np.dtype(dtype))
+    if dtype == "float16" and np.abs(values).max() > np.finfo(np.float16).max:
+        raise SkyclassError(
+            f"values up to {np.abs(values).max():.3g} do not fit float16",
+            where="pixels.dtype",
+            fix="set pixels.interval (minmax, for example), or dtype: float32",
+        )
+    return values.astype(dtype, copy=False)
+
+
+def unit_scale(dtype: np.dtype | torch.dtype) -> float:
+    """The factor that brings a stored type to [0, 1]: 1/255 for uint8, 1/65535 for uint16, 1 for floats."""
+    name = str(dtype).removeprefix("torch.")
+    if name not in _LEVELS and "float" not in name:
+        raise SkyclassError(f"pixels of type {name}", fix="store uint8, uint16, float16 or float32")
+    return 1.0 / _LEVELS.get(name, 1)
+
+
+def network_input(batch: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Stored pixels (N, C, h, w) -> (pixels * unit scale - mean) / std, (N, C, h, w) of a floating `dtype`.
+
+    mean, std : (C,) in unit scale, on the batch's device. One multiply-add in float32, rounded to `dtype` at the end.
+    """
+    factor = unit_scale(batch.dtype) / std.float()
+    offset = -mean.float() / std.float()
+    return torch.addcmul(offset[:, None, None], batch.float(), factor[:, None, None]).to(dtype)
+
+
+def channel_statistics(images: np.ndarray, rows: np.ndarray) -> Statistics:
+    """Mean and standard deviation of each band over all pixels of `rows`, in unit scale.
+
+    images : (N, C, h, w) stored pixels, memory-mapped or not; they are read 64 images at a time, in float64
+    rows : (M,) row numbers, M >= 1, in any order
+
+    A band that does not vary is given the deviation 1, so that it can be divided by. Chunks are merged by Chan, Golub
+    and LeVeque 1979 (Stanford STAN-CS-79-773), eq. 2.1, which loses no digits where the mean is large.
+    """
+    if len(rows) == 0:
+        raise SkyclassError("no images to take the mean and deviation of", fix="give the training split some images")
+    rows = np.sort(rows)  # neighbours in the file are read together
+    count, mean, squares = 0, np.zeros(images.shape[1]), np.zeros(images.shape[1])
+    for start in range(0, len(rows), 64):
+        chunk = np.asarray(images[rows[start : start + 64]], np.float64)
+        n = chunk[:, 0].size
+        chunk_mean = chunk.mean((0, 2, 3))  # (n, C, h, w) -> (C,)
+        difference = chunk_mean - mean
+        squares += ((chunk - chunk_mean[:, None, None]) ** 2).sum((0, 2, 3)) + difference**2 * (count * n / (count + n))
+        mean += difference * (n / (count + n))
+        count += n
+    deviation = np.sqrt(squares / count)
+    deviation[deviation <= 1e-7 * np.abs(mean)] = 0.0  # nothing but rounding
+    scale = unit_scale(images.dtype)
+    std = np.where(deviation > 0, deviation * scale, 1.0)
+    return tuple((mean * scale).tolist()), tuple(std.tolist())
+
+
+def resolve_normalisation(normalise: str, n_bands: int, statistics: Statistics | None) -> Statistics:
+    """Mean and standard deviation of each band that a recipe's `pixels.normalise` stands for.
+
+    statistics : the training split's, which `dataset` needs. ImageNet's are averaged for a single band.
+
+    Errors: SkyclassError for `imagenet` with another number of bands, and for `dataset` without statistics.
+    """
+    if normalise == "none":
+        return (0.0,) * n_bands, (1.0,) * n_bands
+    if normalise == "imagenet":
+        if n_bands == 3:
+            return IMAGENET_MEAN, IMAGENET_STD
+        if n_bands == 1:
+            return (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,)
+        raise SkyclassError(
+            f"ImageNet's mean is known for three bands or one, not for {n_bands}",
+            where="pixels.normalise",
+            fix="set pixels.normalise: dataset",
+        )
+    if statistics is None:
+        raise SkyclassError("the data's mean and deviation are not known", fix="take them by channel_statistics")
+    return statistics
+
+
+def _round_to(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """float32 -> `dtype`, integers rounded to the nearest."""
+    if dtype.kind != "u":
+        return values.astype(dtype, copy=False)
+    return np.clip(np.rint(values), 0, _LEVELS[dtype.name]).astype(dtype)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,95 @@
+"""The predictions table: Parquet, written as it is made, with the classes and the origin in its schema.
+
+Columns: `image_id`, `p_<class>` for each class (summing to one; NaN where there is no prediction), `predicted`,
+`confidence` (the largest probability), `uncertainty` (0 to 1), `label`, `split` and `group` where known, `file`,
+`warning` (what was odd about the image) and `error` (why it could not be predicted).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .errors import SkyclassError
+from .files import written_whole
+
+PREFIX = "p_"
+TEXT = ("image_id", "predicted", "label", "split", "group", "file", "warning", "error")
+
+
+def schema_of(classes: list[str], origin: dict[str, Any]) -> pa.Schema:
+    """The Arrow schema of a predictions file; `origin` says what it was made from."""
+    number = [(f"{PREFIX}{name}", pa.float32()) for name in classes]
+    fields = [
+        ("image_id", pa.string()),
+        *number,
+        ("predicted", pa.string()),
+        ("confidence", pa.float32()),
+        ("uncertainty", pa.float32()),
+        *((name, pa.string()) for name in TEXT[2:]),
+    ]
+    metadata = {"skyclass": json.dumps({"classes": classes, **origin})}
+    return pa.schema(fields, metadata=metadata)
+
+
+@contextmanager
+def predictions_writer(
+    path: Path, classes: list[str], origin: dict[str, Any]
+) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Yields a function that appends rows; the file appears under its name when the block ends without an error.
+
+    Columns that a frame lacks become null.
+    """
+    schema = schema_of(classes, origin)
+    with written_whole(path) as part, pq.ParquetWriter(part, schema) as writer:
+
+        def append(frame: pd.DataFrame) -> None:
+            columns = [_column(frame, field) for field in schema]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+        yield append
+
+
+def _column(frame: pd.DataFrame, field: pa.Field) -> pa.Array:
+    if field.name not in frame:
+        return pa.nulls(len(frame), field.type)
+    return pa.array(frame[field.name], type=field.type, from_pandas=True)
+
+
+def read_predictions(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
+    """The table, its classes in order, and what it was made from (empty for a foreign file).
+
+    A CSV or Parquet file of another program serves too, if it has `p_<class>` columns.
+    Errors: SkyclassError for a missing or damaged file, or one without such columns.
+    """
+    if not path.is_file():
+        raise SkyclassError("no such predictions file", where=path, fix="make it with `skyclass predict`")
+    origin: dict[str, Any] = {}
+    try:
+        if path.suffix.lower() == ".csv":
+            frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, "string"))
+        else:
+            table = pq.read_table(path)
+            origin = json.loads((table.schema.metadata or {}).get(b"skyclass", b"{}"))
+            frame = table.to_pandas()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise SkyclassError(f"not a table of predictions ({error})", where=path, fix="predict again") from None
+    classes = origin.pop("classes", None) or [
+        name.removeprefix(PREFIX) for name in frame.columns if name.startswith(PREFIX)
+    ]
+    if not classes:
+        raise SkyclassError("no column p_<class>", where=path, fix="one column of probabilities a class is needed")
+    return frame, list(classes), origin
+
+
+def probabilities(frame: pd.DataFrame, classes: list[str]) -> np.ndarray:
+    """(N, K) float64 probabilities in the order of `classes`."""
+    return frame[[f"{PREFIX}{name}" for name in classes]].to_numpy(dtype=np.float64)

@@ -1,0 +1,116 @@
+"""What lies where in a run: the only file that knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import SkyclassError
+from .files import new_folder, read_json, write_json, write_text
+from .recipe import Recipe, dump_recipe, load_recipe
+
+RESUME = "continue it with `skyclass train --resume RUN`, or name another folder"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder that a training leaves."""
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe, every default written out."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def origin_file(self) -> Path:
+        """The pack trained on, its hash, and the classes."""
+        return self.path / "run.json"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions, machine and command."""
+        return self.path / "environment.json"
+
+    @property
+    def history_file(self) -> Path:
+        """Losses, metrics and learning rate, one row an epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def curves_file(self) -> Path:
+        """The training curves as a picture."""
+        return self.path / "curves.png"
+
+    @property
+    def checkpoints(self) -> Path:
+        """`last.ckpt` and the best ones."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The state after the last finished epoch."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def classifier(self) -> Path:
+        """The classifier's folder: the best weights."""
+        return self.path / "classifier"
+
+    @property
+    def predictions_file(self) -> Path:
+        """Predictions of the validation and test images."""
+        return self.path / "predictions.parquet"
+
+    @property
+    def evaluation(self) -> Path:
+        """Metrics and their figures."""
+        return self.path / "evaluation"
+
+    @property
+    def explanations(self) -> Path:
+        """Grad-CAM figures."""
+        return self.path / "explanations"
+
+    @property
+    def report_file(self) -> Path:
+        """The page that tells it all."""
+        return self.path / "report.html"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training came to its end."""
+        return self.predictions_file.is_file()
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return load_recipe(self.recipe_file)
+
+    def origin(self) -> dict[str, Any]:
+        """`pack` (path), `pack_hash`, `classes`."""
+        return read_json(self.origin_file, "run")
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe, origin: dict[str, Any], environment: dict[str, Any]) -> Run:
+        """Start a run in an empty folder. Errors: SkyclassError where something is there already."""
+        new_folder(path, overwrite=False, fix=RESUME)
+        run = cls(path)
+        write_text(run.recipe_file, dump_recipe(recipe))
+        write_json(run.environment_file, environment)
+        write_json(run.origin_file, origin)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """A run that exists. Errors: SkyclassError where the folder is no run."""
+        run = cls(path)
+        if not run.origin_file.is_file():
+            raise SkyclassError("this folder is no run", where=path, fix="give the folder that `skyclass train` made")
+        return run
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder was made by `skyclass train`."""
+    return (path / "run.json").is_file()

@@ -1,0 +1,133 @@
+"""The one place where a Lightning Trainer is made and run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from ..errors import SkyclassError
+from ..models.hardware import pick_precision
+from ..models.network import Network
+from ..pixels import Statistics
+from ..recipe import Recipe
+from ..run import Run
+from .task import Batch, Task
+from .watching import HistoryCallback, ProgressCallback
+
+# What Lightning says on every run, and what it warns of for reasons that do not hold here.
+QUIET = (
+    ".*does not have many workers.*",  # the batches lie on the device already
+    ".*smaller than the logging interval.*",
+    ".*exists and is not empty.*",  # a resumed run keeps its checkpoints
+    ".*lr_scheduler.step.*optimizer.step.*",
+    ".*LeafSpec.*",
+)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The epoch (from 1) and score of the best checkpoint, whose weights the network now has."""
+
+    best_epoch: int
+    best_score: float
+    epochs: int
+
+
+def fit(
+    network: Network,
+    recipe: Recipe,
+    run: Run,
+    train: Iterable[Batch],
+    val: Iterable[Batch],
+    *,
+    images_per_epoch: int,
+    batches_per_epoch: int,
+    normalisation: Statistics,
+    class_weights: Tensor | None,
+    device: torch.device,
+) -> Fitted:
+    """Train `network` in place and leave it with the weights of its best epoch, in `eval()`.
+
+    A run that has a last checkpoint goes on from there. Errors: SkyclassError for a loss that is no longer finite, or
+    a checkpoint that does not fit.
+    """
+    steps = batches_per_epoch * recipe.training.epochs
+    task = Task(network, recipe, normalisation, class_weights, steps)
+    if recipe.training.channels_last:
+        task.network.to(memory_format=torch.channels_last)
+    best = ModelCheckpoint(
+        dirpath=run.checkpoints,
+        filename=f"{{epoch:03d}}-{{{recipe.training.monitor}:.4f}}",
+        monitor=recipe.training.monitor,
+        mode=recipe.training.monitor_mode,
+        save_top_k=recipe.training.keep_best,
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    resumed = run.last_checkpoint if run.last_checkpoint.is_file() else None
+    with quiet_lightning():
+        trainer = _trainer(
+            recipe, run, device, [HistoryCallback(run.history_file), best, ProgressCallback(images_per_epoch)]
+        )
+        trainer.fit(task, train, val, ckpt_path=resumed, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    checkpoint = _load(best.best_model_path)
+    task.load_state_dict(checkpoint["state_dict"])
+    network.eval()
+    score = float(best.best_model_score) if best.best_model_score is not None else float("nan")
+    return Fitted(int(checkpoint["epoch"]) + 1, score, trainer.current_epoch)
+
+
+def _trainer(recipe: Recipe, run: Run, device: torch.device, callbacks: list[Callback]) -> Trainer:
+    training = recipe.training
+    if training.early_stopping:
+        stop = EarlyStopping(training.monitor, mode=training.monitor_mode, patience=training.early_stopping)
+        callbacks = [*callbacks, stop]
+    half = pick_precision(training.precision, device) == torch.bfloat16
+    return Trainer(
+        accelerator="gpu" if device.type == "cuda" else device.type,
+        devices=[device.index or 0] if device.type == "cuda" else 1,
+        max_epochs=training.epochs,
+        precision="bf16-mixed" if half else "32-true",
+        callbacks=callbacks,
+        logger=TensorBoardLogger(run.path, name="log", version=""),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+    )
+
+
+def _load(path: str) -> dict:
+    if not path:
+        raise SkyclassError("no epoch was finished, so there is no best one", where="training", fix="train for longer")
+    return torch.load(Path(path), map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's greetings and its known false alarms off the terminal."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for message in QUIET:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

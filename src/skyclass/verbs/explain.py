@@ -1,0 +1,153 @@
+"""`skyclass explain`: Grad-CAM pictures of chosen images, and a sheet of every class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..classifier import Classifier
+from ..console import progress, say, say_where
+from ..data.pack import Pack, is_pack
+from ..data.sources import read_source
+from ..decoding import Decoded, decode_files
+from ..errors import SkyclassError
+from ..explanation.figures import class_sheet, explanation_figure
+from ..files import written_whole
+from ..pixels import apply_recipes
+from ..run import Run, is_run
+
+
+def explain(
+    classifier: str | Path,
+    source: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    image: Sequence[str] = (),
+    per_class: int = 6,
+    target: str = "predicted",
+    image_root: str | Path | None = None,
+    device: str = "auto",
+) -> Path:
+    """Draw where a classifier looks; returns the folder.
+
+    Writes a picture an image (original, overlay, heatmap), a sheet a class, and `explanations.csv` that lists them.
+
+    source : pack, folder, table or image file; default: the test images of the run's pack
+    image : ids of the images to explain; default: the first `per_class` of every class
+    target : the class explained: predicted, true, or the name of one
+    """
+    path = Path(classifier)
+    model = Classifier.load(path, device)
+    folder = Path(out) if out else (Run.open(path).explanations if is_run(path) else Path("explanations"))
+    if source is None and not is_run(path):
+        fix = "name a pack, folder, table or image file after it"
+        raise SkyclassError("a classifier by itself has no images", where=path, fix=fix)
+    place = Path(source) if source else Path(Run.open(path).origin()["pack"])
+    pack = Pack.open(place) if is_pack(place) else None
+    catalog = pack.catalog if pack else read_source(place, image_root=image_root).catalog
+    chosen = _choose(catalog, image, per_class, model.classes, only_test=source is None, where=place)
+    pixels, table = _predicted(model, pack, chosen, place)
+    table["explained"] = _targets(table, target, model.classes)
+    heatmaps = model.maps(pixels, table["explained"].tolist())
+    _draw(folder, pixels, heatmaps, table)
+    say_where("Explanations", folder)
+    return folder
+
+
+def _choose(
+    catalog: pd.DataFrame, ids: Sequence[str], per_class: int, classes: list[str], *, only_test: bool, where: Path
+) -> pd.DataFrame:
+    """The rows to explain; the index keeps their row numbers in the catalog."""
+    if ids:
+        missing = [name for name in ids if name not in set(catalog["image_id"])]
+        if missing:
+            near = ", ".join(catalog["image_id"].head(3))
+            raise SkyclassError(f"no image has the id {missing[0]!r}", where=where, fix=f"ids here look like {near}")
+        return catalog[catalog["image_id"].isin(ids)]
+    if only_test and (catalog["split"] == "test").any():
+        catalog = catalog[catalog["split"] == "test"]
+    labelled = catalog[catalog["label"].isin(classes)]
+    if labelled.empty:
+        return catalog.head(per_class * len(classes))
+    return labelled.groupby("label", sort=False).head(per_class)
+
+
+def _predicted(
+    model: Classifier, pack: Pack | None, chosen: pd.DataFrame, where: Path
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Images (n, C, h, w) that could be read, and their predictions with the catalog's labels."""
+    if pack:
+        recipes = model.recipes_for(pack.pixels, where)
+        images = (np.asarray(pack.images[row]) for row in chosen.index)
+        decoded = [Decoded(apply_recipes(image, pack.bands, recipes)[0], None, None) for image in images]
+    else:
+        decoded = list(decode_files(chosen["file"].tolist(), model.pixels))
+    for file, one in zip(chosen["file"], decoded, strict=True):
+        if one.error:
+            say(f"left out: {file}: {one.error}")
+    readable = [one.pixels is not None for one in decoded]
+    good = [one for one in decoded if one.pixels is not None]
+    if not good:
+        raise SkyclassError("none of the chosen images can be read", where=where, fix="choose others with --image")
+    rows = chosen[readable]
+    table = model.frame(rows["image_id"].tolist(), good)
+    for name in ("image_id", "label", "file"):
+        table[name] = rows[name].to_numpy()
+    return np.stack([one.pixels for one in good if one.pixels is not None]), table
+
+
+def _targets(table: pd.DataFrame, target: str, classes: list[str]) -> list[str]:
+    if target == "predicted":
+        return table["predicted"].tolist()
+    if target == "true":
+        # An unlabelled image, or one of a class unknown to the classifier, is explained by its prediction.
+        return table["label"].where(table["label"].isin(classes), table["predicted"]).tolist()
+    if target not in classes:
+        fix = f"use predicted, true, or one of {', '.join(classes)}"
+        raise SkyclassError(f"no class is called {target!r}", where="--target", fix=fix)
+    return [target] * len(table)
+
+
+def _draw(folder: Path, pixels: np.ndarray, heatmaps: np.ndarray, table: pd.DataFrame) -> None:
+    """Write the pictures, the sheets and the list of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    captions = [_caption(row) for row in table.to_dict("records")]
+    table["picture"] = [f"{number:03d}-{_safe(name)}.png" for number, name in enumerate(table["image_id"], 1)]
+    with progress("Drawing", len(table)) as advance:
+        for row, picture in enumerate(table["picture"]):
+            title = f"{table['image_id'].iloc[row]}\n{captions[row]}"
+            explanation_figure(pixels[row], heatmaps[row], title).savefig(folder / picture)
+            advance(1)
+    key = "label" if table["label"].notna().all() else "predicted"
+    for name, rows in table.groupby(key, sort=False).indices.items():
+        sheet = class_sheet(
+            [pixels[row] for row in rows],
+            heatmaps[rows],
+            [captions[row] for row in rows],
+            title=f"{'Class' if key == 'label' else 'Predicted'} {name}",
+        )
+        sheet.savefig(folder / f"class-{_safe(str(name))}.png")
+    columns = ["image_id", "file", "label", "predicted", "confidence", "explained", "picture"]
+    with written_whole(folder / "explanations.csv") as part:
+        table[columns].to_csv(part, index=False)
+
+
+def _caption(row: Mapping[Any, Any]) -> str:
+    """True class where known, prediction, and the class explained where it is another."""
+    parts = [f"true {row['label']}"] if row["label"] else []
+    parts.append(f"predicted {row['predicted']} {row['confidence']:.0%}")
+    if row["explained"] != row["predicted"]:
+        parts.append(f"map for {row['explained']}")
+    return "\n".join(parts)
+
+
+def _safe(name: str) -> str:
+    """A file name from any id."""
+    return re.sub(r"[^\w.+-]+", "_", name)[-80:]

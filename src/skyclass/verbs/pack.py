@@ -1,0 +1,66 @@
+"""`skyclass pack`: decode a source once, into a folder of plain NumPy and Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..classifier import Classifier
+from ..console import say, say_where
+from ..data.pack import start_pack
+from ..data.packing import pack_catalog
+from ..data.sources import read_source
+from ..data.split import assign_splits
+from ..recipe import PixelRecipe, parse_pixels
+
+
+def pack(
+    source: str | Path,
+    out: str | Path,
+    *,
+    image_root: str | Path | None = None,
+    id_column: str | None = None,
+    file_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
+    splits: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+    pixels: Sequence[str] = (),
+    like: str | Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Decode the images of `source` (class folders or a table) into a pack; returns its folder.
+
+    splits : shares of train, val and test for images without a split, drawn by image id (and group)
+    pixels : settings KEY=VALUE of the pixel recipe, such as size=256, crop=[300,300] or interval=zscale; what is not
+        set follows the commonest image
+    like : a classifier or run whose pixel recipe is taken instead
+    """
+    out = Path(out)
+    found = read_source(
+        source,
+        image_root=image_root,
+        id_column=id_column,
+        file_column=file_column,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+    )
+    recipe = Classifier.load(like, "cpu").pixels[0] if like else PixelRecipe()
+    recipe = parse_pixels(recipe, pixels)
+    train, val, test = splits
+    catalog = assign_splits(found.catalog, (train, val, test), seed)
+    start_pack(out, overwrite=overwrite)
+    origin: dict[str, Any] = {"source": str(source), "kind": found.kind, "splits": list(splits), "seed": seed}
+    made, problems = pack_catalog(catalog, found.problems, out, recipe, origin)
+    _, bands, height, width = made.images.shape
+    say(f"{len(made.images):,} images, {bands} bands of {height}x{width} pixels, {made.images.dtype}")
+    for name in made.classes:
+        say(f"  {name}: {int((made.catalog['label'] == name).sum()):,}")
+    if len(problems):
+        left_out = int((problems["severity"] == "error").sum())
+        say(f"{left_out} images left out, {len(problems) - left_out} warnings: see {out / 'problems.csv'}")
+    say_where("Pack", out)
+    return out

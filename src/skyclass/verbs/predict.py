@@ -1,0 +1,107 @@
+"""`skyclass predict`: a classifier over any source; results reach the disk as they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..classifier import BATCH, Classifier
+from ..console import progress, say, say_where
+from ..data.catalog import problems_frame, write_problems
+from ..data.pack import Pack, is_pack
+from ..data.sources import read_source
+from ..decoding import Decoded
+from ..errors import SkyclassError
+from ..pixels import apply_recipes
+from ..predictions import predictions_writer
+
+CARRIED = ("image_id", "label", "split", "group", "file")
+
+
+def predict(
+    classifier: str | Path,
+    source: str | Path,
+    *,
+    out: str | Path = "predictions.parquet",
+    image_root: str | Path | None = None,
+    id_column: str | None = None,
+    file_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
+    batch_size: int = BATCH,
+    device: str = "auto",
+) -> Path:
+    """Predict every image of a pack, folder, table or file; returns the Parquet file.
+
+    Labels, splits and groups of the source are carried along. Images that cannot be read have a row with the reason in
+    `error`; they and odd ones are listed in `<out>.problems.csv` too.
+    """
+    out = Path(out)
+    if out.is_dir() or out.suffix.lower() != ".parquet":
+        raise SkyclassError("predictions are a Parquet file", where=out, fix="end its name in .parquet")
+    model = Classifier.load(classifier, device)
+    if is_pack(Path(source)):
+        pack = Pack.open(Path(source))
+        catalog, problems, origin = pack.catalog, problems_frame([]), {"source_hash": pack.hash}
+        frames = _pack_frames(model, pack, batch_size)
+    else:
+        found = read_source(
+            source,
+            image_root=image_root,
+            id_column=id_column,
+            file_column=file_column,
+            label_column=label_column,
+            split_column=split_column,
+            group_column=group_column,
+        )
+        catalog, problems, origin = found.catalog, found.problems, {}
+        frames = model.stream(catalog["file"].tolist(), batch_size)
+    origin |= {"source": str(source), **model.made_from}
+    wrong = _write(out, model, frames, catalog, origin)
+    problems = pd.concat([problems, problems_frame(wrong)], ignore_index=True)
+    listed = out.with_name(f"{out.stem}.problems.csv")
+    write_problems(problems, listed)
+    unread = sum(row["severity"] == "error" for row in wrong)
+    say(f"{len(catalog) - unread:,} of {len(catalog):,} images predicted, {unread} could not be read")
+    for row in problems.head(20).itertuples():
+        say(f"  {row.file}: {row.problem}")
+    if len(problems):
+        say_where("Problems", listed)
+    say_where("Predictions", out)
+    return out
+
+
+def _write(
+    out: Path, model: Classifier, frames: Iterator[pd.DataFrame], catalog: pd.DataFrame, origin: dict[str, Any]
+) -> list[dict[str, str]]:
+    """Write the frames as they come, with the catalog's columns; returns the problems."""
+    carried = [name for name in CARRIED if name in catalog]
+    wrong: list[dict[str, str]] = []
+    start = 0
+    with predictions_writer(out, model.classes, origin) as append, progress("Predicting", len(catalog)) as advance:
+        for frame in frames:
+            rows = catalog.iloc[start : start + len(frame)]
+            for name in carried:
+                frame[name] = rows[name].to_numpy()
+            append(frame)
+            for severity in ("error", "warning"):
+                for row in frame[frame[severity].notna()].to_dict("records"):
+                    entry = {"image_id": row["image_id"], "file": row["file"], "problem": row[severity]}
+                    wrong.append({**entry, "severity": severity})
+            start += len(frame)
+            advance(len(frame))
+    return wrong
+
+
+def _pack_frames(model: Classifier, pack: Pack, batch_size: int) -> Iterator[pd.DataFrame]:
+    """Frames of predictions of a pack's images, in order."""
+    recipes = model.recipes_for(pack.pixels, pack.path)
+    for start in range(0, len(pack.images), batch_size):
+        chunk = np.asarray(pack.images[start : start + batch_size])
+        decoded = [Decoded(apply_recipes(image, pack.bands, recipes)[0], None, None) for image in chunk]
+        yield model.frame([str(row) for row in range(start, start + len(chunk))], decoded)

@@ -1,0 +1,183 @@
+"""`skyclass train`: a recipe and a pack become a run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .. import __version__
+from ..classifier import Classifier
+from ..console import progress, say, say_where
+from ..data.loaders import Loader, augmenting
+from ..data.pack import Pack
+from ..data.packing import prepare
+from ..data.training_rows import TrainingRows, training_rows
+from ..errors import SkyclassError
+from ..evaluation.figures import curves_figure
+from ..evaluation.metrics import accuracy, auroc_macro, balanced_accuracy
+from ..models.adapt import describe_trained, freeze
+from ..models.hardware import describe, pick_device, pick_precision
+from ..models.network import Network, build_network
+from ..models.weights import load_weights
+from ..pixels import Statistics, channel_statistics, resolve_normalisation
+from ..predictions import predictions_writer
+from ..recipe import PixelRecipe, Recipe, load_recipe, recipe_hash
+from ..run import Run
+from ..training.fit import fit
+from ..training.losses import class_weights
+
+PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm", "lightning", "astropy", "pillow", "scikit-learn")
+
+
+def train(
+    recipe: str | Path | None = None,
+    pack: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    resume: str | Path | None = None,
+    device: str = "auto",
+) -> Path:
+    """Train by `recipe` on `pack` into the new folder `out`, or go on with the run `resume`; returns the run's folder.
+
+    overrides : KEY.KEY=VALUE changes of the recipe
+    """
+    run = Run.open(Path(resume)) if resume else _new_run(recipe, pack, out, overrides, device)
+    if run.finished:
+        say(f"This run has ended; there is nothing to resume: {run.path}")
+        return run.path
+    settings, data = run.recipe(), Pack.open(Path(run.origin()["pack"]))
+    if data.hash != run.origin()["pack_hash"]:
+        fix = "train a new run on it, or restore the old pack"
+        raise SkyclassError("the pack has changed since this run began", where=data.path, fix=fix)
+    rows = training_rows(data, settings.data)
+    classifier, images = _fit(run, settings, data, rows, pick_device(device))
+    classifier.save(run.classifier)
+    _predict(run, classifier, data, rows, images)
+    say_where("Run", run.path)
+    return run.path
+
+
+def _new_run(
+    recipe: str | Path | None, pack: str | Path | None, out: str | Path | None, overrides: Sequence[str], device: str
+) -> Run:
+    if recipe is None or pack is None or out is None:
+        fix = "skyclass train RECIPE PACK --out RUN, or skyclass train --resume RUN"
+        raise SkyclassError("a recipe, a pack and an output folder are needed", fix=fix)
+    settings, data = load_recipe(recipe, overrides), Pack.open(Path(pack))
+    rows = training_rows(data, settings.data)  # faults of the data show before a folder is made
+    origin = {"pack": str(data.path.absolute()), "pack_hash": data.hash, "classes": rows.classes}
+    return Run.create(Path(out), settings, origin, _environment(pick_device(device)))
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "skyclass": __version__,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "device": describe(device),
+        "command": " ".join(["skyclass", *sys.argv[1:]]),
+        "packages": versions,
+    }
+
+
+def _fit(
+    run: Run, recipe: Recipe, data: Pack, rows: TrainingRows, device: torch.device
+) -> tuple[Classifier, np.ndarray]:
+    """Train; returns the classifier and the images of the pack as validation and test see them."""
+    torch.manual_seed(recipe.seed)
+    images = prepare(data, recipe.pixels)
+    size = (int(images.shape[2]), int(images.shape[3]))
+    larger = recipe.augment.crop
+    source = images if larger is None else prepare(data, recipe.pixels.model_copy(update={"size": larger}))
+    bands = recipe.pixels.bands or data.bands
+    network = _network(recipe, len(bands), len(rows.classes))
+    normalisation = _normalisation(recipe, images, rows)
+    batch = recipe.training.batch_size
+    augmentation = augmenting(recipe.augment, rows.classes, size, recipe.seed)
+    train_loader = Loader(
+        source,
+        rows.train,
+        rows.labels[rows.train],
+        batch_size=batch,
+        device=device,
+        shuffle_seed=recipe.seed,
+        transform=augmentation,
+    )
+    val_loader = Loader(images, rows.val, rows.labels[rows.val], batch_size=2 * batch, device=device)
+    precision = "bfloat16" if pick_precision(recipe.training.precision, device) == torch.bfloat16 else "float32"
+    say(
+        f"{len(rows.train):,} training and {len(rows.val):,} validation images of {size[0]}x{size[1]} pixels, "
+        f"{len(rows.classes)} classes, on {describe(device)} in {precision}"
+    )
+    fitted = fit(
+        network,
+        recipe,
+        run,
+        train_loader,
+        val_loader,
+        images_per_epoch=len(rows.train),
+        batches_per_epoch=len(train_loader),
+        normalisation=normalisation,
+        class_weights=class_weights(rows.labels[rows.train], rows.classes, recipe.training.class_weights),
+        device=device,
+    )
+    say(f"Best epoch: {fitted.best_epoch} of {fitted.epochs}, {recipe.training.monitor} {fitted.best_score:.4f}")
+    curves_figure(pd.read_csv(run.history_file), fitted.best_epoch).savefig(run.curves_file)
+    chain = [data.pixels, PixelRecipe.model_validate(recipe.pixels.model_dump(exclude={"normalise"}))]
+    mean, std = normalisation
+    made_from = {"pack": data.hash, "recipe": recipe_hash(recipe), "best_epoch": fitted.best_epoch}
+    classifier = Classifier(network, recipe.model, rows.classes, bands, chain, mean, std, precision, made_from).to(
+        str(device)
+    )
+    return classifier, images
+
+
+def _network(recipe: Recipe, n_bands: int, n_classes: int) -> Network:
+    network = build_network(recipe.model, n_bands, n_classes)
+    loaded = load_weights(network, recipe.model, n_bands)
+    if loaded:
+        say(str(loaded))
+    freeze(network, recipe.model.freeze)
+    say(describe_trained(network))
+    return network
+
+
+def _normalisation(recipe: Recipe, images: np.ndarray, rows: TrainingRows) -> Statistics:
+    statistics = channel_statistics(images, rows.train) if recipe.pixels.normalise == "dataset" else None
+    return resolve_normalisation(recipe.pixels.normalise, images.shape[1], statistics)
+
+
+def _predict(run: Run, classifier: Classifier, data: Pack, rows: TrainingRows, images: np.ndarray) -> None:
+    """Write the predictions of the validation and test images, and say how the test went."""
+    chosen = np.concatenate([rows.val, rows.test])
+    loader = Loader(images, chosen, rows.labels[chosen], batch_size=64, device=classifier.device)
+    p = np.empty((len(chosen), len(rows.classes)))
+    with progress("Predicting validation and test", len(chosen)) as advance:
+        done = 0
+        for batch in loader:
+            p[done : done + len(batch.rows)] = classifier.probabilities(batch.images)
+            done += len(batch.rows)
+            advance(len(batch.rows))
+    catalog = data.catalog.iloc[chosen].reset_index(drop=True)
+    frame = classifier.table(catalog["image_id"], p)
+    for name in ("label", "split", "group", "file"):
+        if name in catalog:
+            frame[name] = catalog[name]
+    with predictions_writer(run.predictions_file, rows.classes, classifier.made_from) as append:
+        append(frame)
+    labels, tested = rows.labels[rows.test], p[len(rows.val) :]
+    if len(labels):
+        say(
+            f"Test: {len(labels):,} images, accuracy {accuracy(labels, tested):.4f}, "
+            f"balanced accuracy {balanced_accuracy(labels, tested):.4f}, AUROC {auroc_macro(labels, tested):.4f}"
+        )

@@ -1,0 +1,87 @@
+"""Figures of explanations: the panels hold what they say, for any bands and for images that are not square."""
+
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from skyclass.errors import SkyclassError
+from skyclass.explanation.figures import class_sheet, explanation_figure, overlay
+
+
+def image_and_heatmap(n_bands: int = 3, height: int = 24, width: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    heatmap = np.zeros((height, width), dtype=np.float32)
+    heatmap[5:10, 20:35] = np.linspace(0.1, 1.0, 15)
+    return rng.integers(0, 256, (n_bands, height, width), dtype=np.uint8), heatmap
+
+
+@pytest.mark.parametrize("n_bands", [1, 2, 3, 5])
+def test_an_overlay_is_the_image_where_it_is_cold_and_mostly_heat_where_it_is_hot(n_bands: int) -> None:
+    image, heatmap = image_and_heatmap(n_bands)
+    blended = overlay(image, heatmap)
+    picture = np.moveaxis(image[:3] if n_bands > 2 else image.mean(axis=0, keepdims=True).repeat(3, 0), 0, -1) / 255.0
+    assert blended.shape == (24, 40, 3)
+    assert blended.dtype == np.float32
+    np.testing.assert_allclose(blended[heatmap == 0], picture[heatmap == 0], atol=1e-6)
+    hottest = 0.35 * picture[7, 34] + 0.65 * np.array(mpl.colormaps["inferno"](1.0)[:3])
+    np.testing.assert_allclose(blended[7, 34], hottest, atol=1e-6)
+    assert blended.min() >= 0.0
+    assert blended.max() <= 1.0
+
+
+def test_a_heatmap_of_another_size_is_refused() -> None:
+    image, heatmap = image_and_heatmap()
+    with pytest.raises(SkyclassError, match=r"\(40, 24\) does not fit an image of \(24, 40\)"):
+        overlay(image, heatmap.T)
+
+
+@pytest.mark.parametrize(("n_bands", "height", "width"), [(3, 24, 40), (1, 60, 36)])
+def test_three_panels_original_overlay_heatmap(n_bands: int, height: int, width: int) -> None:
+    image, heatmap = image_and_heatmap(n_bands, height, width)
+    figure = explanation_figure(image, heatmap, title="spiral_anticlockwise, p = 0.97")
+    original, over, alone, scale = figure.axes
+    assert [axes.get_title() for axes in (original, over, alone)] == ["original", "overlay", "heatmap"]
+    assert scale.get_ylabel() == "relative evidence"
+    np.testing.assert_allclose(over.images[0].get_array(), overlay(image, heatmap))
+    np.testing.assert_allclose(alone.images[0].get_array(), mpl.colormaps["inferno"](heatmap)[..., :3])
+    assert original.images[0].get_array().shape[:2] == heatmap.shape
+    assert figure.get_suptitle() == "spiral_anticlockwise, p = 0.97"
+    figure.savefig(io.BytesIO())
+    inside = figure.bbox.padded(1)
+    for text in (original.title, scale.yaxis.label):
+        box = text.get_window_extent()
+        assert inside.contains(box.x0, box.y0)
+        assert inside.contains(box.x1, box.y1)
+
+
+def test_a_figure_without_a_title_is_lower() -> None:
+    image, heatmap = image_and_heatmap()
+    titled, untitled = explanation_figure(image, heatmap, "title"), explanation_figure(image, heatmap)
+    assert untitled.get_figheight() < titled.get_figheight()
+
+
+def test_a_sheet_holds_pairs_of_image_and_overlay() -> None:
+    image, heatmap = image_and_heatmap(1)
+    captions = ["spiral_anticlockwise", "edge_on", "merging"]
+    figure = class_sheet([image] * 3, [heatmap] * 3, captions, columns=2, title="every class")
+    figure.savefig(io.BytesIO())
+    assert [axes.get_title() for axes in figure.axes] == [*captions, ""]
+    assert figure.get_suptitle() == "every class"
+    pair = figure.axes[1].images[0].get_array()
+    np.testing.assert_allclose(pair[:, :40, 0], image[0] / 255.0, atol=1e-6)
+    np.testing.assert_allclose(pair[:, -40:], overlay(image, heatmap), atol=1e-6)
+    assert (pair[:, 40:-40] == 1.0).all()
+    assert pair[:, 40:-40].shape[1] == 1
+    one_column = class_sheet([image] * 3, np.stack([heatmap] * 3), captions, columns=1)
+    assert one_column.get_figheight() > figure.get_figheight()
+    assert one_column.get_figwidth() < figure.get_figwidth()
+
+
+def test_a_sheet_that_does_not_fit_together_is_refused() -> None:
+    image, heatmap = image_and_heatmap()
+    with pytest.raises(SkyclassError, match="2 images, 1 heatmaps and 2 captions"):
+        class_sheet([image] * 2, [heatmap], ["a", "b"])
+    with pytest.raises(SkyclassError, match="0 images"):
+        class_sheet([], [], [])

@@ -1,0 +1,210 @@
+"""Metrics against scikit-learn, and against cases small enough to do by hand."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from skyclass.errors import SkyclassError
+from skyclass.evaluation import metrics
+
+KEYS = {
+    "n",
+    "n_unlabelled",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "accuracy_per_class",
+    "auroc_per_class",
+    "auroc_macro",
+    "log_loss",
+    "confusion_matrix",
+    "classes",
+}
+
+
+def draw(n_images: int, classes: list[str], seed: int = 0, decimals: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of every class (more of the first ones) and better than random probabilities; few decimals make ties."""
+    rng = np.random.default_rng(seed)
+    n_classes = len(classes)
+    labels = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, n_images - n_classes) ** 2 % n_classes])
+    scores = rng.normal(size=(n_images, n_classes)).round(decimals)
+    scores[np.arange(n_images), labels] += 1.0
+    p = np.exp(scores)
+    return np.array(classes)[labels], p / p.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("classes", [["lens", "none"], ["no", "sphere", "vort"], [f"class_{k}" for k in range(10)]])
+def test_evaluate_agrees_with_scikit_learn(classes: list[str]) -> None:
+    labels, p = draw(200, classes)
+    result = metrics.evaluate(labels, p, classes)
+    y = np.array([classes.index(name) for name in labels])
+    predicted = p.argmax(axis=1)
+    one_hot = np.eye(len(classes))[y]
+
+    assert set(result) == KEYS
+    assert (result["n"], result["n_unlabelled"], result["classes"]) == (200, 0, classes)
+    assert result["accuracy"] == pytest.approx(sk.accuracy_score(y, predicted))
+    assert result["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(y, predicted))
+    assert result["macro_precision"] == pytest.approx(sk.precision_score(y, predicted, average="macro"))
+    assert result["macro_recall"] == pytest.approx(sk.recall_score(y, predicted, average="macro"))
+    assert result["macro_f1"] == pytest.approx(sk.f1_score(y, predicted, average="macro"))
+    assert list(result["accuracy_per_class"].values()) == pytest.approx(sk.recall_score(y, predicted, average=None))
+    assert list(result["auroc_per_class"].values()) == pytest.approx(sk.roc_auc_score(one_hot, p, average=None))
+    assert result["auroc_macro"] == pytest.approx(sk.roc_auc_score(one_hot, p, average="macro"))
+    assert result["log_loss"] == pytest.approx(sk.log_loss(y, p))
+    assert result["confusion_matrix"] == sk.confusion_matrix(y, predicted).tolist()
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_a_confusion_matrix_has_the_true_class_in_rows_and_the_given_order() -> None:
+    p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
+    labels = np.array(["b", "b", "b"])
+    assert metrics.evaluate(labels, p, ["a", "b"])["confusion_matrix"] == [[0, 0], [2, 1]]
+    assert metrics.evaluate(labels, p[:, ::-1], ["b", "a"])["confusion_matrix"] == [[1, 2], [0, 0]]
+
+
+def test_auroc_counts_ties_as_one_half() -> None:
+    y = np.array([0, 0, 1, 1])
+    p = np.array([[0.5, 0.5], [0.8, 0.2], [0.5, 0.5], [0.1, 0.9]])
+    # Pairs of class 1 over class 0: a tie and three wins, of four.
+    assert metrics.auroc_per_class(y, p) == pytest.approx([3.5 / 4, 3.5 / 4])
+    labels, coarse = draw(300, ["a", "b", "c"], decimals=0)
+    y = np.array(["abc".index(name) for name in labels])
+    assert metrics.auroc_per_class(y, coarse) == pytest.approx(sk.roc_auc_score(np.eye(3)[y], coarse, average=None))
+
+
+def test_an_absent_class_is_left_out_of_the_averages() -> None:
+    """Class c has no image, but one image of b is taken for it."""
+    p = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7]])
+    result = metrics.evaluate(["a", "a", "b", "b"], p, ["a", "b", "c"])
+    assert result["accuracy_per_class"] == {"a": 1.0, "b": 0.5, "c": None}
+    assert result["balanced_accuracy"] == pytest.approx(0.75)
+    assert result["auroc_per_class"]["c"] is None
+    assert result["auroc_macro"] == pytest.approx(np.mean([result["auroc_per_class"][name] for name in "ab"]))
+    # Classes present or predicted: a (1, 1), b (1, 1/2), c (0, 0).
+    assert result["macro_precision"] == pytest.approx(2.0 / 3.0)
+    assert result["macro_recall"] == pytest.approx(0.5)
+
+
+def test_a_class_of_one_image_is_counted() -> None:
+    p = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    result = metrics.evaluate(["a", "a", "b"], p, ["a", "b"])
+    assert result["accuracy_per_class"]["b"] == 1.0
+    assert result["auroc_per_class"] == {"a": 1.0, "b": 1.0}
+
+
+def test_the_only_class_has_no_auroc() -> None:
+    p = np.array([[0.9, 0.1], [0.4, 0.6]])
+    result = metrics.evaluate(["a", "a"], p, ["a", "b"])
+    assert result["auroc_per_class"] == {"a": None, "b": None}
+    assert result["auroc_macro"] is None
+    assert result["accuracy"] == result["balanced_accuracy"] == 0.5
+    single = metrics.evaluate(["a"], np.ones((1, 1)), ["a"])
+    assert (single["accuracy"], single["log_loss"], single["auroc_macro"]) == (1.0, 0.0, None)
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), "", pd.NA])
+def test_rows_without_a_label_are_left_out_and_counted(nothing: object) -> None:
+    labels, p = draw(50, ["a", "b", "c"])
+    expected = metrics.evaluate(labels, p, ["a", "b", "c"])
+    unreadable = np.full((2, 3), np.nan)  # their probabilities may be anything
+    result = metrics.evaluate([nothing, *labels, nothing], np.vstack([unreadable[:1], p, unreadable[1:]]), list("abc"))
+    assert result == expected | {"n_unlabelled": 2}
+
+
+def test_labels_may_be_a_pandas_column() -> None:
+    labels, p = draw(20, ["a", "b"])
+    expected = metrics.evaluate(labels, p, ["a", "b"])
+    assert metrics.evaluate(pd.Series(labels, dtype="string"), p, ["a", "b"]) == expected
+    assert metrics.evaluate(pd.Series(labels, dtype="category"), p, ["a", "b"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "p", "classes", "message"),
+    [
+        (["a", "comet"], [[0.5, 0.5], [0.5, 0.5]], ["a", "b"], "'comet'.*classes are a, b"),
+        (["a", "b"], [[0.5, 0.5], [0.5, 0.6]], ["a", "b"], "row 1: 1 labelled rows.*sum to one.*softmax"),
+        (["a", "b"], [[0.5, 0.5], [np.nan, 1.0]], ["a", "b"], "row 1: .*could not be read"),
+        (["a", "b"], [[1.5, -0.5], [0.5, 0.5]], ["a", "b"], "row 0: "),
+        ([None, ""], [[0.5, 0.5], [0.5, 0.5]], ["a", "b"], "no row has a label"),
+        ([], np.zeros((0, 2)), ["a", "b"], "no row has a label"),
+        (["a"], [[0.5, 0.5], [0.5, 0.5]], ["a", "b"], "1 labels and 2 classes do not fit"),
+        (["a"], [[0.5, 0.5]], ["a", "b", "c"], "3 classes do not fit"),
+        (["a"], [[0.5, 0.5]], ["a", "a"], "names repeat"),
+    ],
+)
+def test_bad_input_is_refused(labels: list[object], p: object, classes: list[str], message: str) -> None:
+    with pytest.raises(SkyclassError, match=message):
+        metrics.evaluate(labels, np.array(p), classes)
+
+
+def test_probabilities_stored_in_half_precision_pass() -> None:
+    labels, p = draw(50, ["a", "b", "c"])
+    exact = metrics.evaluate(labels, p, ["a", "b", "c"])
+    assert metrics.evaluate(labels, p.astype(np.float16), ["a", "b", "c"])["log_loss"] == pytest.approx(
+        exact["log_loss"], rel=1e-2
+    )
+
+
+def test_a_certain_mistake_has_a_finite_log_loss() -> None:
+    y, p = np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    assert metrics.log_loss(y, p) == pytest.approx(sk.log_loss(y, p))
+    assert metrics.log_loss(y, p) > 10.0
+
+
+def test_epoch_metrics_are_nan_without_images_or_after_divergence() -> None:
+    none = np.zeros(0, dtype=np.int64), np.zeros((0, 3))
+    for score in (metrics.accuracy, metrics.balanced_accuracy, metrics.auroc_macro, metrics.log_loss):
+        assert math.isnan(score(*none))
+    diverged = np.array([0, 1]), np.full((2, 2), np.nan)
+    assert math.isnan(metrics.auroc_macro(*diverged))
+    assert math.isnan(metrics.log_loss(*diverged))
+
+
+def test_report_is_that_of_scikit_learn() -> None:
+    classes = ["spiral_clockwise", "spiral_anticlockwise", "edge_on"]
+    labels, p = draw(60, classes)
+    names = np.array(classes)[p.argmax(axis=1)]
+    expected = sk.classification_report(labels, names, labels=classes, digits=4)
+    assert metrics.classification_report(labels, p, classes) == expected
+
+
+def test_report_averages_as_evaluate_does_when_classes_are_missing() -> None:
+    p = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1]])
+    report = metrics.classification_report(["a", "b", None], p, ["a", "b", "c"])
+    result = metrics.evaluate(["a", "b", None], p, ["a", "b", "c"])
+    macro = next(line.split() for line in report.splitlines() if "macro avg" in line)
+    assert macro[2:5] == [f"{result[key]:.4f}" for key in ("macro_precision", "macro_recall", "macro_f1")]
+    assert " c " not in report
+
+
+def test_entropy_runs_from_certain_to_clueless() -> None:
+    p = np.array([[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]])
+    assert metrics.entropy_uncertainty(p) == pytest.approx([0.0, 0.5, 1.0])  # ln 2 / ln 4 = 1/2
+    assert metrics.entropy_uncertainty(np.ones((2, 1))) == pytest.approx([0.0, 0.0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 30), st.integers(2, 6), st.integers(0, 10_000))
+def test_scores_stay_in_range_and_do_not_depend_on_the_order_of_rows(n: int, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.ones(k), n)
+    classes = [f"class_{i}" for i in range(k)]
+    labels = np.array(classes)[rng.integers(0, k, n)]
+    result = metrics.evaluate(labels, p, classes)
+    order = rng.permutation(n)
+    shuffled = metrics.evaluate(labels[order], p[order], classes)
+    assert shuffled["confusion_matrix"] == result["confusion_matrix"]
+    assert shuffled["auroc_per_class"] == result["auroc_per_class"]
+    for key in ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1"):
+        assert 0.0 <= result[key] <= 1.0
+    assert np.sum(result["confusion_matrix"]) == n
+    assert ((metrics.entropy_uncertainty(p) >= 0) & (metrics.entropy_uncertainty(p) <= 1)).all()
