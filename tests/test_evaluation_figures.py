@@ -1,14 +1,29 @@
 """Figures of an evaluation: what they show, and that they can be drawn for awkward input without a warning."""
 
+import base64
 import io
+from pathlib import Path
 
+import jinja2
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image as pillow
 
-from skyclass.drawing import colour_and_line, displayed
+from skyclass.drawing import (
+    THUMBNAIL,
+    Picture,
+    colour_and_line,
+    displayed,
+    figure_picture,
+    file_picture,
+    page,
+    sheet_picture,
+    thumbnail,
+    thumbnail_picture,
+)
 from skyclass.errors import SkyclassError
 from skyclass.evaluation import metrics
 from skyclass.evaluation.figures import (
@@ -154,6 +169,12 @@ def test_class_balance_bars_are_the_counts() -> None:
         class_balance_figure(counts.iloc[:0])
 
 
+def test_bars_of_one_column_need_no_legend() -> None:
+    figure = class_balance_figure(pd.DataFrame({"all": [80, 1200, 3]}, index=LONG))
+    assert legend_of(figure) == []
+    assert fits(figure)
+
+
 @pytest.mark.parametrize("n_bands", [1, 2, 3, 5])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32", "bool"])
 def test_images_of_any_bands_and_type_are_drawn(n_bands: int, dtype: str) -> None:
@@ -211,6 +232,58 @@ def test_a_sheet_of_images_of_many_sizes() -> None:
 def test_a_sheet_that_cannot_be_laid_out_is_refused(n_images: int, n_captions: int, columns: int) -> None:
     with pytest.raises(SkyclassError, match=f"{n_images} images and {n_captions} captions .* {columns} columns"):
         sample_sheet([np.zeros((1, 3, 4))] * n_images, ["a"] * n_captions, columns)
+
+
+@pytest.mark.parametrize("caption", ["edge_on", "spiral_anticlockwise\npredicted edge_on_without_bulge 91%\nmap for x"])
+def test_a_sheet_has_little_empty_paper(caption: str) -> None:
+    figure = sample_sheet([np.zeros((1, 24, 32))] * 7, [caption] * 7, columns=3)
+    size_drawn(figure)
+    drawn = [box for axes in figure.axes if (box := axes.get_tightbbox()) is not None]
+    top, bottom = max(box.y1 for box in drawn), min(box.y0 for box in drawn)
+    assert top - bottom > 0.93 * figure.bbox.height
+    assert fits(figure)
+
+
+def test_a_thumbnail_is_the_mean_over_areas() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (3, 4 * THUMBNAIL, 2 * THUMBNAIL), dtype=np.uint8)
+    small = thumbnail(image)
+    assert small.shape == (THUMBNAIL, THUMBNAIL // 2, 3)
+    means = image.reshape(3, THUMBNAIL, 4, THUMBNAIL // 2, 4).mean(axis=(2, 4))
+    np.testing.assert_allclose(small, np.moveaxis(means, 0, -1), atol=1.01)
+    np.testing.assert_array_equal(thumbnail(image[:1, :24, :32]), image[0, :24, :32])  # never enlarged
+    assert thumbnail(np.zeros((1, 3, 5000))).shape == (1, THUMBNAIL)
+
+
+def decoded(picture: Picture, kind: str) -> np.ndarray:
+    head, content = picture.uri.split(",")
+    assert head == f"data:image/{kind};base64"
+    with pillow.open(io.BytesIO(base64.b64decode(content))) as opened:
+        assert opened.format == kind.upper()
+        return np.asarray(opened.convert("RGB"))
+
+
+def test_pictures_in_a_page_are_what_they_were(tmp_path: Path) -> None:
+    figure = class_balance_figure(pd.DataFrame({"train": [1, 2]}, index=["a", "b"]))
+    figure.savefig(tmp_path / "bars.png")
+    as_figure, as_file = figure_picture(figure, "bars"), file_picture(tmp_path / "bars.png", "bars")
+    assert as_figure == as_file
+    assert as_file.text == "bars"
+    as_sheet = decoded(sheet_picture(tmp_path / "bars.png", "bars"), "webp")
+    assert np.abs(as_sheet.astype(int) - decoded(as_file, "png")).mean() < 2.0
+    ramp = np.linspace(0, 255, 24 * 32).reshape(24, 32).astype(np.uint8)
+    assert np.abs(decoded(thumbnail_picture(ramp, "ramp"), "jpeg")[..., 0].astype(int) - ramp).max() <= 4
+
+
+def test_a_sheet_of_noise_is_small_in_a_page(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (3, 224, 224), dtype=np.uint8) for _ in range(6)]
+    sample_sheet(images, ["a"] * 6).savefig(tmp_path / "sheet.png")
+    assert len(sheet_picture(tmp_path / "sheet.png", "noise").uri) < 0.5 * (tmp_path / "sheet.png").stat().st_size
+
+
+def test_a_page_wants_all_that_its_template_names() -> None:
+    with pytest.raises(jinja2.UndefinedError, match="'name' is undefined"):
+        page("inspect.html.j2", {})
 
 
 def test_curves_of_28_classes_differ() -> None:

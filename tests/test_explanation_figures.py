@@ -1,13 +1,18 @@
 """Figures of explanations: the panels hold what they say, for any bands and for images that are not square."""
 
 import io
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 
 from skyclass.errors import SkyclassError
 from skyclass.explanation.figures import class_sheet, explanation_figure, overlay
+from skyclass.run import Run
+from skyclass.verbs.explain import _draw
+from skyclass.verbs.report import _class_rows, _sheets
 
 
 def image_and_heatmap(n_bands: int = 3, height: int = 24, width: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -85,3 +90,49 @@ def test_a_sheet_that_does_not_fit_together_is_refused() -> None:
         class_sheet([image] * 2, [heatmap], ["a", "b"])
     with pytest.raises(SkyclassError, match="0 images"):
         class_sheet([], [], [])
+
+
+def draw(folder: Path, labels: list[str | None], predicted: list[str]) -> pd.DataFrame:
+    """Explain toy images of these labels and predictions; returns `explanations.csv`."""
+    image, heatmap = image_and_heatmap()
+    n = len(labels)
+    table = pd.DataFrame({"label": labels, "predicted": predicted, "confidence": 0.9}, dtype=object)
+    table["explained"] = table["predicted"]
+    table["image_id"] = table["file"] = [f"image {k}" for k in range(n)]
+    _draw(folder, np.stack([image] * n), np.stack([heatmap] * n), table)
+    return pd.read_csv(folder / "explanations.csv", dtype=str)
+
+
+def test_classes_whose_names_make_one_file_name_have_two_sheets(tmp_path: Path) -> None:
+    listed = draw(tmp_path / "explanations", ["a/b", "a b", "a/b", "0"], ["0"] * 4)
+    assert listed["sheet"].tolist() == ["class-a_b.png", "class-a_b-1.png", "class-a_b.png", "class-0.png"]
+    drawn = {path.name for path in (tmp_path / "explanations").glob("*.png")}
+    assert drawn == {*listed["picture"], *listed["sheet"]}
+    draw(tmp_path / "explanations", ["0"], ["0"])  # another time, with fewer
+    assert len(list((tmp_path / "explanations").glob("*.png"))) == 2
+
+
+def test_a_report_names_the_sheets_by_class_and_in_the_order_of_the_classes(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert _sheets(run, ["a"]) == []
+    draw(run.explanations, ["a/b", "a b", "other", "0"], ["0"] * 4)
+    shown = [picture.text for picture in _sheets(run, ["0", "a b", "a/b"])]
+    assert shown == [f"Grad-CAM maps of {name}" for name in ("0", "a b", "a/b", "other")]
+    draw(run.explanations, [None, "a b"], ["a/b", "0"])  # not all labelled: sheets by prediction
+    assert [picture.text[17:] for picture in _sheets(run, ["0", "a b", "a/b"])] == ["0", "a/b"]
+
+
+def test_completeness_and_purity_of_a_report() -> None:
+    metrics = {
+        "classes": ["lens", "none", "never"],
+        "confusion_matrix": [[6, 2, 0], [1, 9, 0], [1, 0, 0]],
+        "accuracy_per_class": {"lens": 0.75, "none": 0.9, "never": 0.0},
+        "auroc_per_class": {"lens": 0.9, "none": 0.95, "never": None},
+    }
+    rows = _class_rows(metrics)
+    assert [(row["name"], row["n"], row["accuracy"]) for row in rows] == [
+        ("lens", 8, 0.75),
+        ("none", 10, 0.9),
+        ("never", 1, 0.0),
+    ]
+    assert [row["purity"] for row in rows] == pytest.approx([6 / 8, 9 / 11, 0.0])

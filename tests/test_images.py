@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image as pillow
 
 from make_data import bad_files, class_folders, image_table, odd_files, random_pixels, vote_table, write_image
+from skyclass.decoders import MAX_PIXELS, RGB
 from skyclass.errors import SkyclassError
-from skyclass.images import MAX_PIXELS, RGB, Image, decode_image, is_image_name, read_image
+from skyclass.images import Image, decode_image, is_image_name, read_image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SIZE = (20, 28)

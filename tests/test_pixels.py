@@ -17,19 +17,17 @@ from skyclass.pixels import (
     IMAGENET_STD,
     apply_recipe,
     apply_recipes,
-    area_weights,
     bad_pixel_fraction,
     centre,
     channel_statistics,
     convert,
-    linear_weights,
     network_input,
-    resize,
     resolve_normalisation,
     select_bands,
     unit_scale,
 )
 from skyclass.recipe import PixelRecipe, TrainingPixels
+from skyclass.resizing import area_weights, linear_weights, resize
 
 RGB = ("red", "green", "blue")
 SIZE = (20, 28)

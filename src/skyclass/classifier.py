@@ -144,7 +144,8 @@ class Classifier:
         images : paths, or an array (N, C, H, W) or (C, H, W) of decoded pixels with the classifier's bands. A file
             that cannot be read has a row with its `error` and no prediction.
         """
-        return pd.concat(list(self.stream(images, batch_size)), ignore_index=True)
+        frames = list(self.stream(images, batch_size))
+        return pd.concat(frames, ignore_index=True) if frames else self.frame([], [])
 
     def stream(
         self, images: str | Path | Sequence[str | Path] | np.ndarray, batch_size: int = BATCH
@@ -205,7 +206,9 @@ class Classifier:
         if wanted is not None and len(wanted) != len(rows):
             raise SkyclassError(f"{len(wanted)} classes for {len(rows)} images", fix="give one class an image")
         pixels = np.stack([one.pixels for _, one in rows if one.pixels is not None])
-        frame = self.frame([rows[index][0] for index in good], [rows[index][1] for index in good])
+        batches = [good[start : start + batch_size] for start in range(0, len(good), batch_size)]
+        frames = [self.frame([rows[i][0] for i in batch], [rows[i][1] for i in batch]) for batch in batches]
+        frame = pd.concat(frames, ignore_index=True)
         chosen = list(frame["predicted"]) if wanted is None else [wanted[index] for index in good]
         return Explanation(self.maps(pixels, chosen, batch_size), pixels, chosen, frame)
 
@@ -226,8 +229,9 @@ class Classifier:
         """
         if packed == self.pixels[0]:
             return self.pixels[1:]
-        if packed.interval == "none" and packed.stretch == "linear" and packed.crop is None:
-            return self.pixels  # its images are still as good as files
+        as_read = packed.interval == "none" and packed.stretch == "linear" and packed.crop is None
+        if as_read and not any(recipe.crop for recipe in self.pixels):
+            return self.pixels  # its images are as good as files, unless they were resized and then cropped
         fix = "predict from the files themselves, or pack them with --like CLASSIFIER"
         raise SkyclassError("the pack's pixels were made in another way than the classifier's", where=where, fix=fix)
 
@@ -272,4 +276,6 @@ class Classifier:
         if pixels.ndim != 3 or len(pixels) != len(bands):
             fix = f"give (N, {len(bands)}, H, W) with the bands {', '.join(bands)}"
             raise SkyclassError(f"images of shape {pixels.shape}", where="array", fix=fix)
+        if pixels.dtype not in (np.uint8, np.uint16):
+            pixels = pixels.astype(np.float32)  # as `images` gives every other number
         return decode_image(Image(pixels, bands, "array"), self.pixels)

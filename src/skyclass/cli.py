@@ -15,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+STOPPED = 130  # the exit status that Typer gives to Ctrl-C
 recipes_app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes")
 
@@ -84,11 +85,13 @@ def simulate(
     out: Annotated[Path, typer.Argument(help="the new folder")],
     per_class: Annotated[int, typer.Option(help="images of each class")] = 1000,
     size: Annotated[int | None, typer.Option(help="pixels a side (lensing: 150, galaxies: 64)")] = None,
-    difficulty: Annotated[float, typer.Option(help="factor on the substructure masses; smaller is harder")] = 2.0,
+    difficulty: Annotated[
+        float | None, typer.Option(help="lensing: factor on the substructure masses (2), smaller is harder")
+    ] = None,
     seed: Annotated[int, typer.Option(help="another seed, other images")] = 0,
     form: Annotated[Form, typer.Option("--as", help="a pack, or class folders")] = Form.pack,
     splits: Splits = "0.7,0.1,0.2",
-    workers: Annotated[int | None, typer.Option(help="processes (default: one a core)")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes (default: one a core)")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
@@ -273,9 +276,9 @@ def report(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Argument(help="folder of the demo")] = Path("demo"),
-    per_class: Annotated[int, typer.Option(help="simulated images of each class")] = 1600,
+    per_class: Annotated[int, typer.Option(help="simulated images of each class")] = 1500,
     size: Annotated[int, typer.Option(help="pixels a side")] = 75,
-    clean: Annotated[bool, typer.Option("--clean", help="remove the folder and start anew")] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="remove what an earlier demo left, and start anew")] = False,
     set_: Set = None,
 ) -> None:
     """Simulate lenses, train, evaluate, explain and report, in one go."""
@@ -338,9 +341,10 @@ def main() -> None:
     sys.argv[1:] = [word for word in sys.argv[1:] if word != "--debug"]
     try:
         app(prog_name="skyclass")
-    except KeyboardInterrupt:
-        typer.echo("Stopped.", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == STOPPED:
+            typer.echo("Stopped.", err=True)
+        raise
     except Exception as error:
         if debug:
             raise

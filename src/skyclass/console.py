@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -13,8 +14,6 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
@@ -32,16 +31,28 @@ class RateColumn(ProgressColumn):
         return Text(f"{speed:,.0f} {unit}/s" if speed else "", style="progress.data.speed", no_wrap=True)
 
 
+class TimeColumn(ProgressColumn):
+    """The time left while the task runs, the time it took afterwards."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """The time of `task` as h:mm:ss, or blanks while nobody can tell."""
+        seconds = task.finished_time if task.finished else task.time_remaining
+        if seconds is None:
+            return Text("")
+        time = str(timedelta(seconds=int(seconds)))
+        return Text(f"in {time}" if task.finished else f"{time} left", style="progress.remaining", no_wrap=True)
+
+
 def progress_bar() -> Progress:
-    """A rich bar: description, share, count, rate, time gone and time left."""
+    """A rich bar: description, share, count, rate, and time left or taken; whole at 80 columns."""
     return Progress(
         TextColumn("[progress.description]{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
         RateColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeColumn(),
         console=console,
         transient=False,
     )

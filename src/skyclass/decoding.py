@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +12,7 @@ from .errors import SkyclassError, one_line
 from .images import Image, read_image
 from .pixels import apply_recipes, bad_pixel_fraction
 from .recipe import PixelRecipe
-
-AHEAD = 8  # files a thread may be ahead of the reader: bounds the memory
+from .threads import in_order
 
 
 class Decoded(NamedTuple):
@@ -30,15 +25,7 @@ class Decoded(NamedTuple):
 
 def decode_files(files: Sequence[str | Path], recipes: Sequence[PixelRecipe]) -> Iterator[Decoded]:
     """One result a file, in order. Nothing is raised for a bad file; memory does not grow with their number."""
-    workers = os.cpu_count() or 1
-    remaining = iter(files)
-    with ThreadPoolExecutor(workers) as pool:
-        window: deque[Future[Decoded]] = deque(
-            pool.submit(decode_file, file, recipes) for file in islice(remaining, AHEAD * workers)
-        )
-        while window:
-            yield window.popleft().result()
-            window.extend(pool.submit(decode_file, file, recipes) for file in islice(remaining, 1))
+    return in_order(lambda file: decode_file(file, recipes), files)
 
 
 def decode_file(file: str | Path, recipes: Sequence[PixelRecipe]) -> Decoded:
@@ -75,7 +62,8 @@ def judge(image: Image, recipes: Sequence[PixelRecipe]) -> tuple[str | None, str
         expected = "8-bit" if first.dtype == "uint8" else "16-bit"
         return f"floating-point pixels among {expected} images; set an interval (percentile, zscale) for both", None
     if bad:
-        return None, f"{bad:.2%} of the pixels are NaN or infinite, filled ({first.fill_nan})"
+        filled = {"zero": "zero", "min": "the least finite value", "median": "the median"}[first.fill_nan]
+        return None, f"{bad:.2%} of the pixels are NaN or infinite; packing and predicting fill them with {filled}"
     return None, None
 
 

@@ -1,23 +1,31 @@
-"""How figures look: colours that the colour-blind can tell apart, type legible in a report, images as pictures."""
+"""How figures and pages look: colours that the colour-blind can tell apart, legible type, images that lie in a page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import io
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import jinja2
 import matplotlib as mpl
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from PIL import Image as pillow
 
 from .errors import SkyclassError
 
 # Okabe & Ito 2008, "Color Universal Design", without black (kept for averages); pale yellow comes last.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442")
 LINES = ("-", "--", ":", "-.")
+
+TEMPLATES = Path(__file__).parent / "templates"
+THUMBNAIL = 192  # pixels of the longer side: sharp at the size a page shows it, and about 10 kB
 
 RC: dict[Any, Any] = {
     "font.size": 10,
@@ -99,10 +107,11 @@ def picture_grid(
     columns = min(columns, len(pictures))
     aspect = max(picture.shape[0] / picture.shape[1] for picture in pictures)
     caption_lines = max(caption.count("\n") + 1 for caption in captions)
-    height = rows * (width * min(aspect, 2.0) + 0.14 + 0.16 * caption_lines) + (0.4 if title else 0.0)
     layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.05, wspace=0.02, hspace=0.02)
     longest = max(len(line) for caption in captions for line in caption.split("\n"))
     font_size = float(np.clip(72.0 * width / (0.6 * max(longest, 1)), 5.0, 8.0))  # a letter is about 0.6 of its size
+    caption_height = (1.2 * font_size * caption_lines + 6.0) / 72.0  # inches; the last 6 points are a gap
+    height = rows * ((width - 0.08) * min(aspect, 2.0) + caption_height + 0.12) + (0.35 if title else 0.0)
     with figure_style():
         figure = Figure(figsize=(columns * width, height), layout=layout)
         for axes in figure.subplots(rows, columns, squeeze=False).flat:
@@ -112,3 +121,64 @@ def picture_grid(
         if title:
             figure.suptitle(title, fontsize=11)
     return figure
+
+
+class Picture(NamedTuple):
+    """An image inside a page: its data URI, and what it shows in words."""
+
+    uri: str
+    text: str
+
+
+def figure_picture(figure: Figure, text: str) -> Picture:
+    """A figure inside a page."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return _picture("png", stream.getvalue(), text)
+
+
+def file_picture(path: Path, text: str) -> Picture:
+    """A saved figure inside a page."""
+    return _picture("png", path.read_bytes(), text)
+
+
+def sheet_picture(path: Path, text: str) -> Picture:
+    """A saved sheet of images inside a page, as WebP: their noise makes the PNG five to ten times as large."""
+    stream = io.BytesIO()
+    with pillow.open(path) as sheet:
+        sheet.convert("RGB").save(stream, format="webp", quality=88)
+    return _picture("webp", stream.getvalue(), text)
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """A small copy of an image for pages and sheets, reduced by areas, never enlarged.
+
+    image : (C, H, W), as `displayed` takes it. Returns (h, w) or (h, w, 3) uint8, the longer side at most `THUMBNAIL`.
+    """
+    picture = pillow.fromarray(np.rint(255.0 * displayed(image)).astype(np.uint8))
+    share = min(1.0, THUMBNAIL / max(picture.size))
+    width, height = (max(1, round(share * side)) for side in picture.size)
+    return np.asarray(picture.resize((width, height), pillow.Resampling.BOX))  # (h, w) or (h, w, 3)
+
+
+def thumbnail_picture(pixels: np.ndarray, text: str) -> Picture:
+    """A thumbnail, (h, w) or (h, w, 3) uint8, inside a page."""
+    stream = io.BytesIO()
+    pillow.fromarray(pixels).save(stream, format="jpeg", quality=90, subsampling=0)
+    return _picture("jpeg", stream.getvalue(), text)
+
+
+def _picture(kind: str, content: bytes, text: str) -> Picture:
+    return Picture(f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}", text)
+
+
+def page(template: str, content: Mapping[str, Any]) -> str:
+    """A page of HTML from one of our templates; a name that the template wants and `content` lacks is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(content)

@@ -7,17 +7,16 @@ Stored integers stand for [0, 1], uint8 in steps of 1/255 and uint16 of 1/65535 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
 from astropy import visualization
-from scipy import sparse
 
+from .decoders import RGB
 from .errors import SkyclassError
 from .recipe import PixelRecipe
+from .resizing import resize, round_to
 
-RGB = ("red", "green", "blue")
 LUMINANCE = (0.299, 0.587, 0.114)  # Rec. ITU-R BT.601, 2.5.1
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -78,7 +77,7 @@ def select_bands(pixels: np.ndarray, bands: Sequence[str], wanted: Sequence[str]
     if tuple(wanted) == ("grey",) and set(RGB) <= set(bands):
         colours = select_bands(pixels, bands, RGB).astype(np.float32)
         grey = np.tensordot(np.asarray(LUMINANCE, np.float32), colours, axes=1)[None]  # (3, H, W) -> (1, H, W)
-        return _round_to(grey, pixels.dtype)
+        return round_to(grey, pixels.dtype)
     raise SkyclassError(
         f"the image has the bands {_listed(bands)}, the recipe wants {_listed(wanted)}",
         fix="set pixels.bands to names that every image has",
@@ -197,55 +196,6 @@ def fit_size(pixels: np.ndarray, size: tuple[int, int], fit: str, interpolation:
     return resize(pixels, size, interpolation)
 
 
-def resize(array: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    """Resize (..., H, W) to `size` = (h, w), rows and columns apart; integers are rounded, halves to even.
-
-    interpolation : `area` averages over the area of each new pixel, as OpenCV's INTER_AREA; an axis that grows is
-        interpolated linearly. `bilinear` is torch's interpolate(mode="bilinear", align_corners=False, antialias=False).
-
-    Returns uint8 and uint16 as they came, floats as float32.
-    """
-    height, width = array.shape[-2:]
-    dtype = array.dtype if array.dtype.kind == "u" else np.dtype(np.float32)
-    if (height, width) == tuple(size):
-        return array.astype(dtype, copy=False)
-    rows, columns = _weights(height, size[0], interpolation), _weights(width, size[1], interpolation)
-    planes = array.reshape(-1, height, width)
-    out = np.empty((len(planes), *size), dtype)
-    # One plane at a time, so that an image comes out the same alone and in a batch.
-    for plane, target in zip(planes, out, strict=True):
-        tall = rows @ plane.astype(np.float32, copy=False)  # (h, H) @ (H, W) -> (h, W)
-        target[:] = _round_to((columns @ np.ascontiguousarray(tall.T)).T, dtype)  # (w, W) @ (W, h) -> (w, h)
-    return out.reshape(*array.shape[:-2], *size)
-
-
-@lru_cache(maxsize=64)
-def _weights(n_in: int, n_out: int, interpolation: str) -> sparse.csr_matrix:
-    """Sparse, because a new pixel looks at few old ones: a product touches each old pixel about once."""
-    use_area = interpolation == "area" and n_out < n_in
-    return sparse.csr_matrix(area_weights(n_in, n_out) if use_area else linear_weights(n_in, n_out))
-
-
-def area_weights(n_in: int, n_out: int) -> np.ndarray:
-    """(n_out, n_in) float32: the share of each old pixel in each new one, for n_out <= n_in; rows sum to one."""
-    edges = np.arange(n_out + 1) * (n_in / n_out)  # borders of the new pixels, in old pixels
-    old = np.arange(n_in)
-    overlap = np.minimum(edges[1:, None], old + 1) - np.maximum(edges[:-1, None], old)  # (n_out, n_in)
-    overlap = np.where(overlap > 1e-9, overlap, 0.0)  # rounding leaves slivers
-    return np.asarray(overlap / overlap.sum(1, keepdims=True), np.float32)
-
-
-def linear_weights(n_in: int, n_out: int) -> np.ndarray:
-    """(n_out, n_in) float32: linear interpolation between pixel centres, the border pixels repeated outwards."""
-    position = np.clip((np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5, 0.0, n_in - 1.0)
-    left = np.minimum(position.astype(int), n_in - 1)
-    right = np.minimum(left + 1, n_in - 1)
-    weights = np.zeros((n_out, n_in))
-    np.add.at(weights, (np.arange(n_out), left), 1.0 - (position - left))
-    np.add.at(weights, (np.arange(n_out), right), position - left)
-    return weights.astype(np.float32)
-
-
 def convert(pixels: np.ndarray, dtype: str | None) -> np.ndarray:
     """Change the stored type of unit-scaled integers or float32; null keeps it. For integers floats are clipped.
 
@@ -256,7 +206,7 @@ def convert(pixels: np.ndarray, dtype: str | None) -> np.ndarray:
     values = pixels * np.float32(unit_scale(pixels.dtype)) if pixels.dtype.kind == "u" else pixels
     if dtype in _LEVELS:
         levels = np.float32(_LEVELS[dtype])
-        return _round_to(np.clip(values, 0.0, 1.0) * levels, np.dtype(dtype))
+        return round_to(np.clip(values, 0.0, 1.0) * levels, np.dtype(dtype))
     if dtype == "float16" and np.abs(values).max() > np.finfo(np.float16).max:
         raise SkyclassError(
             f"values up to {np.abs(values).max():.3g} do not fit float16",
@@ -334,13 +284,6 @@ def resolve_normalisation(normalise: str, n_bands: int, statistics: Statistics |
     if statistics is None:
         raise SkyclassError("the data's mean and deviation are not known", fix="take them by channel_statistics")
     return statistics
-
-
-def _round_to(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """float32 -> `dtype`, integers rounded to the nearest."""
-    if dtype.kind != "u":
-        return values.astype(dtype, copy=False)
-    return np.clip(np.rint(values), 0, _LEVELS[dtype.name]).astype(dtype)
 
 
 def _listed(names: Sequence[str]) -> str:

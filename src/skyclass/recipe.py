@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from .errors import SkyclassError
 
@@ -27,8 +27,13 @@ def _pair(value: object) -> object:
 
 
 Positive = Annotated[int, Field(gt=0)]
-Size = Annotated[tuple[Positive, Positive], BeforeValidator(_pair)]
+_SIDE = {"type": "integer", "exclusiveMinimum": 0}
+_SIDES = {"type": "array", "prefixItems": [_SIDE, _SIDE], "minItems": 2, "maxItems": 2}
+Size = Annotated[
+    tuple[Positive, Positive], BeforeValidator(_pair), WithJsonSchema({"anyOf": [_SIDE, _SIDES]}, mode="validation")
+]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Settings(BaseModel):
@@ -143,7 +148,7 @@ class TrainingRecipe(Settings):
     )
     optimizer: Literal["adam", "adamw"] = Field("adamw", description="the optimiser")
     learning_rate: float = Field(1e-3, gt=0.0, description="learning rate (the highest one of a onecycle schedule)")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="moment decays of Adam and AdamW")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="moment decays of Adam and AdamW")
     eps: float = Field(1e-8, gt=0.0, description="epsilon of Adam and AdamW")
     weight_decay: float = Field(1e-4, ge=0.0, description="weight decay")
     schedule: Literal["none", "plateau", "onecycle"] = Field("onecycle", description="how the learning rate moves")
@@ -210,9 +215,10 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise SkyclassError(f"not valid YAML: {error}", where=path, fix="mend that line") from None
+    _refuse_repeats(node, path)
     if not isinstance(document, dict):
         raise SkyclassError("a recipe is a mapping of keys", where=path, fix="see `skyclass recipes show`")
-    origin = {key: f"--set {text}" for text, key in _apply_overrides(document, overrides)}
+    origin = dict(_apply_overrides(document, overrides))
     document.setdefault("name", path.stem)
     return _validate(Recipe, document, str(path), node, origin)
 
@@ -225,7 +231,7 @@ def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
 def parse_pixels(recipe: PixelRecipe, overrides: Sequence[str]) -> PixelRecipe:
     """A pixel recipe changed by `KEY=VALUE` overrides, and checked."""
     document = recipe.model_dump()
-    origin = {key: f"--pixels {text}" for text, key in _apply_overrides(document, overrides)}
+    origin = dict(_apply_overrides(document, overrides, "--pixels"))
     return _validate(PixelRecipe, document, "pixels", None, origin)
 
 
@@ -244,26 +250,28 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
 
 
-def _apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Write each `a.b=value` into the document; yields the override's text and its key path."""
+def _apply_overrides(
+    document: dict[str, Any], overrides: Sequence[str], option: str = "--set"
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Write each `a.b=value` into the document; yields its key path and what messages call it."""
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
-            raise SkyclassError("an override is KEY=VALUE", where=f"--set {text}", fix="as in --set training.epochs=3")
+            example = "training.epochs=3" if option == "--set" else "size=128"
+            raise SkyclassError("not of the form KEY=VALUE", where=f"{option} {text}", fix=f"as in {option} {example}")
         path = tuple(part.strip() for part in key.split("."))
         target = document
         for part in path[:-1]:
             below = target.setdefault(part, {})
             if not isinstance(below, dict):
-                raise SkyclassError(
-                    f"{part!r} has no keys below it", where=f"--set {text}", fix="see `skyclass recipes show`"
-                )
+                what = f"{part!r} has no keys below it"
+                raise SkyclassError(what, where=f"{option} {text}", fix="see `skyclass recipes show`")
             target = below
         try:
             target[path[-1]] = yaml.safe_load(value)
         except yaml.YAMLError:
             target[path[-1]] = value
-        yield text, path
+        yield path, f"{option} {text}"
 
 
 def _validate(
@@ -278,23 +286,23 @@ def _validate(
     except ValidationError as error:
         first = error.errors()[0]
     location = tuple(part for part in first["loc"] if isinstance(part, str))
+    line = _line_of(node, location)
     place = next((text for key, text in origin.items() if location[: len(key)] == key), None)
-    if place is None:
-        line = _line_of(node, location)
-        place = f"{where}:{line}" if line else where
+    if place is None and line is None:  # a section that an override has brought
+        place = next((text for key, text in origin.items() if key[: len(location)] == location), None)
+    place = place or (f"{where}:{line}" if line else where)
     dotted = ".".join(location)
     if first["type"] == "extra_forbidden":
         valid = _keys_at(model, location[:-1])
         fix = _nearest(location[-1], valid) or f"the keys here are {', '.join(valid)}"
         raise SkyclassError(f"unknown key {dotted!r}", where=place, fix=fix)
     message = first["msg"].removeprefix("Value error, ")
-    raise SkyclassError(
-        f"{dotted}: {message}, got {first['input']!r}", where=place, fix="see `skyclass recipes schema`"
-    )
+    what = ": ".join(part for part in (dotted, message) if part)
+    raise SkyclassError(f"{what}, got {first['input']!r}", where=place, fix="see `skyclass recipes schema`")
 
 
 def _nearest(name: str, valid: Sequence[str] | dict[str, Any]) -> str | None:
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else None
 
 
@@ -306,6 +314,16 @@ def _keys_at(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
             return []
         model = field.annotation
     return list(model.model_fields)
+
+
+def _refuse_repeats(node: yaml.Node | None, path: Path) -> None:
+    """Errors: SkyclassError for a key that stands twice in one section, of which YAML would take the last."""
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        lines = [other.start_mark.line + 1 for other, _ in node.value if other.value == key.value]  # type: ignore[union-attr]
+        if len(lines) > 1:
+            what = f"the key {key.value!r} stands on line {lines[0]} already"
+            raise SkyclassError(what, where=f"{path}:{lines[1]}", fix="keep one of them")
+        _refuse_repeats(value, path)
 
 
 def _line_of(node: yaml.Node | None, location: tuple[str, ...]) -> int | None:

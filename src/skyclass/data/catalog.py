@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 
 import pandas as pd
 
-from ..console import say
+from ..console import say, say_where
 from ..errors import SkyclassError, one_line
 from ..files import written_whole
 
@@ -19,6 +19,9 @@ COORDINATES = ("ra", "dec")
 
 # What folders and tables call the splits, in small letters.
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+# What stands for "absent" in columns that are no text.
+_ABSENT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None", "<NA>")
 
 # Column names by the part they play, the likeliest first, in small letters.
 _GUESSES: dict[str, tuple[str, ...]] = {
@@ -48,6 +51,19 @@ def write_problems(frame: pd.DataFrame, path: Path) -> None:
     """Write the problems as CSV, in one step."""
     with written_whole(path) as part:
         frame.to_csv(part, index=False)
+
+
+def tell_problems(frame: pd.DataFrame, listed: Path, most: int = 10) -> None:
+    """Say how many problems there are, the first of them, and the file that lists all; nothing where there is none."""
+    if frame.empty:
+        return
+    errors = int((frame["severity"] == "error").sum())
+    say(f"{errors} left out, {len(frame) - errors} warnings:")
+    for row in frame.head(most).itertuples():
+        say(f"  {row.file}: {row.problem}")
+    if len(frame) > most:
+        say(f"  and {len(frame) - most} more")
+    say_where("Problems", listed)
 
 
 def check_catalog(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
@@ -147,7 +163,9 @@ def _read_separated(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
     separator = next((mark for mark in ("\t", ",", ";", "|") if mark in header), ",")
     names = pd.read_csv(path, sep=separator, nrows=0).columns
     text = {name: str for name in names if name.strip().lower() in text_columns}
-    table = pd.read_csv(path, sep=separator, dtype=text, low_memory=False)
+    # A class may be called None or NA: such words mean "absent" in the other columns only.
+    absent = {name: list(_ABSENT) for name in names if name not in text}
+    table = pd.read_csv(path, sep=separator, dtype=text, keep_default_na=False, na_values=absent, low_memory=False)
     if not isinstance(table.index, pd.RangeIndex):  # pandas took the first fields for names of the rows
         raise ValueError("its rows have more fields than its header")
     return table

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from ..models.hardware import free_memory
 from ..recipe import AugmentRecipe
+from ..threads import in_order
 from .augment import augment, draw, mirror_pairs, swap_labels
 
 RESIDENT_SHARE = 0.5  # of the free memory that the images may take to lie on the device
@@ -97,7 +96,7 @@ class Loader:
             yield self._batch(images, positions)
 
     def _gathered_batches(self, order: list[np.ndarray]) -> Iterator[Batch]:
-        for images, positions in zip(_ahead(self._gather, order), order, strict=True):
+        for images, positions in zip(in_order(self._gather, order, threads=1, ahead=AHEAD), order, strict=True):
             yield self._batch(images.to(self.device, non_blocking=True), positions)
 
     def _gather(self, positions: np.ndarray) -> Tensor:
@@ -131,15 +130,3 @@ def augmenting(recipe: AugmentRecipe, classes: list[str], out_size: tuple[int, i
 
 def _tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images))
-
-
-def _ahead(work: Callable[[np.ndarray], Tensor], order: list[np.ndarray]) -> Iterator[Tensor]:
-    """The results of `work` in order, computed in a thread that stays at most `AHEAD` results in front."""
-    with ThreadPoolExecutor(1) as thread:
-        window: deque[Future[Tensor]] = deque()
-        for positions in order:
-            window.append(thread.submit(work, positions))
-            if len(window) > AHEAD:
-                yield window.popleft().result()
-        while window:
-            yield window.popleft().result()

@@ -53,7 +53,7 @@ class Pack:
         """(N, C, H, W), memory-mapped and read-only."""
         try:
             images: np.ndarray = np.load(self.path / "images.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise SkyclassError(f"damaged images.npy ({error})", where=self.path, fix="pack the source again") from None
         return images
 

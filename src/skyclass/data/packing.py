@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from ..console import progress
 from ..decoding import decode_files
 from ..errors import SkyclassError
 from ..files import written_whole
-from ..images import Image, read_image
+from ..images import read_image
 from ..pixels import apply_recipe
 from ..recipe import PixelRecipe, recipe_hash
+from ..threads import in_order
 from .catalog import problems_frame, write_problems
 from .pack import Chunk, Pack, write_pack
 
@@ -71,37 +71,41 @@ def settle(pixels: PixelRecipe, files: Sequence[str]) -> PixelRecipe:
     """Fill in the bands, size and type that the recipe leaves open: the commonest among a sample of the files.
 
     Images of another size will be resized to it, keeping their aspect ratio (fit: pad).
-    Errors: SkyclassError where no sampled file is readable.
+    Where none can be read the recipe stays as it is. Errors: SkyclassError where there is no file at all.
     """
     if not files:
         raise SkyclassError("no image to pack", where="source", fix="check the path and the column names")
     step = max(1, len(files) // SURVEYED)
     sample = list(_readable(files[::step][:SURVEYED])) or list(_readable(files))
     if not sample:
-        what = f"none of the {len(files)} images can be read"
-        raise SkyclassError(what, where=Path(files[0]).parent, fix="see problems.csv for the reason of each")
+        return pixels  # packing will name the reason of each
+    bands, sizes, types = zip(*sample, strict=True)
     changes: dict[str, Any] = {}
     if pixels.bands is None:
-        changes["bands"] = _commonest([image.bands for image in sample])
+        changes["bands"] = _commonest(bands)
     if pixels.size is None:
-        sizes = [(int(image.pixels.shape[1]), int(image.pixels.shape[2])) for image in sample]
-        changes |= {"size": pixels.crop or _commonest(sizes), "fit": "pad"}
+        changes["size"] = pixels.crop or _commonest(sizes)
+        if pixels.fit == "stretch":  # nobody asked for a distortion
+            changes["fit"] = "pad"
     if pixels.dtype is None:
-        kinds = {str(image.pixels.dtype) for image in sample}
+        kinds = set(types)
         whole = len(kinds) == 1 and pixels.interval == "none" and pixels.stretch == "linear"
         changes["dtype"] = kinds.pop() if whole else "float32"
     return pixels.model_copy(update=changes)
 
 
-def _readable(files: Sequence[str]) -> Iterator[Image]:
+def _readable(files: Sequence[str]) -> Iterator[tuple[tuple[str, ...], tuple[int, int], str]]:
+    """Bands, (height, width) and type of the files that can be read."""
     for file in files:
         try:
-            yield read_image(Path(file))
+            image = read_image(Path(file))
         except SkyclassError:
             continue
+        _, height, width = image.pixels.shape
+        yield image.bands, (height, width), str(image.pixels.dtype)
 
 
-def _commonest(values: list[Any]) -> Any:
+def _commonest(values: Sequence[Any]) -> Any:
     return Counter(values).most_common(1)[0][0]
 
 
@@ -133,8 +137,8 @@ def _fill(target: np.ndarray, pack: Pack, recipe: PixelRecipe) -> None:
     def one(row: int) -> None:
         target[row] = apply_recipe(np.asarray(pack.images[row]), pack.bands, recipe)
 
-    with progress("Preparing pixels", len(target)) as advance, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for _ in pool.map(one, range(len(target))):
+    with progress("Preparing pixels", len(target)) as advance:
+        for _ in in_order(one, range(len(target))):
             advance(1)
 
 

@@ -134,7 +134,10 @@ def class_balance_figure(counts: pd.DataFrame) -> Figure:
     n_classes, n_splits = counts.shape
     thickness = 0.8 / n_splits
     with figure_style():
-        figure = Figure(figsize=(6.4, 1.1 + max(0.19 * n_splits, 0.3) * n_classes * 1.25), layout="constrained")
+        figure = Figure(
+            figsize=(6.4, 0.8 + 0.3 * (n_splits > 1) + max(0.19 * n_splits, 0.3) * n_classes * 1.25),
+            layout="constrained",
+        )
         axes = figure.subplots()
         for k, split in enumerate(counts.columns):
             where = np.arange(n_classes) + (k - (n_splits - 1) / 2) * thickness
@@ -146,7 +149,8 @@ def class_balance_figure(counts: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set(xlabel="images", ylabel="class")
-        figure.legend(loc="outside upper right", ncols=n_splits, frameon=False)
+        if n_splits > 1:
+            figure.legend(loc="outside upper right", ncols=n_splits, frameon=False)
     return figure
 
 

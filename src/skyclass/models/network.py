@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from ..errors import SkyclassError
+from ..errors import SkyclassError, one_line
 from ..recipe import ModelRecipe
 from .heads import HEADS
 from .resnet_cifar import resnet20_cifar
@@ -63,9 +63,21 @@ def build_network(recipe: ModelRecipe, n_bands: int, n_classes: int, architectur
         backbone = OWN_BACKBONES[name](n_bands)
     else:
         check_backbone(name)
-        backbone = timm.create_model(name, pretrained=False, num_classes=0, in_chans=n_bands)
+        backbone = _timm_backbone(name, n_bands)
     n_features = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
     return Network(backbone, HEADS[recipe.head](n_features, n_classes, recipe.dropout))
+
+
+def _timm_backbone(name: str, n_bands: int) -> nn.Module:
+    try:
+        backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, in_chans=n_bands)
+    except Exception as error:  # the Hub client raises its own family of network errors
+        if not name.startswith("hf_hub:"):
+            raise
+        what = f"{name} could not be read from the Hub ({one_line(error)[:100]})"
+        fix = "give a timm name, and a local file with --set model.weights=FILE"
+        raise SkyclassError(what, where="model.backbone", fix=fix) from None
+    return backbone
 
 
 def check_backbone(name: str) -> None:

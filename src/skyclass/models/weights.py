@@ -129,10 +129,9 @@ def _adapt_stem(backbone: nn.Module, own: dict[str, Tensor], state: dict[str, Te
         if key not in own or key not in state or state[key].shape[1] == own[key].shape[1]:
             continue
         before = state[key].shape[1]
-        try:
-            state[key] = adapt_input_conv(n_bands, state[key])
-        except NotImplementedError:
-            continue  # a stem of other than 3 bands to another number: it stays at random and is reported as skipped
+        if before != 3 or state[key].ndim != 4:
+            continue  # timm adapts stems of 3 bands only; another one stays at random and is reported as skipped
+        state[key] = adapt_input_conv(n_bands, state[key])
         done = f"{key} from {before} to {n_bands} bands"
     return done
 
@@ -142,8 +141,11 @@ def _download(recipe: ModelRecipe) -> dict[str, Tensor]:
     if recipe.backbone in OWN_BACKBONES:
         fix = "use none or a file"
         raise SkyclassError(f"{recipe.backbone} has no ImageNet weights", where="model.weights", fix=fix)
-    repository = timm.get_pretrained_cfg_value(recipe.backbone, "hf_hub_id") or recipe.backbone.removeprefix("hf_hub:")
-    cached = try_to_load_from_cache(repository, "model.safetensors")
+    hub_id = recipe.backbone.removeprefix("hf_hub:")
+    if hub_id == recipe.backbone:
+        hub_id = timm.get_pretrained_cfg_value(recipe.backbone, "hf_hub_id") or hub_id
+    repository, _, revision = hub_id.partition("@")
+    cached = try_to_load_from_cache(repository, "model.safetensors", revision=revision or None)
     if isinstance(cached, str):
         return load_file(cached)
     problem = _unreachable(constants.ENDPOINT)  # asked first, because the Hub client retries for most of a minute

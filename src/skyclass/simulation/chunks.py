@@ -72,7 +72,8 @@ def in_chunks(
     At most `workers + 1` chunks are in memory, whatever the number of images.
     """
     if batch_size < 1 or (workers is not None and workers < 1):
-        raise SkyclassError(f"batch_size {batch_size} and workers {workers} must be 1 or more")
+        what = f"batch_size {batch_size} and workers {workers} make no simulation"
+        raise SkyclassError(what, where="simulation", fix="give 1 or more of each")
     starts = range(0, len(labels), batch_size)
     if workers is None:
         workers = available_cores() if len(starts) >= _CHUNKS_WORTH_PROCESSES else 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +13,6 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from ..pixels import Statistics
 from ..recipe import Recipe
 from ..run import Run
 from .task import Batch, Task
-from .watching import HistoryCallback, ProgressCallback
+from .watching import Checkpoints, EarlyStop, HistoryCallback, ProgressCallback
 
 # What Lightning says on every run, and what it warns of for reasons that do not hold here.
 QUIET = (
@@ -31,6 +32,7 @@ QUIET = (
     ".*exists and is not empty.*",  # a resumed run keeps its checkpoints
     ".*lr_scheduler.step.*optimizer.step.*",
     ".*LeafSpec.*",
+    ".*in eval mode at the start of training.*",  # frozen modules are
 )
 
 
@@ -65,24 +67,13 @@ def fit(
     task = Task(network, recipe, normalisation, class_weights, steps)
     if recipe.training.channels_last:
         task.network.to(memory_format=torch.channels_last)
-    best = ModelCheckpoint(
-        dirpath=run.checkpoints,
-        filename=f"{{epoch:03d}}-{{{recipe.training.monitor}:.4f}}",
-        monitor=recipe.training.monitor,
-        mode=recipe.training.monitor_mode,
-        save_top_k=recipe.training.keep_best,
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+    best, last = _checkpoints(recipe, run)
     resumed = run.last_checkpoint if run.last_checkpoint.is_file() else None
     with quiet_lightning():
-        trainer = _trainer(
-            recipe, run, device, [HistoryCallback(run.history_file), best, ProgressCallback(images_per_epoch)]
-        )
-        trainer.fit(task, train, val, ckpt_path=resumed, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        callbacks = [HistoryCallback(run.history_file), best, last, ProgressCallback(images_per_epoch)]
+        trainer = _trainer(recipe, run, device, callbacks)
+        with stopped_by_hand(trainer):
+            trainer.fit(task, train, val, ckpt_path=resumed, weights_only=True)
     checkpoint = _load(best.best_model_path)
     task.load_state_dict(checkpoint["state_dict"])
     network.eval()
@@ -90,10 +81,33 @@ def fit(
     return Fitted(int(checkpoint["epoch"]) + 1, score, trainer.current_epoch)
 
 
+def _checkpoints(recipe: Recipe, run: Run) -> tuple[Checkpoints, Checkpoints]:
+    """The best epochs, and the last one, which is written after them and remembers them.
+
+    Two, because Lightning's `save_last` writes nothing in an epoch that is not among the best.
+    """
+    best = Checkpoints(
+        dirpath=run.checkpoints,
+        filename=f"{{epoch:03d}}-{{{recipe.training.monitor}:.4f}}",
+        monitor=recipe.training.monitor,
+        mode=recipe.training.monitor_mode,
+        save_top_k=recipe.training.keep_best,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    last = Checkpoints(
+        dirpath=run.checkpoints,
+        filename=run.last_checkpoint.stem,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    return best, last
+
+
 def _trainer(recipe: Recipe, run: Run, device: torch.device, callbacks: list[Callback]) -> Trainer:
     training = recipe.training
     if training.early_stopping:
-        stop = EarlyStopping(training.monitor, mode=training.monitor_mode, patience=training.early_stopping)
+        stop = EarlyStop(training.monitor, mode=training.monitor_mode, patience=training.early_stopping)
         callbacks = [*callbacks, stop]
     half = pick_precision(training.precision, device) == torch.bfloat16
     return Trainer(
@@ -114,6 +128,22 @@ def _load(path: str) -> dict:
     if not path:
         raise SkyclassError("no epoch was finished, so there is no best one", where="training", fix="train for longer")
     return torch.load(Path(path), map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def stopped_by_hand(trainer: Trainer) -> Iterator[None]:
+    """Ctrl-C is a KeyboardInterrupt to the caller, and works again afterwards: Lightning ignores it and exits."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        if main and handler:
+            signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

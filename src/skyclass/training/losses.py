@@ -32,7 +32,7 @@ def class_weights(labels: np.ndarray, classes: list[str], how: str) -> Tensor | 
     counts = np.bincount(labels, minlength=len(classes)).astype(np.float64)
     for name, count in zip(classes, counts, strict=True):
         if count == 0:
-            fix = f"add images, or leave the class out with --set 'data.exclude=[{name}]'"
+            fix = f"add images, or leave the class out with --set 'data.exclude=[\"{name}\"]'"
             raise SkyclassError(f"class {name!r} has no training image", where="training split", fix=fix)
     if how == "none":
         return None

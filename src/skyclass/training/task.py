@@ -67,7 +67,7 @@ class Task(LightningModule):
         """The loss of one batch. Errors: SkyclassError when it is no longer finite."""
         loss = self._step(batch, "train")
         if not torch.isfinite(loss):
-            what = f"the loss is {float(loss):g} at epoch {self.current_epoch + 1}, step {batch_index + 1}"
+            what = f"the loss is {float(loss.detach()):g} at epoch {self.current_epoch + 1}, step {batch_index + 1}"
             rows = ", ".join(str(row) for row in batch.rows[:8].tolist())
             fix = f"lower training.learning_rate, or look at the pack's images in rows {rows}, ..."
             raise SkyclassError(what, where="training", fix=fix)

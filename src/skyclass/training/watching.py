@@ -1,4 +1,4 @@
-"""What a person sees of a training: one bar over all epochs, a line an epoch, and the history table."""
+"""What happens between the epochs of a training: what a person sees, the history table, checkpoints, the early stop."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Any
 
 import pandas as pd
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from rich.progress import Progress, TaskID
 
 from ..console import progress_bar, say
 from ..files import written_whole
+
+# What the line of an epoch shows, in words that leave it shorter than 80 columns.
+SHOWN = {"train_loss": "loss", "val_loss": "val", "val_balanced_accuracy": "balanced acc.", "val_auroc": "AUROC"}
 
 
 class ProgressCallback(Callback):
@@ -43,9 +47,10 @@ class ProgressCallback(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One line of metrics."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        names = ("train_loss", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_auroc")
-        shown = "  ".join(f"{name} {values[name]:.4f}" for name in names if math.isfinite(values.get(name, math.nan)))
-        say(f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}  {shown}")
+        parts = [
+            f"{word} {values[name]:.4f}" for name, word in SHOWN.items() if math.isfinite(values.get(name, math.nan))
+        ]
+        say(f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}  {'  '.join(parts)}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the bar away, also after an error."""
@@ -74,3 +79,25 @@ class HistoryCallback(Callback):
         self.rows.append({"epoch": trainer.current_epoch + 1, **values, "learning_rate": rate})
         with written_whole(self.path) as part:
             pd.DataFrame(self.rows).to_csv(part, index=False)
+
+
+class Checkpoints(ModelCheckpoint):
+    """Lightning's, but it finds its files again in a run that was moved before it is resumed."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Read the saved paths as names in the folder where the run lies now."""
+
+        def here(path: str) -> str:
+            return str(Path(self.dirpath or "") / Path(path).name) if path else path
+
+        paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+
+class EarlyStop(EarlyStopping):
+    """Lightning's, but a run that had stopped early trains no further epoch when it is resumed."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once where the resumed checkpoint was the last."""
+        trainer.should_stop = self.stopped_epoch > 0

@@ -34,7 +34,11 @@ def evaluate(path: str | Path, *, out: str | Path | None = None, split: str | No
     frame, classes, _ = read_predictions(file)
     rows, split = judged_rows(frame, split, file)
     labels, p = rows["label"].to_numpy(dtype=object), probabilities(rows, classes)
-    result = metrics.evaluate(labels, p, classes)
+    try:
+        result = metrics.evaluate(labels, p, classes)
+    except SkyclassError as refusal:
+        place = f"{file}, {refusal.where}" if refusal.where else file
+        raise SkyclassError(refusal.what, where=place, fix=refusal.fix) from None
     result |= {"split": split, "n_unpredicted": _unpredicted(frame, split), "predictions_sha256": sha256_of(file)}
     write_json(folder / "metrics.json", result)
     report = metrics.classification_report(labels, p, classes)
@@ -42,11 +46,18 @@ def evaluate(path: str | Path, *, out: str | Path | None = None, split: str | No
     confusion_figure(result["confusion_matrix"], classes).savefig(folder / "confusion.png")
     roc_figure(labels, p, classes).savefig(folder / "roc.png")
     say(report)
-    names = ("n", "accuracy", "balanced_accuracy", "auroc_macro", "log_loss")
-    shown = [f"{name} {result[name]:,.4f}" if name != "n" else f"{result[name]:,} images" for name in names]
-    say(f"Split {split}: " + ", ".join(shown))
+    say(f"Split {split}: {_in_words(result)}")
     say_where("Evaluation", folder)
     return result
+
+
+def _in_words(result: dict[str, Any]) -> str:
+    """The scores in one line; an AUROC needs two classes among the labels."""
+    names = ("accuracy", "balanced_accuracy", "auroc_macro", "log_loss")
+    shown = ["undefined" if result[name] is None else f"{result[name]:.4f}" for name in names]
+    return ", ".join(
+        [f"{result['n']:,} images", *(f"{name} {value}" for name, value in zip(names, shown, strict=True))]
+    )
 
 
 def judged_rows(frame: pd.DataFrame, split: str | None, where: Path) -> tuple[pd.DataFrame, str]:

@@ -12,8 +12,8 @@ import pandas as pd
 
 from ..classifier import Classifier
 from ..console import progress, say, say_where
-from ..data.pack import Pack, is_pack
-from ..data.sources import read_source
+from ..data.opening import open_source
+from ..data.pack import Pack
 from ..decoding import Decoded, decode_files
 from ..errors import SkyclassError
 from ..explanation.figures import class_sheet, explanation_figure
@@ -41,6 +41,8 @@ def explain(
     image : ids of the images to explain; default: the first `per_class` of every class
     target : the class explained: predicted, true, or the name of one
     """
+    if per_class < 1:
+        raise SkyclassError(f"{per_class} images a class", where="--per-class", fix="ask for at least one")
     path = Path(classifier)
     model = Classifier.load(path, device)
     folder = Path(out) if out else (Run.open(path).explanations if is_run(path) else Path("explanations"))
@@ -48,10 +50,9 @@ def explain(
         fix = "name a pack, folder, table or image file after it"
         raise SkyclassError("a classifier by itself has no images", where=path, fix=fix)
     place = Path(source) if source else Path(Run.open(path).origin()["pack"])
-    pack = Pack.open(place) if is_pack(place) else None
-    catalog = pack.catalog if pack else read_source(place, image_root=image_root).catalog
-    chosen = _choose(catalog, image, per_class, model.classes, only_test=source is None, where=place)
-    pixels, table = _predicted(model, pack, chosen, place)
+    opened = open_source(place, image_root=image_root)
+    chosen = _choose(opened.catalog, image, per_class, model.classes, only_test=source is None, where=place)
+    pixels, table = _predicted(model, opened.pack, chosen, place)
     table["explained"] = _targets(table, target, model.classes)
     heatmaps = model.maps(pixels, table["explained"].tolist())
     _draw(folder, pixels, heatmaps, table)
@@ -97,7 +98,7 @@ def _predicted(
     rows = chosen[readable]
     table = model.frame(rows["image_id"].tolist(), good)
     for name in ("image_id", "label", "file"):
-        table[name] = rows[name].to_numpy()
+        table[name] = rows[name].to_numpy(dtype=object)
     return np.stack([one.pixels for one in good if one.pixels is not None]), table
 
 
@@ -116,8 +117,7 @@ def _targets(table: pd.DataFrame, target: str, classes: list[str]) -> list[str]:
 def _draw(folder: Path, pixels: np.ndarray, heatmaps: np.ndarray, table: pd.DataFrame) -> None:
     """Write the pictures, the sheets and the list of them."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
+    _remove_old(folder)
     captions = [_caption(row) for row in table.to_dict("records")]
     table["picture"] = [f"{number:03d}-{_safe(name)}.png" for number, name in enumerate(table["image_id"], 1)]
     with progress("Drawing", len(table)) as advance:
@@ -125,23 +125,45 @@ def _draw(folder: Path, pixels: np.ndarray, heatmaps: np.ndarray, table: pd.Data
             title = f"{table['image_id'].iloc[row]}\n{captions[row]}"
             explanation_figure(pixels[row], heatmaps[row], title).savefig(folder / picture)
             advance(1)
+    _draw_sheets(folder, pixels, heatmaps, captions, table)
+    columns = ["image_id", "file", "label", "predicted", "confidence", "explained", "picture", "sheet"]
+    with written_whole(folder / "explanations.csv") as part:
+        table[columns].to_csv(part, index=False)
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove the pictures and sheets that `explanations.csv` lists; other pictures in the folder are not ours."""
+    listed = folder / "explanations.csv"
+    if listed.is_file():
+        old = pd.read_csv(listed, dtype=str)
+        for name in set(old.filter(["picture", "sheet"]).to_numpy().ravel()):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _draw_sheets(
+    folder: Path, pixels: np.ndarray, heatmaps: np.ndarray, captions: list[str], table: pd.DataFrame
+) -> None:
+    """Write a sheet a class, and its name into the column `sheet`."""
     key = "label" if table["label"].notna().all() else "predicted"
+    used: set[str] = set()
     for name, rows in table.groupby(key, sort=False).indices.items():
+        file = f"class-{_safe(str(name))}.png"
+        if file in used:  # of a class whose name differs in signs that file names lack
+            file = f"class-{_safe(str(name))}-{len(used)}.png"
+        used.add(file)
         sheet = class_sheet(
             [pixels[row] for row in rows],
             heatmaps[rows],
             [captions[row] for row in rows],
             title=f"{'Class' if key == 'label' else 'Predicted'} {name}",
         )
-        sheet.savefig(folder / f"class-{_safe(str(name))}.png")
-    columns = ["image_id", "file", "label", "predicted", "confidence", "explained", "picture"]
-    with written_whole(folder / "explanations.csv") as part:
-        table[columns].to_csv(part, index=False)
+        sheet.savefig(folder / file)
+        table.loc[table.index[rows], "sheet"] = file
 
 
 def _caption(row: Mapping[Any, Any]) -> str:
     """True class where known, prediction, and the class explained where it is another."""
-    parts = [f"true {row['label']}"] if row["label"] else []
+    parts = [f"true {row['label']}"] if pd.notna(row["label"]) else []
     parts.append(f"predicted {row['predicted']} {row['confidence']:.0%}")
     if row["explained"] != row["predicted"]:
         parts.append(f"map for {row['explained']}")

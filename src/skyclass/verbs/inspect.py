@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from rich import box
+from rich.table import Table
 
-from ..console import progress, say, say_where
+from .. import __version__
+from ..console import console, progress, say, say_where
 from ..data.catalog import SPLITS, problems_frame, write_problems
-from ..data.pack import Pack, is_pack
-from ..data.sources import read_source
+from ..data.opening import open_source
 from ..decoding import judge
-from ..errors import SkyclassError
-from ..evaluation.figures import class_balance_figure, sample_sheet
-from ..files import write_json
+from ..drawing import figure_picture, page, picture_grid, thumbnail, thumbnail_picture
+from ..errors import SkyclassError, one_line
+from ..evaluation.figures import class_balance_figure
+from ..files import write_json, write_text
 from ..images import Image, read_image
+from ..threads import in_order
 
-SAMPLES = 6  # images a class on the sample sheet
+SAMPLES = 8  # images a class on the sample sheet
+TOLD = 20  # problems named at the terminal
+LISTED = 200  # problems named on the page
+UNLABELLED = "unlabelled"
+FACTS = {"size (height x width)": "sizes", "format": "formats", "bands": "bands", "type of the pixels": "types"}
+
+Row = Mapping[Any, Any]
+
+
+class Seen(NamedTuple):
+    """What one image looks like, or why it cannot be read (`error` and nothing else)."""
+
+    error: str | None
+    warning: str | None = None
+    size: str = ""
+    format: str = ""
+    bands: str = ""
+    type: str = ""
+    values: tuple[float, float] | None = None
+    sample: np.ndarray | None = None
 
 
 @dataclass
@@ -34,31 +59,29 @@ class Survey:
     types: Counter[str] = field(default_factory=Counter)
     low: float = np.inf
     high: float = -np.inf
-    samples: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    samples: dict[str, list[tuple[str, np.ndarray]]] = field(default_factory=dict)
     problems: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, row: Mapping[Any, Any], image: Image) -> None:
-        """Count one image."""
-        error, warning = judge(image, [])
-        for severity, text in (("error", error), ("warning", warning)):
-            if text:
-                self.refuse(row, text, severity)
-        _, height, width = image.pixels.shape
-        self.sizes[f"{height}x{width}"] += 1
-        self.formats[image.format] += 1
-        self.bands[" ".join(image.bands)] += 1
-        self.types[str(image.pixels.dtype)] += 1
-        finite = image.pixels[np.isfinite(image.pixels)]
-        if finite.size:
-            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
-        shown = self.samples.setdefault(row["label"] or "unlabelled", [])
-        if len(shown) < SAMPLES and not error:
-            shown.append(image.pixels)
+    def wants(self, row: Row) -> bool:
+        """Whether the class of the row has too few samples so far."""
+        return len(self.samples.get(_class_of(row), ())) < SAMPLES
 
-    def refuse(self, row: Mapping[Any, Any], problem: str, severity: str = "error") -> None:
-        """Record what is wrong with an image."""
-        entry = {"image_id": row["image_id"], "file": row["file"], "problem": problem}
-        self.problems.append({**entry, "severity": severity})
+    def add(self, row: Row, seen: Seen) -> None:
+        """Count one image."""
+        for severity, text in (("error", seen.error), ("warning", seen.warning)):
+            if text:
+                entry = {"image_id": row["image_id"], "file": row["file"], "problem": text}
+                self.problems.append({**entry, "severity": severity})
+        if not seen.size:
+            return
+        self.sizes[seen.size] += 1
+        self.formats[seen.format] += 1
+        self.bands[seen.bands] += 1
+        self.types[seen.type] += 1
+        if seen.values:
+            self.low, self.high = min(self.low, seen.values[0]), max(self.high, seen.values[1])
+        if seen.sample is not None and self.wants(row):
+            self.samples.setdefault(_class_of(row), []).append((row["image_id"], seen.sample))
 
 
 def inspect(
@@ -74,58 +97,89 @@ def inspect(
 ) -> dict[str, Any]:
     """Count, measure and show the images of a source; returns what `summary.json` holds.
 
-    With `out`, writes `summary.json`, `problems.csv`, `classes.csv`, `classes.png` and `samples.png` there.
+    With `out`, writes `inspect.html`, a page that needs no other file, and what it is made of: `summary.json`,
+    `problems.csv`, `classes.csv`, `classes.png` and `samples.png`.
     """
-    if is_pack(Path(source)):
-        pack = Pack.open(Path(source))
-        catalog, problems = pack.catalog, problems_frame([])
-        survey = _survey_pack(pack)
-    else:
-        found = read_source(
-            source,
-            image_root=image_root,
-            id_column=id_column,
-            file_column=file_column,
-            label_column=label_column,
-            split_column=split_column,
-            group_column=group_column,
-        )
-        catalog, problems = found.catalog, found.problems
-        survey = _survey_files(catalog)
-    problems = pd.concat([problems, problems_frame(survey.problems)], ignore_index=True)
+    opened = open_source(
+        source,
+        image_root=image_root,
+        id_column=id_column,
+        file_column=file_column,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+    )
+    catalog, pack = opened.catalog, opened.pack
+
+    def read(row: Row) -> Image:
+        return Image(np.asarray(pack.images[row["row"]]), pack.bands, "pack") if pack else read_image(row["file"])
+
+    survey = _survey(catalog, read)
+    problems = pd.concat([opened.problems, problems_frame(survey.problems)], ignore_index=True)
     counts = class_counts(catalog)
     summary = _summary(catalog, survey, problems, counts)
     _tell(summary, counts, problems)
     if out:
-        _write(Path(out), summary, counts, problems, survey)
-        say_where("Inspection", out)
+        _write(Path(out), Path(source), summary, counts, problems, survey)
+        say_where("Inspection", Path(out) / "inspect.html")
     return summary
 
 
-def _survey_files(catalog: pd.DataFrame) -> Survey:
+def _survey(catalog: pd.DataFrame, read: Callable[[Row], Image]) -> Survey:
+    """Look at every image, in threads; the survey does not depend on which ends first.
+
+    Memory does not grow with the number of images: a thread hands back counts, and a small copy where one is wanted.
+    """
     survey = Survey()
+
+    def look(row: Row) -> tuple[Row, Seen]:
+        # Samples only grow, so whoever is still wanted when its turn comes was wanted here too.
+        return row, _look(row, read, survey.wants(row))
+
     with progress("Inspecting", len(catalog)) as advance:
-        for row in catalog.to_dict("records"):
-            try:
-                survey.add(row, read_image(row["file"]))
-            except SkyclassError as error:
-                survey.refuse(row, f"{error.what}; {error.fix}" if error.fix else error.what)
+        for row, seen in in_order(look, _rows(catalog)):
+            survey.add(row, seen)
             advance(1)
     return survey
 
 
-def _survey_pack(pack: Pack) -> Survey:
-    survey = Survey()
-    with progress("Inspecting", len(pack.images)) as advance:
-        for row, pixels in zip(pack.catalog.to_dict("records"), pack.images, strict=True):
-            survey.add(row, Image(np.asarray(pixels), pack.bands, "pack"))
-            advance(1)
-    return survey
+def _rows(catalog: pd.DataFrame) -> Iterator[Row]:
+    """What the survey needs of each row, and its number in the catalog as `row`."""
+    columns = (catalog[name] for name in ("image_id", "file", "label"))
+    for number, (image_id, file, label) in enumerate(zip(*columns, strict=True)):
+        yield {"row": number, "image_id": image_id, "file": file, "label": label}
+
+
+def _look(row: Row, read: Callable[[Row], Image], wanted: bool) -> Seen:
+    """Read and measure one image; a bad one is a finding, never an exception."""
+    try:
+        image = read(row)
+        error, warning = judge(image, [])
+        _, height, width = image.pixels.shape
+        finite = image.pixels[np.isfinite(image.pixels)]
+        return Seen(
+            error,
+            warning,
+            size=f"{height}x{width}",
+            format=image.format,
+            bands=" ".join(image.bands),
+            type=str(image.pixels.dtype),
+            values=(float(finite.min()), float(finite.max())) if finite.size else None,
+            sample=thumbnail(image.pixels) if wanted and not error else None,
+        )
+    except SkyclassError as refusal:
+        return Seen(f"{refusal.what}; {refusal.fix}" if refusal.fix else refusal.what)
+    except Exception as error:  # a decoder's own bug must not cost the rest
+        return Seen(f"cannot be decoded: {one_line(error)}")
+
+
+def _class_of(row: Row) -> str:
+    return UNLABELLED if pd.isna(row["label"]) else str(row["label"])
 
 
 def class_counts(catalog: pd.DataFrame) -> pd.DataFrame:
     """Images of each class (index) in each split (columns; `all` where there are no splits)."""
-    label = catalog["label"].fillna("unlabelled")
+    label = catalog["label"].fillna(UNLABELLED)
     if catalog["split"].isna().all():
         return label.value_counts(sort=False).sort_index().to_frame("all")
     counts = pd.crosstab(label, catalog["split"].fillna("none"))
@@ -150,27 +204,81 @@ def _summary(catalog: pd.DataFrame, survey: Survey, problems: pd.DataFrame, coun
 
 
 def _tell(summary: dict[str, Any], counts: pd.DataFrame, problems: pd.DataFrame) -> None:
+    """Say it all at the terminal."""
     say(f"{summary['images']:,} images, {summary['readable']:,} readable")
-    say(counts.to_string())
-    for name in ("sizes", "formats", "bands", "types"):
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("class", overflow="fold")
+    for split in counts.columns:
+        table.add_column("images" if split == "all" else str(split), justify="right")
+    for name, row in counts.iterrows():
+        table.add_row(str(name), *(f"{n:,}" for n in row))
+    console.print(table)
+    for name in FACTS.values():
         shown = ", ".join(f"{value} ({n:,})" for value, n in list(summary[name].items())[:6])
         more = len(summary[name]) - 6
-        say(f"{name}: {shown}" + (f" and {more} more" if more > 0 else ""))
+        say(f"{name}: {shown}" + (f" and {more:,} more" if more > 0 else ""))
     if summary["values"]:
         say("values: {:g} to {:g}".format(*summary["values"]))
-    say(f"{summary['errors']} errors, {summary['warnings']} warnings")
-    for row in problems.head(20).itertuples():
-        say(f"  {row.severity}: {row.file}: {row.problem}")
-    if len(problems) > 20:
-        say(f"  and {len(problems) - 20} more in problems.csv")
+    say(f"{_counted(summary['errors'], 'error')}, {_counted(summary['warnings'], 'warning')}")
+    folder, names = _shortened(problems["file"].head(TOLD).tolist())
+    if folder:
+        say(f"  in {folder}:")
+    for name, problem in zip(names, problems.head(TOLD).to_dict("records"), strict=True):
+        say(f"  {problem['severity']}: {name}: {problem['problem']}")
+    if len(problems) > TOLD:
+        say(f"  and {len(problems) - TOLD:,} more; --out writes all of them into problems.csv")
 
 
-def _write(out: Path, summary: dict[str, Any], counts: pd.DataFrame, problems: pd.DataFrame, survey: Survey) -> None:
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+def _shortened(files: Sequence[str]) -> tuple[str, list[str]]:
+    """The folder that all the files share, and their names from there; no folder where they share none."""
+    if not files or not all(Path(file).is_absolute() for file in files):
+        return "", list(files)
+    folder = os.path.commonpath([Path(file).parent for file in files])
+    return folder, [os.path.relpath(file, folder) for file in files]
+
+
+def _write(
+    out: Path, source: Path, summary: dict[str, Any], counts: pd.DataFrame, problems: pd.DataFrame, survey: Survey
+) -> None:
+    """Write the tables, the figures and the page."""
     write_json(out / "summary.json", summary)
     write_problems(problems, out / "problems.csv")
     counts.to_csv(out / "classes.csv")
-    class_balance_figure(counts).savefig(out / "classes.png")
-    images = [pixels for name in sorted(survey.samples) for pixels in survey.samples[name]]
-    captions = [name for name in sorted(survey.samples) for _ in survey.samples[name]]
-    if images:
-        sample_sheet(images, captions, columns=SAMPLES, title="Samples of every class").savefig(out / "samples.png")
+    balance = class_balance_figure(counts)
+    balance.savefig(out / "classes.png")
+    samples = {name: survey.samples[name] for name in sorted(survey.samples)}
+    pictures = [pixels / np.float32(255.0) for shown in samples.values() for _, pixels in shown]
+    captions = [name for name, shown in samples.items() for _ in shown]
+    if pictures:
+        picture_grid(pictures, captions, SAMPLES, "Samples of every class").savefig(out / "samples.png")
+    content = {
+        "name": source.absolute().name,
+        "path": source.absolute(),
+        "summary": summary,
+        "counts": counts,
+        "balance": figure_picture(balance, "images of each class"),
+        "samples": {
+            name: [thumbnail_picture(pixels, f"{name}: {image_id}") for image_id, pixels in shown]
+            for name, shown in samples.items()
+        },
+        "facts": {what: list(summary[key].items())[:TOLD] for what, key in FACTS.items()},
+        **_listed(problems),
+        "version": __version__,
+        "made": datetime.now(UTC).strftime("%Y-%m-%d at %H:%M UTC"),
+    }
+    write_text(out / "inspect.html", page("inspect.html.j2", content))
+
+
+def _listed(problems: pd.DataFrame) -> dict[str, Any]:
+    """The problems that the page names."""
+    shown = problems.head(LISTED).to_dict("records")
+    folder, names = _shortened([row["file"] for row in shown])
+    return {
+        "folder": folder,
+        "problems": [{**row, "file": name} for row, name in zip(shown, names, strict=True)],
+        "problems_left_out": len(problems) - len(shown),
+    }

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ..classifier import Classifier
 from ..console import say, say_where
-from ..data.pack import start_pack
+from ..data.catalog import tell_problems
+from ..data.pack import is_pack, start_pack
 from ..data.packing import pack_catalog
 from ..data.sources import read_source
 from ..data.split import assign_splits
+from ..errors import SkyclassError
 from ..recipe import PixelRecipe, parse_pixels
 
 
@@ -39,6 +43,8 @@ def pack(
     like : a classifier or run whose pixel recipe is taken instead
     """
     out = Path(out)
+    if is_pack(Path(source)):
+        raise SkyclassError("it is a pack already", where=source, fix="train on it, or pack the files it was made from")
     found = read_source(
         source,
         image_root=image_root,
@@ -50,8 +56,7 @@ def pack(
     )
     recipe = Classifier.load(like, "cpu").pixels[0] if like else PixelRecipe()
     recipe = parse_pixels(recipe, pixels)
-    train, val, test = splits
-    catalog = assign_splits(found.catalog, (train, val, test), seed)
+    catalog = _split(found.catalog, splits, seed, source)
     start_pack(out, overwrite=overwrite)
     origin: dict[str, Any] = {"source": str(source), "kind": found.kind, "splits": list(splits), "seed": seed}
     made, problems = pack_catalog(catalog, found.problems, out, recipe, origin)
@@ -59,8 +64,15 @@ def pack(
     say(f"{len(made.images):,} images, {bands} bands of {height}x{width} pixels, {made.images.dtype}")
     for name in made.classes:
         say(f"  {name}: {int((made.catalog['label'] == name).sum()):,}")
-    if len(problems):
-        left_out = int((problems["severity"] == "error").sum())
-        say(f"{left_out} images left out, {len(problems) - left_out} warnings: see {out / 'problems.csv'}")
+    tell_problems(problems, out / "problems.csv")
     say_where("Pack", out)
     return out
+
+
+def _split(catalog: pd.DataFrame, splits: Sequence[float], seed: int, source: str | Path) -> pd.DataFrame:
+    """The catalog with splits; what is wrong with them is wrong with the source."""
+    train, val, test = splits
+    try:
+        return assign_splits(catalog, (train, val, test), seed)
+    except SkyclassError as refusal:
+        raise SkyclassError(refusal.what, where=refusal.where or source, fix=refusal.fix) from None

@@ -11,9 +11,9 @@ import pandas as pd
 
 from ..classifier import BATCH, Classifier
 from ..console import progress, say, say_where
-from ..data.catalog import problems_frame, write_problems
-from ..data.pack import Pack, is_pack
-from ..data.sources import read_source
+from ..data.catalog import problems_frame, tell_problems, write_problems
+from ..data.opening import open_source
+from ..data.pack import Pack
 from ..decoding import Decoded
 from ..errors import SkyclassError
 from ..pixels import apply_recipes
@@ -44,34 +44,28 @@ def predict(
     out = Path(out)
     if out.is_dir() or out.suffix.lower() != ".parquet":
         raise SkyclassError("predictions are a Parquet file", where=out, fix="end its name in .parquet")
+    if batch_size < 1:
+        raise SkyclassError(f"{batch_size} images at a time", where="--batch-size", fix="give 1 or more")
     model = Classifier.load(classifier, device)
-    if is_pack(Path(source)):
-        pack = Pack.open(Path(source))
-        catalog, problems, origin = pack.catalog, problems_frame([]), {"source_hash": pack.hash}
-        frames = _pack_frames(model, pack, batch_size)
-    else:
-        found = read_source(
-            source,
-            image_root=image_root,
-            id_column=id_column,
-            file_column=file_column,
-            label_column=label_column,
-            split_column=split_column,
-            group_column=group_column,
-        )
-        catalog, problems, origin = found.catalog, found.problems, {}
-        frames = model.stream(catalog["file"].tolist(), batch_size)
-    origin |= {"source": str(source), **model.made_from}
+    opened = open_source(
+        source,
+        image_root=image_root,
+        id_column=id_column,
+        file_column=file_column,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+    )
+    catalog, pack = opened.catalog, opened.pack
+    frames = _pack_frames(model, pack, batch_size) if pack else model.stream(catalog["file"].tolist(), batch_size)
+    origin = {"source": str(source), "source_hash": pack.hash if pack else None, **model.made_from}
     wrong = _write(out, model, frames, catalog, origin)
-    problems = pd.concat([problems, problems_frame(wrong)], ignore_index=True)
+    problems = pd.concat([opened.problems, problems_frame(wrong)], ignore_index=True)
     listed = out.with_name(f"{out.stem}.problems.csv")
     write_problems(problems, listed)
     unread = sum(row["severity"] == "error" for row in wrong)
     say(f"{len(catalog) - unread:,} of {len(catalog):,} images predicted, {unread} could not be read")
-    for row in problems.head(20).itertuples():
-        say(f"  {row.file}: {row.problem}")
-    if len(problems):
-        say_where("Problems", listed)
+    tell_problems(problems, listed)
     say_where("Predictions", out)
     return out
 

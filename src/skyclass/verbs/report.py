@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import io
+import math
+import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from .. import __version__
 from ..console import say_where
 from ..data.pack import Pack
+from ..drawing import Picture, figure_picture, file_picture, page, sheet_picture, thumbnail, thumbnail_picture
 from ..errors import SkyclassError
-from ..evaluation.figures import class_balance_figure, sample_sheet
+from ..evaluation.figures import class_balance_figure
 from ..files import read_json, sha256_of, write_text
 from ..predictions import PREFIX, read_predictions
 from ..run import RESUME, Run
 
 SAMPLES = 4  # images a class in the data section
 MISTAKES = 18
-TEMPLATES = Path(__file__).parent.parent / "templates"
-
-
-class Picture(NamedTuple):
-    """An image inside the page, and what it shows in words."""
-
-    data: str
-    text: str
+SHEETS = 20  # explained classes shown: bounds the size of the page
 
 
 def report(run: str | Path, *, out: str | Path | None = None) -> Path:
@@ -50,12 +42,8 @@ def report(run: str | Path, *, out: str | Path | None = None) -> Path:
     if stale:
         fix = f"run `skyclass evaluate {run}` again"
         raise SkyclassError("the evaluation is of other predictions than the run's", where=run, fix=fix)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template("report.html.j2").render(**_content(finished, metrics))
     target = Path(out) if out else finished.report_file
-    write_text(target, page)
+    write_text(target, page("report.html.j2", _content(finished, metrics)))
     say_where("Report", target)
     return target
 
@@ -65,28 +53,29 @@ def _content(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
     recipe, origin = run.recipe(), run.origin()
     frame, classes, _ = read_predictions(run.predictions_file)
     pack = _pack_of(run)
-    environment = read_json(run.environment_file, "environment")
-    history = pd.read_csv(run.history_file)
     classifier = read_json(run.classifier / "classifier.json", "classifier")
+    epochs, best_epoch = len(pd.read_csv(run.history_file)), classifier["made_from"]["best_epoch"]
+    sheets = _sheets(run, classes)
     return {
         "name": recipe.name,
         "about": recipe.about,
         "metrics": metrics,
-        "rows": _class_rows(metrics, frame),
-        "epochs": len(history),
-        "best_epoch": classifier["made_from"]["best_epoch"],
+        "rows": _class_rows(metrics),
+        "chance_loss": math.log(len(classes)),
+        "epochs": epochs,
+        "best_epoch": best_epoch,
+        "monitor": recipe.training.monitor,
         "data": _data(pack) if pack else None,
         "pack_path": origin["pack"],
-        "curves": _file_picture(run.curves_file, "losses, scores and learning rate against the epoch"),
-        "confusion": _file_picture(run.evaluation / "confusion.png", "confusion matrix, rows true, columns predicted"),
-        "roc": _file_picture(run.evaluation / "roc.png", "ROC curve of each class against the rest"),
-        "sheets": [
-            _file_picture(path, f"images and Grad-CAM maps: {path.stem.removeprefix('class-')}")
-            for path in sorted(run.explanations.glob("class-*.png"))
-        ],
+        "curves": file_picture(run.curves_file, "losses, scores and learning rate after each epoch"),
+        "confusion": file_picture(run.evaluation / "confusion.png", "confusion matrix: rows true, columns predicted"),
+        "roc": file_picture(run.evaluation / "roc.png", "ROC curve of each class against the rest"),
+        "sheets": sheets[:SHEETS],
+        "sheets_left_out": len(sheets[SHEETS:]),
         "mistakes": _mistakes(frame, classes, metrics["split"], pack),
-        "recipe": run.recipe_file.read_text(encoding="utf-8"),
-        "environment": environment,
+        # A part begins where a line is not indented; the short ones that come first are one part.
+        "recipe": re.split(r"\n(?=[a-z_]+:\n)", run.recipe_file.read_text(encoding="utf-8").strip()),
+        "environment": read_json(run.environment_file, "environment"),
         "hashes": {
             "pack": origin["pack_hash"],
             "recipe": classifier["made_from"]["recipe"],
@@ -94,7 +83,7 @@ def _content(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
             "predictions": metrics["predictions_sha256"],
         },
         "version": __version__,
-        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "made": datetime.now(UTC).strftime("%Y-%m-%d at %H:%M UTC"),
     }
 
 
@@ -113,22 +102,24 @@ def _data(pack: Pack) -> dict[str, Any]:
     catalog = pack.catalog
     counts = pd.crosstab(catalog["label"], catalog["split"])
     counts = counts[[name for name in ("train", "val", "test") if name in counts]].reindex(pack.classes)
-    shown = (
-        catalog[catalog["label"].notna()].groupby("label", sort=True).head(SAMPLES).sort_values("label", kind="stable")
-    )
-    images = [np.asarray(pack.images[row]) for row in shown.index]
-    sheet = sample_sheet(images, shown["label"].tolist(), columns=SAMPLES * (2 if len(pack.classes) > 3 else 1))
-    problems = pack.path / "problems.csv"
+    samples: dict[str, list[Picture]] = {}
+    for name in pack.classes:
+        rows = catalog.index[catalog["label"] == name][:SAMPLES]
+        samples[name] = [_thumbnail(pack, row, f"{name}: {catalog['image_id'].iloc[row]}") for row in rows]
     return {
         "counts": counts,
-        "balance": _picture(class_balance_figure(counts), "images of each class in each split"),
-        "samples": _picture(sheet, "some images of every class"),
+        "balance": figure_picture(class_balance_figure(counts), "images of each class in each split"),
+        "samples": samples,
         "shape": pack.images.shape,
         "dtype": str(pack.images.dtype),
         "bands": ", ".join(pack.bands),
         "source": pack.meta["source"],
-        "problems": _problem_counts(problems),
+        "problems": _problem_counts(pack.path / "problems.csv"),
     }
+
+
+def _thumbnail(pack: Pack, row: int, text: str) -> Picture:
+    return thumbnail_picture(thumbnail(np.asarray(pack.images[row])), text)
 
 
 def _problem_counts(path: Path) -> dict[str, int]:
@@ -138,18 +129,32 @@ def _problem_counts(path: Path) -> dict[str, int]:
     return {str(name): int(n) for name, n in counts.items()}
 
 
-def _class_rows(metrics: dict[str, Any], frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """A row a class for the table: images, accuracy, AUROC."""
-    judged = [sum(row) for row in metrics["confusion_matrix"]]
+def _class_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row a class for the table: images, completeness, purity, AUROC."""
+    matrix = np.asarray(metrics["confusion_matrix"])
     return [
         {
             "name": name,
-            "n": n,
+            "n": int(matrix[k].sum()),
             "accuracy": metrics["accuracy_per_class"][name],
+            "purity": float(matrix[k, k] / max(matrix[:, k].sum(), 1)),
             "auroc": metrics["auroc_per_class"][name],
         }
-        for name, n in zip(metrics["classes"], judged, strict=True)
+        for k, name in enumerate(metrics["classes"])
     ]
+
+
+def _sheets(run: Run, classes: list[str]) -> list[Picture]:
+    """The sheets of `skyclass explain`, in the order of the classes."""
+    listed = run.explanations / "explanations.csv"
+    if not listed.is_file():
+        return []
+    table = pd.read_csv(listed, dtype=str, keep_default_na=False)
+    key = "label" if (table["label"] != "").all() else "predicted"
+    named = dict(zip(table["sheet"], table[key], strict=True))
+    order = [name for name in classes if name in named.values()]
+    files = sorted(named, key=lambda file: order.index(named[file]) if named[file] in order else len(order))
+    return [sheet_picture(run.explanations / file, f"Grad-CAM maps of {named[file]}") for file in files]
 
 
 def _mistakes(frame: pd.DataFrame, classes: list[str], split: str, pack: Pack | None) -> dict[str, Any]:
@@ -159,20 +164,8 @@ def _mistakes(frame: pd.DataFrame, classes: list[str], split: str, pack: Pack | 
         judged = judged[judged["split"] == split]
     wrong = judged[judged["label"] != judged["predicted"]].sort_values("confidence", ascending=False).head(MISTAKES)
     rows = [{**row, "p_true": row[f"{PREFIX}{row['label']}"]} for row in wrong.to_dict("records")]
-    picture = None
-    if pack and rows:
-        place = {name: row for row, name in enumerate(pack.catalog["image_id"])}
-        images = [np.asarray(pack.images[place[row["image_id"]]]) for row in rows]
-        captions = [f"{row['label']}\ntaken for {row['predicted']}\n{row['confidence']:.0%} sure" for row in rows]
-        picture = _picture(sample_sheet(images, captions, columns=6), "the most confident mistakes")
-    return {"rows": rows, "picture": picture, "all": int((judged["label"] != judged["predicted"]).sum())}
-
-
-def _picture(figure: Figure, text: str) -> Picture:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png")
-    return Picture(base64.b64encode(stream.getvalue()).decode("ascii"), text)
-
-
-def _file_picture(path: Path, text: str) -> Picture:
-    return Picture(base64.b64encode(path.read_bytes()).decode("ascii"), text)
+    place = {name: row for row, name in enumerate(pack.catalog["image_id"])} if pack else {}
+    for row in rows:
+        text = f"{row['image_id']}: {row['label']} taken for {row['predicted']}"
+        row["picture"] = _thumbnail(pack, place[row["image_id"]], text) if pack else None
+    return {"rows": rows, "all": int((judged["label"] != judged["predicted"]).sum())}

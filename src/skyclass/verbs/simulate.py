@@ -11,10 +11,12 @@ import pandas as pd
 from PIL import Image as PillowImage
 
 from ..console import progress, say, say_where
+from ..data.catalog import SPLITS
 from ..data.pack import OVERWRITE, Chunk, start_pack, write_pack
 from ..data.split import assign_splits
 from ..errors import SkyclassError
 from ..files import new_folder, written_whole
+from ..models.hardware import pick_device
 from ..recipe import PixelRecipe
 from ..simulation import galaxies, lensing
 
@@ -28,7 +30,7 @@ def simulate(
     *,
     per_class: int = 1000,
     size: int | None = None,
-    difficulty: float = 2.0,
+    difficulty: float | None = None,
     seed: int = 0,
     form: Literal["pack", "folders"] = "pack",
     splits: Sequence[float] = (0.7, 0.1, 0.2),
@@ -39,7 +41,8 @@ def simulate(
     """Simulate `per_class` images of each class of `lensing` or `galaxies`; returns the folder.
 
     size : height and width in pixels (default 150 for lenses, 64 for galaxies)
-    difficulty : factor on the substructure masses of lenses; smaller is harder
+    difficulty : factor on the substructure masses of lenses (default 2); smaller is harder
+    workers : processes (default: one a core where that pays); device : where lenses are computed
     form : a pack, or folders `train/no/*.npy` (lenses) and `train/smooth_round/*.png` (galaxies) with `truth.parquet`
     splits : shares of train, val and test, drawn by image id
     """
@@ -49,23 +52,25 @@ def simulate(
     if per_class < 1:
         raise SkyclassError(f"{per_class} images a class", where="--per-class", fix="ask for at least one")
     classes, usual = KINDS[kind]
-    size = size or usual
-    if form == "pack":
-        start_pack(out, overwrite=overwrite)
-    else:
-        new_folder(out, overwrite=overwrite, fix=OVERWRITE)
+    size = usual if size is None else size
     labels = list(classes) * per_class
     catalog = _catalog(kind, labels, seed, splits)
     if kind == "lensing":
-        chunks = lensing.simulate(labels, size, difficulty=difficulty, seed=seed, workers=workers, device=device)
+        place, difficulty = str(pick_device(device)), 2.0 if difficulty is None else difficulty
+        chunks = lensing.simulate(labels, size, difficulty=difficulty, seed=seed, workers=workers, device=place)
+    elif difficulty is not None or device != "cpu":
+        raise SkyclassError("galaxies have no difficulty and no device", where="simulate", fix="leave them out")
     else:
         chunks = galaxies.simulate(labels, size, seed=seed, workers=workers)
     source = {"simulated": kind, "per_class": per_class, "size": size, "difficulty": difficulty, "seed": seed}
     if form == "pack":
+        start_pack(out, overwrite=overwrite)
         _as_pack(_with_catalog(chunks, catalog), out, kind, size, classes, source)
     else:
+        new_folder(out, overwrite=overwrite, fix=OVERWRITE)
+        _remove_old(out)
         _as_folders(_with_catalog(chunks, catalog), out, kind)
-    counts = ", ".join(f"{n} {name}" for name, n in catalog["split"].value_counts(sort=False).items())
+    counts = ", ".join(f"{(catalog['split'] == name).sum():,} {name}" for name in SPLITS)
     say(f"{len(labels):,} images of {size}x{size} pixels, {per_class:,} of each of {', '.join(classes)} ({counts})")
     say_where("Pack" if form == "pack" else "Folders", out)
     return out
@@ -115,6 +120,13 @@ def _as_folders(chunks: Iterator[Chunk], out: Path, kind: str) -> None:
         frames.append(chunk.rows.assign(file=files))
     with written_whole(out / "truth.parquet") as part:
         pd.concat(frames, ignore_index=True).to_parquet(part, index=False)
+
+
+def _remove_old(out: Path) -> None:
+    """Remove the images of an earlier simulation, which would mix with the new ones; other files are not ours."""
+    if (out / "truth.parquet").is_file():
+        for file in pd.read_parquet(out / "truth.parquet", columns=["file"])["file"]:
+            (out / file).unlink(missing_ok=True)
 
 
 def _write_npy(image: np.ndarray, file: Path) -> None:

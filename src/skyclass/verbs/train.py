@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +26,11 @@ from ..errors import SkyclassError
 from ..evaluation.figures import curves_figure
 from ..evaluation.metrics import accuracy, auroc_macro, balanced_accuracy
 from ..models.adapt import describe_trained, freeze
+from ..models.folded import set_apart
 from ..models.hardware import describe, pick_device, pick_precision
 from ..models.network import Network, build_network
 from ..models.weights import load_weights
-from ..pixels import Statistics, channel_statistics, resolve_normalisation
+from ..pixels import Statistics, channel_statistics, network_input, resolve_normalisation
 from ..predictions import predictions_writer
 from ..recipe import PixelRecipe, Recipe, load_recipe, recipe_hash
 from ..run import Run
@@ -50,7 +53,22 @@ def train(
 
     overrides : KEY.KEY=VALUE changes of the recipe
     """
-    run = Run.open(Path(resume)) if resume else _new_run(recipe, pack, out, overrides, device)
+    if resume is None:
+        run = _new_run(recipe, pack, out, overrides, device)
+        try:
+            return _finish(run, device)
+        except SkyclassError:
+            if not run.last_checkpoint.is_file():  # there is nothing to resume, and the name is free for another try
+                shutil.rmtree(run.path)
+            raise
+    if recipe or pack or out or overrides:
+        fix = "leave out the recipe, the pack, --out and --set, or train a new run"
+        raise SkyclassError("a run is resumed by its own recipe, on its own pack", where=resume, fix=fix)
+    return _finish(Run.open(Path(resume)), device)
+
+
+def _finish(run: Run, device: str) -> Path:
+    """Train to the end, from the last checkpoint if there is one, and predict; returns the run's folder."""
     if run.finished:
         say(f"This run has ended; there is nothing to resume: {run.path}")
         return run.path
@@ -85,7 +103,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.platform(),
         "device": describe(device),
-        "command": " ".join(["skyclass", *sys.argv[1:]]),
+        "command": shlex.join(["skyclass", *sys.argv[1:]]),
         "packages": versions,
     }
 
@@ -96,27 +114,16 @@ def _fit(
     """Train; returns the classifier and the images of the pack as validation and test see them."""
     torch.manual_seed(recipe.seed)
     images = prepare(data, recipe.pixels)
-    size = (int(images.shape[2]), int(images.shape[3]))
-    larger = recipe.augment.crop
-    source = images if larger is None else prepare(data, recipe.pixels.model_copy(update={"size": larger}))
     bands = recipe.pixels.bands or data.bands
-    network = _network(recipe, len(bands), len(rows.classes))
     normalisation = _normalisation(recipe, images, rows)
-    batch = recipe.training.batch_size
-    augmentation = augmenting(recipe.augment, rows.classes, size, recipe.seed)
-    train_loader = Loader(
-        source,
-        rows.train,
-        rows.labels[rows.train],
-        batch_size=batch,
-        device=device,
-        shuffle_seed=recipe.seed,
-        transform=augmentation,
-    )
-    val_loader = Loader(images, rows.val, rows.labels[rows.val], batch_size=2 * batch, device=device)
+    begun = run.last_checkpoint.is_file()
+    some = images[_some(rows.train)]
+    network = _network(recipe, some, len(rows.classes), normalisation, with_weights=not begun)
+    train_loader, val_loader = _loaders(recipe, data, rows, images, device)
     precision = "bfloat16" if pick_precision(recipe.training.precision, device) == torch.bfloat16 else "float32"
+    height, width = images.shape[2:]
     say(
-        f"{len(rows.train):,} training and {len(rows.val):,} validation images of {size[0]}x{size[1]} pixels, "
+        f"{len(rows.train):,} training and {len(rows.val):,} validation images of {height}x{width} pixels, "
         f"{len(rows.classes)} classes, on {describe(device)} in {precision}"
     )
     fitted = fit(
@@ -134,22 +141,54 @@ def _fit(
     say(f"Best epoch: {fitted.best_epoch} of {fitted.epochs}, {recipe.training.monitor} {fitted.best_score:.4f}")
     curves_figure(pd.read_csv(run.history_file), fitted.best_epoch).savefig(run.curves_file)
     chain = [data.pixels, PixelRecipe.model_validate(recipe.pixels.model_dump(exclude={"normalise"}))]
-    mean, std = normalisation
     made_from = {"pack": data.hash, "recipe": recipe_hash(recipe), "best_epoch": fitted.best_epoch}
-    classifier = Classifier(network, recipe.model, rows.classes, bands, chain, mean, std, precision, made_from).to(
-        str(device)
+    classifier = Classifier(network, recipe.model, rows.classes, bands, chain, *normalisation, precision, made_from)
+    return classifier.to(str(device)), images
+
+
+def _loaders(
+    recipe: Recipe, data: Pack, rows: TrainingRows, images: np.ndarray, device: torch.device
+) -> tuple[Loader, Loader]:
+    """Batches of the training images, shuffled and augmented, and of the validation images, as they are."""
+    batch, larger = recipe.training.batch_size, recipe.augment.crop
+    source = images if larger is None else prepare(data, recipe.pixels.model_copy(update={"size": larger}))
+    size = (int(images.shape[2]), int(images.shape[3]))
+    train_loader = Loader(
+        source,
+        rows.train,
+        rows.labels[rows.train],
+        batch_size=batch,
+        device=device,
+        shuffle_seed=recipe.seed,
+        transform=augmenting(recipe.augment, rows.classes, size, recipe.seed),
     )
-    return classifier, images
+    return train_loader, Loader(images, rows.val, rows.labels[rows.val], batch_size=2 * batch, device=device)
 
 
-def _network(recipe: Recipe, n_bands: int, n_classes: int) -> Network:
+def _network(
+    recipe: Recipe, some: np.ndarray, n_classes: int, normalisation: Statistics, *, with_weights: bool
+) -> Network:
+    """The network as the training starts with it; `some` (n, C, h, w) are training images.
+
+    A resumed run takes its weights from its checkpoint: the file or network they once came from may be gone.
+    """
+    n_bands = some.shape[1]
     network = build_network(recipe.model, n_bands, n_classes)
-    loaded = load_weights(network, recipe.model, n_bands)
+    loaded = load_weights(network, recipe.model, n_bands) if with_weights else None
     if loaded:
         say(str(loaded))
+        mean, std = (torch.tensor(values) for values in normalisation)
+        folded = set_apart(network.backbone, network_input(torch.from_numpy(some), mean, std, torch.float32))
+        if folded:
+            say(f"  {folded} batch normalisations were folded into convolutions: set apart again, same function")
     freeze(network, recipe.model.freeze)
     say(describe_trained(network))
     return network
+
+
+def _some(rows: np.ndarray) -> np.ndarray:
+    """Up to 128 of the rows, evenly spaced, in order."""
+    return np.sort(rows)[:: max(1, len(rows) // 128)][:128]
 
 
 def _normalisation(recipe: Recipe, images: np.ndarray, rows: TrainingRows) -> Statistics:

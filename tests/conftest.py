@@ -1,0 +1,36 @@
+"""What several test files share: one small run on real files, trained once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from make_data import class_folders
+from skyclass.verbs.pack import pack
+from skyclass.verbs.train import train
+from toys import SHAPES, toy_recipe, write_recipe
+
+
+class SmallRun(NamedTuple):
+    """Where the files, the pack made of them and the run trained on it lie."""
+
+    files: Path
+    pack: Path
+    run: Path
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    """Three classes of PNG images of 15x20 pixels, packed as they are, trained at 12x16."""
+    root = tmp_path_factory.mktemp("small_run")
+    class_folders(root / "files", SHAPES, size=(15, 20), splits={"train": 8, "val": 3, "test": 5})
+    pack(root / "files", root / "pack")
+    recipe = toy_recipe(
+        pixels={"size": [12, 16], "stretch": "sqrt", "dtype": "float32"},
+        augment={"flip_horizontal": 0.5, "rotation": 20.0},
+        training={"epochs": 4, "learning_rate": 1e-2},
+    )
+    run = train(write_recipe(root, recipe), root / "pack", out=root / "run", device="cpu")
+    return SmallRun(root / "files", root / "pack", run)

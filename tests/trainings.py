@@ -1,0 +1,120 @@
+"""Trainings without the verb: `from trainings import fit_toy, plain_loop`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skyclass.data.loaders import Loader, augmenting
+from skyclass.data.pack import Pack
+from skyclass.data.training_rows import training_rows
+from skyclass.models.adapt import freeze
+from skyclass.models.network import Network, build_network
+from skyclass.pixels import channel_statistics, network_input
+from skyclass.recipe import Recipe
+from skyclass.run import Run
+from skyclass.training.fit import fit
+from skyclass.training.losses import class_weights
+
+CPU = torch.device("cpu")
+State = dict[str, Tensor]
+
+
+def copied(network: Network) -> State:
+    """The network's tensors as they are now."""
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def last_state(run: Path) -> State:
+    """The network's tensors after the last epoch of a run."""
+    checkpoint = torch.load(Run(run).last_checkpoint, map_location="cpu", weights_only=True)
+    return {name.removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
+
+
+def new_network(recipe: Recipe, n_bands: int, n_classes: int) -> Network:
+    """A network with the weights that the recipe's seed gives."""
+    torch.manual_seed(recipe.seed)
+    network = build_network(recipe.model, n_bands, n_classes)
+    freeze(network, recipe.model.freeze)
+    return network
+
+
+def fit_toy(recipe: Recipe, pack: Pack, folder: Path) -> tuple[State, State]:
+    """Train by `fit` alone; the network's tensors before and after the last epoch."""
+    rows = training_rows(pack, recipe.data)
+    network = new_network(recipe, len(pack.bands), len(rows.classes))
+    before = copied(network)
+    run = Run.create(folder, recipe, {"pack": str(pack.path)}, {})
+    size = (pack.images.shape[2], pack.images.shape[3])
+    train = Loader(
+        pack.images,
+        rows.train,
+        rows.labels[rows.train],
+        batch_size=recipe.training.batch_size,
+        device=CPU,
+        shuffle_seed=recipe.seed,
+        transform=augmenting(recipe.augment, rows.classes, size, recipe.seed),
+    )
+    val = Loader(pack.images, rows.val, rows.labels[rows.val], batch_size=8, device=CPU)
+    fit(
+        network,
+        recipe,
+        run,
+        train,
+        val,
+        images_per_epoch=len(rows.train),
+        batches_per_epoch=len(train),
+        normalisation=channel_statistics(pack.images, rows.train),
+        class_weights=class_weights(rows.labels[rows.train], rows.classes, recipe.training.class_weights),
+        device=CPU,
+    )
+    return before, last_state(folder)
+
+
+def plain_loop(recipe: Recipe, pack: Pack) -> State:
+    """The same training in plain torch, written down independently of `training` and of the loaders.
+
+    AdamW and OneCycle in float32, shuffled and augmented; the network's tensors after the last epoch.
+    """
+    from skyclass.data.augment import augment, draw
+
+    settings = recipe.training
+    classes = sorted(set(pack.catalog["label"]))
+    chosen = np.flatnonzero(pack.catalog["split"] == "train")
+    labels = np.array([classes.index(label) for label in pack.catalog["label"]])
+    images = torch.from_numpy(np.array(pack.images))
+    # Adam makes large differences of small ones, so the input must be rounded in the same way.
+    mean, std = (torch.tensor(values) for values in channel_statistics(pack.images, chosen))
+    swaps = {name: other for pair in recipe.augment.mirror_swaps for name, other in (pair, pair[::-1])}
+
+    network = new_network(recipe, len(pack.bands), len(classes))
+    network.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+    )
+    n_batches = -(-len(chosen) // settings.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=n_batches * settings.epochs
+    )
+    criterion = torch.nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    for epoch in range(settings.epochs):
+        torch.manual_seed(int(np.random.SeedSequence([recipe.seed, epoch]).generate_state(1)[0]))
+        order = np.random.default_rng([recipe.seed, epoch]).permutation(len(chosen))
+        for positions in np.array_split(order, n_batches):
+            rows = chosen[positions]
+            size = (images.shape[2], images.shape[3])
+            x = augment(images[torch.from_numpy(rows)], recipe.augment, size, recipe.seed, epoch, rows)
+            mirrored = draw(recipe.augment, recipe.seed, epoch, rows).mirrored
+            names = [classes[label] for label in labels[rows]]
+            seen = [swaps.get(name, name) if flip else name for name, flip in zip(names, mirrored, strict=True)]
+            y = torch.tensor([classes.index(name) for name in seen])
+            x = network_input(x, mean, std, torch.float32).contiguous(memory_format=torch.channels_last)
+            loss = criterion(network(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return copied(network)
