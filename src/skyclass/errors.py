@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -28,3 +30,9 @@ def one_line(error: BaseException) -> str:
     """The message of any exception on one line, for the `problem` and `error` columns."""
     text = " ".join(str(error).split())
     return text or type(error).__name__
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str | None:
+    """A way out that names the valid word nearest to `name`, or None where none is near."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else None

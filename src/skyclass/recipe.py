@@ -6,17 +6,17 @@ each other (`training/losses.py`, ...); a test holds those dicts against the nam
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from .errors import SkyclassError
+from .errors import SkyclassError, did_you_mean
+from .settings import Settings, apply_overrides, refuse_repeats, validate
 
 SHIPPED = Path(__file__).parent / "recipes"
 
@@ -34,15 +34,6 @@ Size = Annotated[
 ]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
-
-
-class Settings(BaseModel):
-    """Frozen, and refuses keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-Model = TypeVar("Model", bound=Settings)
 
 
 class About(Settings):
@@ -199,7 +190,7 @@ def recipe_path(name: str | Path) -> Path:
     shipped = shipped_recipes()
     if str(name) in shipped:
         return shipped[str(name)]
-    hint = _nearest(str(name), shipped) or f"the shipped ones are {', '.join(shipped)}"
+    hint = did_you_mean(str(name), shipped) or f"the shipped ones are {', '.join(shipped)}"
     raise SkyclassError("no such recipe", where=name, fix=hint)
 
 
@@ -215,24 +206,24 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise SkyclassError(f"not valid YAML: {error}", where=path, fix="mend that line") from None
-    _refuse_repeats(node, path)
+    refuse_repeats(node, path)
     if not isinstance(document, dict):
         raise SkyclassError("a recipe is a mapping of keys", where=path, fix="see `skyclass recipes show`")
-    origin = dict(_apply_overrides(document, overrides))
+    origin = dict(apply_overrides(document, overrides))
     document.setdefault("name", path.stem)
-    return _validate(Recipe, document, str(path), node, origin)
+    return validate(Recipe, document, str(path), node, origin)
 
 
 def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
     """A recipe from a plain dict, checked as a file is."""
-    return _validate(Recipe, document, where, None, {})
+    return validate(Recipe, document, where, None, {})
 
 
 def parse_pixels(recipe: PixelRecipe, overrides: Sequence[str]) -> PixelRecipe:
     """A pixel recipe changed by `KEY=VALUE` overrides, and checked."""
     document = recipe.model_dump()
-    origin = dict(_apply_overrides(document, overrides, "--pixels"))
-    return _validate(PixelRecipe, document, "pixels", None, origin)
+    origin = dict(apply_overrides(document, overrides, "--pixels"))
+    return validate(PixelRecipe, document, "pixels", None, origin)
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -248,94 +239,3 @@ def recipe_hash(recipe: Settings) -> str:
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a recipe, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
-
-
-def _apply_overrides(
-    document: dict[str, Any], overrides: Sequence[str], option: str = "--set"
-) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Write each `a.b=value` into the document; yields its key path and what messages call it."""
-    for text in overrides:
-        key, separator, value = text.partition("=")
-        if not separator or not key.strip():
-            example = "training.epochs=3" if option == "--set" else "size=128"
-            raise SkyclassError("not of the form KEY=VALUE", where=f"{option} {text}", fix=f"as in {option} {example}")
-        path = tuple(part.strip() for part in key.split("."))
-        target = document
-        for part in path[:-1]:
-            below = target.setdefault(part, {})
-            if not isinstance(below, dict):
-                what = f"{part!r} has no keys below it"
-                raise SkyclassError(what, where=f"{option} {text}", fix="see `skyclass recipes show`")
-            target = below
-        try:
-            target[path[-1]] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            target[path[-1]] = value
-        yield path, f"{option} {text}"
-
-
-def _validate(
-    model: type[Model],
-    document: dict[str, Any],
-    where: str,
-    node: yaml.Node | None,
-    origin: dict[tuple[str, ...], str],
-) -> Model:
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-    location = tuple(part for part in first["loc"] if isinstance(part, str))
-    line = _line_of(node, location)
-    place = next((text for key, text in origin.items() if location[: len(key)] == key), None)
-    if place is None and line is None:  # a section that an override has brought
-        place = next((text for key, text in origin.items() if key[: len(location)] == location), None)
-    place = place or (f"{where}:{line}" if line else where)
-    dotted = ".".join(location)
-    if first["type"] == "extra_forbidden":
-        valid = _keys_at(model, location[:-1])
-        fix = _nearest(location[-1], valid) or f"the keys here are {', '.join(valid)}"
-        raise SkyclassError(f"unknown key {dotted!r}", where=place, fix=fix)
-    message = first["msg"].removeprefix("Value error, ")
-    what = ": ".join(part for part in (dotted, message) if part)
-    raise SkyclassError(f"{what}, got {first['input']!r}", where=place, fix="see `skyclass recipes schema`")
-
-
-def _nearest(name: str, valid: Sequence[str] | dict[str, Any]) -> str | None:
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else None
-
-
-def _keys_at(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
-    """Valid keys of the settings that `location` leads to."""
-    for part in location:
-        field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return []
-        model = field.annotation
-    return list(model.model_fields)
-
-
-def _refuse_repeats(node: yaml.Node | None, path: Path) -> None:
-    """Errors: SkyclassError for a key that stands twice in one section, of which YAML would take the last."""
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        lines = [other.start_mark.line + 1 for other, _ in node.value if other.value == key.value]  # type: ignore[union-attr]
-        if len(lines) > 1:
-            what = f"the key {key.value!r} stands on line {lines[0]} already"
-            raise SkyclassError(what, where=f"{path}:{lines[1]}", fix="keep one of them")
-        _refuse_repeats(value, path)
-
-
-def _line_of(node: yaml.Node | None, location: tuple[str, ...]) -> int | None:
-    """Line (from 1) of the key at `location`, or of the deepest key above it that the file has."""
-    line = None
-    for part in location:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        for key, value in node.value:
-            if key.value == part:
-                line, node = key.start_mark.line + 1, value
-                break
-        else:
-            break
-    return line

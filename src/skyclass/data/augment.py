@@ -7,7 +7,6 @@ and contrast are one multiply-add.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from ..errors import SkyclassError
+from ..errors import SkyclassError, did_you_mean
 from ..pixels import unit_scale
 from ..recipe import AugmentRecipe
 
@@ -239,8 +238,7 @@ def mirror_pairs(recipe: AugmentRecipe, classes: Sequence[str]) -> NDArray[np.in
     for pair in recipe.mirror_swaps:
         for name in pair:
             if name not in classes:
-                close = difflib.get_close_matches(name, list(classes), n=1, cutoff=0.5)
-                fix = f"did you mean {close[0]!r}?" if close else f"the classes are {', '.join(classes)}"
+                fix = did_you_mean(name, classes) or f"the classes are {', '.join(classes)}"
                 raise SkyclassError(f"no class is called {name!r}", where="augment.mirror_swaps", fix=fix)
             if name in seen:
                 raise SkyclassError(

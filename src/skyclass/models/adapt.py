@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from torch import nn
 
-from ..errors import SkyclassError
+from ..errors import SkyclassError, did_you_mean
 from .network import Network
 
 
@@ -20,8 +19,7 @@ def freeze(network: Network, names: Sequence[str]) -> None:
     for name in names:
         if name not in modules:
             children = [child for child, _ in network.backbone.named_children()]
-            near = difflib.get_close_matches(name, modules, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(children)}"
+            hint = did_you_mean(name, modules) or f"it has {', '.join(children)}"
             raise SkyclassError(f"the backbone has no module {name!r}", where="model.freeze", fix=hint)
         modules[name].requires_grad_(False)
     network.frozen = tuple(names)

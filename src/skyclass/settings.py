@@ -1,0 +1,113 @@
+"""A YAML document against a Pydantic model: overrides, and faults named with their line and the nearest valid key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import SkyclassError, did_you_mean
+
+
+class Settings(BaseModel):
+    """Frozen, and refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def apply_overrides(
+    document: dict[str, Any], overrides: Sequence[str], option: str = "--set"
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Write each `a.b=value` into the document; yields its key path and what messages call it."""
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            example = "training.epochs=3" if option == "--set" else "size=128"
+            raise SkyclassError("not of the form KEY=VALUE", where=f"{option} {text}", fix=f"as in {option} {example}")
+        path = tuple(part.strip() for part in key.split("."))
+        target = document
+        for part in path[:-1]:
+            below = target.setdefault(part, {})
+            if not isinstance(below, dict):
+                what = f"{part!r} has no keys below it"
+                raise SkyclassError(what, where=f"{option} {text}", fix="see `skyclass recipes show`")
+            target = below
+        try:
+            target[path[-1]] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            target[path[-1]] = value
+        yield path, f"{option} {text}"
+
+
+def validate(
+    model: type[Model],
+    document: dict[str, Any],
+    where: str,
+    node: yaml.Node | None,
+    origin: dict[tuple[str, ...], str],
+) -> Model:
+    """The settings that a document describes.
+
+    where : what messages call the document; node : its YAML tree, for line numbers; origin : key path -> what messages
+        call the override that set it
+    Errors: SkyclassError with the place of the first fault and, for an unknown key, the nearest valid one.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+    location = tuple(part for part in first["loc"] if isinstance(part, str))
+    line = _line_of(node, location)
+    place = next((text for key, text in origin.items() if location[: len(key)] == key), None)
+    if place is None and line is None:  # a section that an override has brought
+        place = next((text for key, text in origin.items() if key[: len(location)] == location), None)
+    place = place or (f"{where}:{line}" if line else where)
+    dotted = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        valid = _keys_at(model, location[:-1])
+        fix = did_you_mean(location[-1], valid) or f"the keys here are {', '.join(valid)}"
+        raise SkyclassError(f"unknown key {dotted!r}", where=place, fix=fix)
+    message = first["msg"].removeprefix("Value error, ")
+    what = ": ".join(part for part in (dotted, message) if part)
+    raise SkyclassError(f"{what}, got {first['input']!r}", where=place, fix="see `skyclass recipes schema`")
+
+
+def _keys_at(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
+    """Valid keys of the settings that `location` leads to."""
+    for part in location:
+        field = model.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return []
+        model = field.annotation
+    return list(model.model_fields)
+
+
+def refuse_repeats(node: yaml.Node | None, path: Path) -> None:
+    """Errors: SkyclassError for a key that stands twice in one section, of which YAML would take the last."""
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        lines = [other.start_mark.line + 1 for other, _ in node.value if other.value == key.value]  # type: ignore[union-attr]
+        if len(lines) > 1:
+            what = f"the key {key.value!r} stands on line {lines[0]} already"
+            raise SkyclassError(what, where=f"{path}:{lines[1]}", fix="keep one of them")
+        refuse_repeats(value, path)
+
+
+def _line_of(node: yaml.Node | None, location: tuple[str, ...]) -> int | None:
+    """Line (from 1) of the key at `location`, or of the deepest key above it that the file has."""
+    line = None
+    for part in location:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for key, value in node.value:
+            if key.value == part:
+                line, node = key.start_mark.line + 1, value
+                break
+        else:
+            break
+    return line
