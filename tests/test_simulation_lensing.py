@@ -387,3 +387,13 @@ def test_bad_requests_are_refused_at_once(change, message):
 
 def test_no_labels_give_no_chunks():
     assert list(lensing.simulate([], 32)) == []
+
+
+@pytest.mark.parametrize("size", [(25, 31), (75, 75)])
+def test_a_pixel_on_the_very_centre_shows_no_central_image(size: tuple[int, int]) -> None:
+    truth = pd.DataFrame([lensing.draw_truth(index, "no", seed=0) for index in range(20)])
+    images = lensing.render(truth, size, seed=None)[:, 0].numpy()
+    row, column = images.shape[1] // 2, images.shape[2] // 2
+    around = images[:, row - 1 : row + 2, column - 1 : column + 2].copy()
+    around[:, 1, 1] = 0.0
+    assert (images[:, row, column] <= around.max(axis=(1, 2)) * 1.05 + 1e-3).all()

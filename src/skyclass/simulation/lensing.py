@@ -165,6 +165,9 @@ def _flux(p: dict[str, Tensor], size: tuple[int, int], subhalos: bool, vortex: b
     scale = pixel_scale(size)
     fwhm = _PSF_FWHM / scale
     x, y = pixel_grid(size, scale, margin=kernel_radius(fwhm), device=p["theta_E"].device)
+    # Of an odd size one pixel lies on the lens's very centre, where no deflection has a direction: read as zero, it
+    # would show the source there, and a singular lens has no central image.
+    x = torch.where(x == 0.0, 1e-3 * scale, x)
     beta_x, beta_y = _source_plane(p, x, y, subhalos, vortex)
     light = sersic(
         beta_x.sub_(p["source_x"]),
