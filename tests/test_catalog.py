@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skyclass.data.catalog import Problem, as_text, check_catalog, problems_frame, write_problems
+from skyclass.data.catalog import Problem, as_text, check_catalog, problems_frame, tell_problems, write_problems
 from skyclass.errors import SkyclassError
 
 
@@ -93,3 +93,22 @@ def test_problems_keep_their_columns(tmp_path: Path) -> None:
     both = pd.concat([none, one], ignore_index=True)
     write_problems(both, tmp_path / "problems.csv")
     assert pd.read_csv(tmp_path / "problems.csv").to_dict("records") == [row]
+
+
+def test_problems_are_told_by_kind_with_the_errors_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = [Problem(image_id=str(i), file=f"/sky/a/{i}.png", problem="no label", severity="warning") for i in range(5)]
+    found += [Problem(image_id="x", file="/sky/b/x.png", problem="the file ends early", severity="error")]
+    found += [Problem(image_id="", file="/sky/b/n.txt", problem="no image", severity="warning")]
+    tell_problems(problems_frame(found), tmp_path / "problems.csv", most=2)
+    assert capsys.readouterr().err.splitlines() == [
+        "1 left out, 6 warnings, of /sky:",
+        "  b/x.png: the file ends early",
+        "  a/0.png and 4 more: no label",
+        "  and 1 more",
+        f"Problems: {tmp_path / 'problems.csv'}",
+    ]
+
+
+def test_without_problems_nothing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tell_problems(problems_frame([]), tmp_path / "problems.csv")
+    assert capsys.readouterr().err == ""

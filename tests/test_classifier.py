@@ -53,6 +53,17 @@ def five_bands(precision: str = "float32") -> Classifier:
 # Predictions
 
 
+def test_a_notebook_shows_a_classifier_in_a_line(classifier: Classifier) -> None:
+    shown = repr(classifier)
+    assert "classes=['bar', 'blob', 'ring']" in shown
+    assert len(shown) < 500
+
+
+def test_the_shape_of_an_array_that_is_no_image_is_named_whole(classifier: Classifier) -> None:
+    with pytest.raises(SkyclassError, match=r"images of shape \(15, 20\); give \(N, 3, H, W\)"):
+        classifier.predict(np.zeros((15, 20)))
+
+
 def test_files_arrays_and_the_run_agree(classifier: Classifier, small_run: SmallRun, files: list[Path]) -> None:
     from_files = classifier.predict(files)
     arrays = np.stack([read_image(file).pixels for file in files])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -99,6 +101,19 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         raise error
 
     monkeypatch.setattr(importlib.import_module("skyclass.verbs.report"), "report", verb)
+
+
+def test_the_list_of_recipes_fits_a_terminal_and_keeps_a_line_each_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    piped = done("recipes", "list").out.splitlines()
+    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setattr(cli, "sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True), argv=sys.argv))
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        cli.recipes_list()
+    lines = shown.getvalue().splitlines()
+    assert len(lines) > len(piped)
+    assert max(map(len, lines)) <= 70
+    assert shown.getvalue().split() == " ".join(piped).split()
 
 
 def test_an_unexpected_exception_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,10 +259,10 @@ ERRORS: dict[str, list[str]] = {
     "pack pack p": ["pack: it is a pack already; train on it"],
     "pack images pack": ["pack: the folder is not empty; add --overwrite to replace it, or name another folder"],
     "pack images toy.yaml": ["toy.yaml: it is a file, not a folder; name another folder"],
-    "pack images p --label-column kind": ["images: an image root and columns are for tables", "leave those options"],
+    "pack images p --label-column kind": ["images: an image root and columns are for tables", "the table (.csv,"],
     "pack table/labels.csv p --label-column kind": ["labels.csv: no column 'kind'; its columns are image_id, file"],
-    "pack table/nameless.csv p": ["nameless.csv: no column of files or ids", "say which it is among label, ra"],
-    "pack table/gone.csv p": ["gone.csv: none of its 12 rows can be used", "no such file", "gone.png"],
+    "pack table/nameless.csv p": ["nameless.csv: no column of files or ids", "among label, ra (--file-column"],
+    "pack table/gone.csv p": ["gone.csv: none of its 12 rows can be used", "no such file", "gone.png", "--image-root"],
     "pack table/labels.csv p --image-root nowhere": ["nowhere: the image root is no folder; give the folder"],
     "pack table/holdout.csv p --split-column split": [
         "holdout.csv: unknown split 'holdout'; the splits are train, val, test"
@@ -272,7 +287,12 @@ ERRORS: dict[str, list[str]] = {
     "train toy.yaml nowhere --out r": ["nowhere: this folder is no finished pack; make one with `skyclass pack"],
     "train toy.yaml images --out r": ["images: this folder is no finished pack; make one with `skyclass pack"],
     "train toy.yaml alone-pack --out r": ["alone-pack: 1 classes; a classifier needs two at least; check the label"],
-    "train toy.yaml pack --out run": ["run: the folder is not empty; continue it with `skyclass train --resume RUN`"],
+    "train toy.yaml pack --out run": ["run: the folder is not empty; its run has ended: name another folder"],
+    "train toy.yaml pack --out r --set augment.mirror_swaps=[[left,right]]": [
+        "no class is called 'left'; if a mirror changes no label, add --set augment.mirror_swaps=[]",
+        "if one does, the classes are bar, blob, ring",
+    ],
+    "train toy.yaml pack --out r --set pixels.size=30x40": ["pixels.size: should be a list, such as [first, second]"],
     "train lensing-dmo pack --out r": ["lensing-dmo: no such recipe; did you mean 'lensing-demo'?"],
     "train wrong.yaml pack --out r": ["wrong.yaml:4: unknown key 'model.wieghts'; did you mean 'weights'?"],
     "train broken.yaml pack --out r": ["broken.yaml: not valid YAML", "line 2", "; mend that line"],

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -20,6 +21,8 @@ from skyclass.drawing import (
     figure_picture,
     file_picture,
     page,
+    picture_grid,
+    save_figure,
     sheet_picture,
     thumbnail,
     thumbnail_picture,
@@ -31,10 +34,13 @@ from skyclass.evaluation.figures import (
     confusion_figure,
     curves_figure,
     roc_figure,
-    sample_sheet,
 )
 
 LONG = ["spiral_anticlockwise", "in_between_round_smooth", "edge_on_without_bulge"]
+
+
+def sample_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6, title: str = "") -> Figure:
+    return picture_grid([displayed(image) for image in images], captions, columns, title)
 
 
 def size_drawn(figure: Figure) -> tuple[int, int]:
@@ -272,6 +278,12 @@ def test_pictures_in_a_page_are_what_they_were(tmp_path: Path) -> None:
     assert np.abs(as_sheet.astype(int) - decoded(as_file, "png")).mean() < 2.0
     ramp = np.linspace(0, 255, 24 * 32).reshape(24, 32).astype(np.uint8)
     assert np.abs(decoded(thumbnail_picture(ramp, "ramp"), "jpeg")[..., 0].astype(int) - ramp).max() <= 4
+
+
+def test_letters_that_no_font_has_are_drawn_without_a_word(tmp_path: Path) -> None:
+    """Matplotlib warns of each of them, which fails a test."""
+    save_figure(confusion_figure([[1, 0], [0, 1]], ["\u6e26", "blob"]), tmp_path / "confusion.png")
+    assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_sheet_of_noise_is_small_in_a_page(tmp_path: Path) -> None:

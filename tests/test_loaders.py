@@ -122,6 +122,20 @@ def test_what_fits_lies_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
         assert loader_of(10, 4).resident is expected
 
 
+def test_two_loaders_do_not_count_on_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = {"free": 1000}
+    original = loaders._tensor
+
+    def taken(images: np.ndarray) -> torch.Tensor:
+        device["free"] -= images.nbytes
+        return original(images)
+
+    monkeypatch.setattr(loaders, "_tensor", taken)
+    monkeypatch.setattr(loaders, "free_memory", lambda _: device["free"])
+    assert loader_of(6, 4).resident  # 420 bytes of 1000
+    assert not loader_of(6, 4).resident  # of 580
+
+
 def test_unknown_labels_stay_minus_one() -> None:
     loader = Loader(IMAGES, np.arange(4), np.array([-1, 0, -1, 2]), batch_size=4, device=CPU)
     assert batches_of(loader)[0].labels.tolist() == [-1, 0, -1, 2]
@@ -175,5 +189,5 @@ def test_a_random_crop_has_the_size_of_the_network() -> None:
 
 
 def test_swaps_of_unknown_classes_are_refused_before_the_first_batch() -> None:
-    with pytest.raises(SkyclassError, match="no class is called 'lefft'; did you mean 'left'"):
+    with pytest.raises(SkyclassError, match=r"no class is called 'lefft'; .* if one does, did you mean 'left'"):
         augmenting(AugmentRecipe(mirror_swaps=(("lefft", "right"),)), CLASSES, (5, 7), seed=0)

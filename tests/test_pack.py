@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -325,6 +326,31 @@ def test_types_that_differ_become_float(tmp_path: Path) -> None:
     assert settle(PixelRecipe(), [str(one), str(other)]).dtype == "float32"
 
 
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (["uint8", "uint8", "float32"], "uint8"),  # a float among them is refused when they are packed
+        (["uint8", "uint16", "float32"], "uint16"),
+        (["uint8", "float32", "float32"], "float32"),
+        (["float32"], "float32"),
+        (["uint16", "uint16"], "uint16"),
+    ],
+)
+def test_floats_do_not_join_integers_on_a_scale_of_their_own(tmp_path: Path, stored: list[str], expected: str) -> None:
+    files = []
+    for i, dtype in enumerate(stored):
+        pixels = (1000.0 * toy_image("blob", i, (7, 9), 1)).astype(dtype)
+        files.append(tmp_path / f"{i}.npy")
+        np.save(files[-1], pixels)
+    assert settle(PixelRecipe(), [str(file) for file in files]).dtype == expected
+    if expected != "float32":
+        pack, problems = packed(tmp_path / "pack", files)
+        assert len(pack.images) == stored.count("uint8") + stored.count("uint16")
+        assert list(problems["problem"].str.startswith("floating-point")) == [True] * stored.count("float32")
+    interval = PixelRecipe(interval="minmax")
+    assert settle(interval, [str(file) for file in files]).dtype == "float32"
+
+
 def test_nothing_to_settle_on() -> None:
     with pytest.raises(SkyclassError, match="no image to pack"):
         settle(PixelRecipe(), [])
@@ -382,6 +408,20 @@ def test_prepared_pixels_are_made_once(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(packing, "apply_recipe", lambda *_: pytest.fail("it prepared them again"))
     np.testing.assert_array_equal(prepare(pack, small), first)
     np.testing.assert_array_equal(prepare(Pack.open(tmp_path), smaller), other)
+
+
+def test_prepared_pixels_belong_to_the_images_they_were_made_from(tmp_path: Path) -> None:
+    pack = toy_pack(tmp_path / "pack")
+    prepare(pack, TrainingPixels(size=(6, 8)))
+    prepare(pack, TrainingPixels(size=(6, 8), normalise="none"))  # which comes after what is prepared
+    assert len(list((tmp_path / "pack" / "prepared").iterdir())) == 1
+    toy_pack(tmp_path / "other", classes=("ring", "bar"), splits={"train": 3})
+    for name in ("images.npy", "catalog.parquet", "pack.json"):  # as a person copies a pack over another
+        shutil.copy(tmp_path / "other" / name, tmp_path / "pack" / name)
+    recipe = TrainingPixels(size=(6, 8))
+    np.testing.assert_array_equal(
+        prepare(Pack.open(tmp_path / "pack"), recipe), prepare(Pack.open(tmp_path / "other"), recipe)
+    )
 
 
 def test_an_interrupted_preparation_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,3 +500,9 @@ def test_packs_that_cannot_be_trained_on(
 
 def test_a_pack_without_test_images_can_be_trained_on(tmp_path: Path) -> None:
     assert len(training_rows(toy_pack(tmp_path, splits={"train": 2, "val": 1}), DataRecipe()).test) == 0
+
+
+def test_a_pack_json_that_lacks_a_key_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pack.json").write_text('{"classes": []}')
+    with pytest.raises(SkyclassError, match="damaged pack: it lacks bands, pixels, source, hash"):
+        Pack.open(tmp_path)

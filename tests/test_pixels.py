@@ -63,6 +63,17 @@ def test_luminance_is_rec_601(dtype: str) -> None:
     assert np.abs(got[0].astype(int) - expected).max() <= (1 if dtype == "uint8" else 4)  # OpenCV's integer weights
 
 
+def test_numbered_bands_are_taken_in_order_where_there_are_as_many_as_wanted() -> None:
+    pixels = random_pixels(3, SIZE)
+    numbered = ("band_1", "band_2", "band_3")
+    np.testing.assert_array_equal(apply_recipe(pixels, numbered, recipe(bands=RGB)), pixels)
+    np.testing.assert_array_equal(apply_recipe(pixels, numbered, recipe(bands=("band_3",))), pixels[2:])
+    with pytest.raises(SkyclassError, match="has the bands band_1, band_2, band_3, the recipe wants g, r"):
+        apply_recipe(pixels, numbered, recipe(bands=("g", "r")))
+    with pytest.raises(SkyclassError, match="has the bands u, g, r"):
+        apply_recipe(pixels, ("u", "g", "r"), recipe(bands=RGB))
+
+
 def test_absent_bands_are_named() -> None:
     with pytest.raises(SkyclassError, match=r"has the bands g, r, the recipe wants g, i; set pixels\.bands"):
         apply_recipe(np.zeros((2, 4, 6)), ("g", "r"), recipe(bands=("g", "i")))

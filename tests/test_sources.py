@@ -127,6 +127,16 @@ def test_a_table_in_the_folder_is_pointed_out(make: Callable[..., Path], capsys:
     assert "give that file instead" in capsys.readouterr().err
 
 
+def test_a_table_beside_split_folders_is_a_warning_alone(
+    make: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = read_source(make("train/a/1.png", "test/a/2.png", "truth.csv"))
+    assert faults(source) == [
+        ("truth.csv", "a table; to read the labels from it, give it instead of the folder", "warning")
+    ]
+    assert capsys.readouterr().err == ""
+
+
 # Tables
 
 
@@ -250,9 +260,18 @@ def test_faulty_rows_are_reported_and_left_out(make: Callable[..., Path]) -> Non
     ]
 
 
-def test_a_column_that_only_sounds_like_splits_is_the_users(make: Callable[..., Path]) -> None:
+def test_an_empty_cell_of_a_table_without_ids_is_a_missing_file(make: Callable[..., Path]) -> None:
+    root = make("1.png")
+    source = read_source(table(root, "file,label\n1.png,a\n,a\n"))
+    assert faults(source) == [(root.name, "no file named", "error")]
+
+
+def test_a_column_that_only_sounds_like_splits_is_the_users(
+    make: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     path = table(make("1.png"), "file,set\n1.png,Palomar\n")
     catalog = read_source(path).catalog
+    assert "'set' is train, val or test: it is not taken for the split" in capsys.readouterr().err
     assert catalog["split"].tolist() == [None]
     assert catalog["set"].tolist() == ["Palomar"]
 

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-import os
 import threading
 
 import pytest
 
+from skyclass import threads
 from skyclass.threads import in_order
 
 
 def test_results_come_in_order_from_several_threads_that_never_run_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(threads, "available_cores", lambda: 2)
     together = threading.Barrier(2, timeout=30)  # one thread alone would wait here in vain
     started = []
 

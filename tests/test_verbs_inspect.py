@@ -1,7 +1,6 @@
 """`skyclass inspect`: what it counts, finds and shows, in threads as one after the other, and its page and terminal."""
 
 import json
-import os
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image as pillow
 from rich.console import Console
 
 from make_data import bad_files, class_folders, image_table, odd_files, random_pixels, write_image
-from skyclass import console
+from skyclass import console, threads
 from skyclass.data.sources import read_source
 from skyclass.images import read_image
 from skyclass.verbs import inspect as verb
@@ -100,8 +99,8 @@ def test_problems_stand_in_the_order_of_the_files_with_their_reasons(tmp_path: P
 
 def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = mixed_source(tmp_path / "source")
-    for name, threads in (("one", 1), ("eight", 8)):
-        monkeypatch.setattr(os, "cpu_count", lambda threads=threads: threads)
+    for name, cores in (("one", 1), ("eight", 8)):
+        monkeypatch.setattr(threads, "available_cores", lambda cores=cores: cores)
         inspect(source, out=tmp_path / name)
     for file in ("summary.json", "problems.csv", "classes.csv"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "eight" / file).read_bytes()

@@ -155,6 +155,15 @@ def test_explain_takes_images_that_are_not_in_the_pack(place: Path, tmp_path: Pa
     assert "none of the chosen images can be read" in refused("explain", classifier, tmp_path / "new/a.png")
 
 
+def test_explain_refuses_another_pack_in_the_place_of_the_runs_own(tmp_path: Path) -> None:
+    place = toy_run(tmp_path)
+    meta = json.loads((place / "pack" / "pack.json").read_text())
+    (place / "pack" / "pack.json").write_text(json.dumps({**meta, "hash": "another"}))
+    said = refused("explain", place / "run", "--out", tmp_path / "out")
+    assert "the pack has changed since the run was trained on it; name the images to explain after the run" in said
+    assert len(explained(place / "run", place / "pack", "--per-class", 1, out=tmp_path / "out"))
+
+
 def test_explain_again_replaces_its_own_pictures_alone(place: Path, tmp_path: Path) -> None:
     mine = write_image(tmp_path / "out" / "mine.png", np.full((1, 8, 9), 3, np.uint8))
     explained(place / "run", "--per-class", 2, out=tmp_path / "out")

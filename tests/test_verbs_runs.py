@@ -14,7 +14,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from commands import CLASSES, TOY, P, done, drawn, predictions, refused, skyclass, toy_run
+from commands import CLASSES, TOY, P, done, drawn, predictions, refused, skyclass, the_error, toy_run
 from make_data import class_folders, odd_files, random_pixels, toy_image, write_image, write_jpeg
 from skyclass.classifier import Classifier
 from skyclass.data.pack import Pack
@@ -70,6 +70,24 @@ def test_a_run_refused_before_its_first_epoch_leaves_the_name_free(place: Path, 
     done(*words)
 
 
+def test_a_recipe_for_other_classes_is_refused_before_any_work(place: Path, tmp_path: Path) -> None:
+    words = ("train", place / "toy.yaml", place / "pack", "--out", tmp_path / "run", "--set", "pixels.size=9")
+    result = skyclass(*words, "--set", "augment.mirror_swaps=[[left,right]]")
+    assert "no class is called 'left'" in the_error(result)
+    assert "Preparing" not in result.err
+
+
+@pytest.mark.parametrize(("crop", "said"), [("[20,40]", True), ("[30,20]", True), ("[10,12]", False)])
+def test_a_crop_larger_than_the_images_is_said(place: Path, tmp_path: Path, crop: str, said: bool) -> None:
+    """A wrong backbone ends these trainings before they cost anything."""
+    _, _, height, width = Pack.open(place / "pack").images.shape
+    words = ("train", place / "toy.yaml", place / "pack", "--out", tmp_path / "run", "--set", f"pixels.crop={crop}")
+    result = skyclass(*words, "--set", "model.backbone=resnet99")
+    assert (f"the images are {height}x{width}: zeros fill the margin" in result.err) is said
+    packed = done("pack", place / "images", tmp_path / "pack", "--pixels", f"crop={crop}")
+    assert ("zeros fill the margin" in packed.err) is said
+
+
 def test_an_interrupted_run_goes_on_to_the_same_end(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,7 +103,8 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
         patch.setattr(Task, "on_train_epoch_start", stopped)
         result = skyclass("train", place / "toy.yaml", place / "pack", "--out", run)
     assert result.code == 130
-    assert result.err.endswith("Stopped.\n")
+    assert result.err.endswith(f"To go on: skyclass train --resume {run}\nStopped.\n")
+    assert "continue it with" in refused("train", place / "toy.yaml", place / "pack", "--out", run)
     assert "--resume" in refused("evaluate", run)
     done("train", "--resume", run)
     assert pd.read_csv(run / "history.csv")["epoch"].tolist() == [1, 2, 3]

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image as pillow
 
 from commands import done, refused, toy_run
-from make_data import bad_files, class_folders, image_table, write_image, write_jpeg
+from make_data import bad_files, class_folders, image_table, random_pixels, write_image, write_jpeg
 from skyclass.data.pack import Pack
 from skyclass.recipe import SHIPPED, PixelRecipe, dump_recipe, load_recipe
 
@@ -243,6 +243,24 @@ def test_pixel_settings_reach_the_pack(tmp_path: Path) -> None:
     assert recipe == PixelRecipe(
         interval="minmax", dtype="float32", size=(24, 32), fit="pad", bands=("red", "green", "blue")
     )
+
+
+def test_arrays_without_band_names_pack_beside_colour_images_and_are_told(tmp_path: Path) -> None:
+    class_folders(tmp_path / "images", per_class=3)
+    pixels = random_pixels(5, (24, 32))
+    write_image(tmp_path / "images" / "blob" / "array.npy", pixels)
+    result = done("pack", tmp_path / "images", tmp_path / "pack")
+    packed = Pack.open(tmp_path / "pack")
+    row = packed.catalog["image_id"].tolist().index("blob/array")
+    np.testing.assert_array_equal(packed.images[row], pixels)
+    assert "0 left out, 1 warning, of" in result.err
+    assert "array.npy: the file does not name its bands: taken in order as red, green, blue" in result.err
+
+
+def test_a_pack_without_labels_is_said_to_have_none(tmp_path: Path) -> None:
+    for i in range(2):
+        write_jpeg(tmp_path / "images" / f"{i}.jpg", i)
+    assert "no labels: good for predicting" in done("pack", tmp_path / "images", tmp_path / "pack").err
 
 
 def test_pack_like_a_classifier_and_over_an_old_pack(tmp_path: Path) -> None:

@@ -36,6 +36,21 @@ BATCH = 64
 """Images computed at a time, unless told otherwise."""
 
 
+# What `load` relies on in classifier.json.
+KEYS = (
+    "architecture",
+    "bands",
+    "classes",
+    "made_from",
+    "mean",
+    "model",
+    "pixels",
+    "precision",
+    "std",
+    "weights_sha256",
+)
+
+
 class Explanation(NamedTuple):
     """Grad-CAM maps of the images that could be read."""
 
@@ -59,15 +74,15 @@ class Classifier:
     made_from : hashes of the pack and of the recipe
     """
 
-    network: Network
+    network: Network = field(repr=False)
     model: ModelRecipe
     classes: list[str]
     bands: tuple[str, ...]
-    pixels: list[PixelRecipe]
+    pixels: list[PixelRecipe] = field(repr=False)
     mean: tuple[float, ...]
     std: tuple[float, ...]
     precision: str = "float32"
-    made_from: dict[str, Any] = field(default_factory=dict)
+    made_from: dict[str, Any] = field(default_factory=dict, repr=False)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @classmethod
@@ -82,11 +97,11 @@ class Classifier:
         if not (folder / "classifier.json").is_file():
             what = "an unfinished run: it has no classifier yet" if is_run(Path(path)) else "this is no classifier"
             raise SkyclassError(what, where=path, fix="give the folder that `skyclass train` made, once it has ended")
-        meta = read_json(folder / "classifier.json", "classifier")
+        meta = read_json(folder / "classifier.json", "classifier", KEYS)
         model = ModelRecipe.model_validate(meta["model"])
         network = build_network(model, len(meta["bands"]), len(meta["classes"]), meta["architecture"])
         weights = folder / "model.safetensors"
-        if not weights.is_file() or sha256_of(weights) != meta["weights_sha256"]:
+        if not weights.is_file() or sha256_of(weights) != meta.get("weights_sha256"):
             fix = "copy the classifier's folder again from its source"
             raise SkyclassError("the weights are not those that classifier.json names", where=weights, fix=fix)
         network.load_state_dict(load_file(weights))
@@ -135,7 +150,7 @@ class Classifier:
         """Class probabilities (n, K) float64 of images (n, C, h, w) that have been through the pixel path."""
         with torch.inference_mode():
             logits = self._classify(self._features(self._input(images)))
-            return torch.softmax(logits.double(), dim=1).cpu().numpy()
+            return torch.softmax(logits.cpu().double(), dim=1).numpy()  # on the CPU: not every device has float64
 
     def predict(self, images: str | Path | Sequence[str | Path] | np.ndarray, batch_size: int = BATCH) -> pd.DataFrame:
         """One row an image: `image_id`, `p_<class>`, `predicted`, `confidence`, `uncertainty`,
@@ -265,7 +280,7 @@ class Classifier:
     ) -> tuple[Iterable[str], Iterable[Decoded]]:
         """Names, and the images through the pixel path, lazily where they are files."""
         if isinstance(images, np.ndarray):
-            array = images[None] if images.ndim == 3 else images
+            array = images[None] if images.ndim < 4 else images
             return [str(row) for row in range(len(array))], (self._decoded_array(one) for one in array)
         files = [images] if isinstance(images, str | Path) else list(images)
         return [str(file) for file in files], decode_files(files, self.pixels)

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from .cli_options import (
+    Device,
+    FileColumn,
+    Form,
+    GroupColumn,
+    IdColumn,
+    ImageRoot,
+    Kind,
+    LabelColumn,
+    Overwrite,
+    Recipe,
+    Set,
+    Source,
+    SplitColumn,
+    Splits,
+    shares_of,
+)
 
 app = typer.Typer(
     help="Astronomical images into trained, calibrated, explained classifiers.",
@@ -18,34 +35,6 @@ app = typer.Typer(
 STOPPED = 130  # the exit status that Typer gives to Ctrl-C
 recipes_app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
 app.add_typer(recipes_app, name="recipes")
-
-
-class Kind(StrEnum):
-    """What can be simulated."""
-
-    lensing = "lensing"
-    galaxies = "galaxies"
-
-
-class Form(StrEnum):
-    """How simulated images are stored."""
-
-    pack = "pack"
-    folders = "folders"
-
-
-Source = Annotated[str, typer.Argument(help="class folders, a table (CSV, TSV, Parquet), a pack or an image")]
-ImageRoot = Annotated[Path | None, typer.Option(help="folder that a table's file names are relative to")]
-IdColumn = Annotated[str | None, typer.Option(help="the table's column of image ids")]
-FileColumn = Annotated[str | None, typer.Option(help="the table's column of files")]
-LabelColumn = Annotated[str | None, typer.Option(help="the table's column of labels")]
-SplitColumn = Annotated[str | None, typer.Option(help="the table's column of train, val, test")]
-GroupColumn = Annotated[str | None, typer.Option(help="the table's column of groups that no split may part")]
-Splits = Annotated[str, typer.Option(help="shares of train, val and test")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a setting of the recipe")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
-Recipe = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped one")]
 
 
 def _version(wanted: bool) -> None:
@@ -64,19 +53,6 @@ def _options(
     ] = False,
 ) -> None:
     """Astronomical images into trained, calibrated, explained classifiers."""
-
-
-def _shares(text: str) -> list[float]:
-    """`0.7,0.1,0.2` as three numbers."""
-    from .errors import SkyclassError
-
-    try:
-        shares = [float(part) for part in text.split(",")]
-    except ValueError:
-        shares = []
-    if len(shares) != 3:
-        raise SkyclassError(f"{text!r} is not three shares", where="--splits", fix="as in --splits 0.7,0.1,0.2")
-    return shares
 
 
 @app.command()
@@ -106,7 +82,7 @@ def simulate(
         difficulty=difficulty,
         seed=seed,
         form=form.value,
-        splits=_shares(splits),
+        splits=shares_of(splits),
         workers=workers,
         device=device,
         overwrite=overwrite,
@@ -169,7 +145,7 @@ def pack(
         label_column=label_column,
         split_column=split_column,
         group_column=group_column,
-        splits=_shares(splits),
+        splits=shares_of(splits),
         seed=seed,
         pixels=pixels or (),
         like=like,
@@ -290,10 +266,17 @@ def demo(
 @recipes_app.command("list")
 def recipes_list() -> None:
     """List the shipped recipes and the question each answers."""
+    import shutil
+    import textwrap
+
     from .verbs import recipes
 
     for name, question in recipes.list_recipes().items():
-        typer.echo(f"{name:20} {question}")
+        line = f"{name:20} {question}"
+        width = max(40, shutil.get_terminal_size().columns)
+        if sys.stdout.isatty():
+            line = textwrap.fill(line, width, subsequent_indent=" " * 21, break_on_hyphens=False)
+        typer.echo(line)
 
 
 @recipes_app.command("show")

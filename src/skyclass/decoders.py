@@ -46,7 +46,8 @@ def _check_shape(shape: Sequence[int]) -> None:
         raise SkyclassError(f"more than {MAX_PIXELS:,} pixels (shape {tuple(shape)})", fix=CUT)
 
 
-def _band_names(n_bands: int) -> tuple[str, ...]:
+def band_names(n_bands: int) -> tuple[str, ...]:
+    """What the bands of a file that does not name them are called."""
     return ("grey",) if n_bands == 1 else tuple(f"band_{i}" for i in range(1, n_bands + 1))
 
 
@@ -76,7 +77,7 @@ def _from_array(array: np.ndarray, bands_first: bool = False) -> Decoded:
             )
         if array.shape[-1] < array.shape[0]:
             array = np.moveaxis(array, -1, 0)  # (H, W, C) -> (C, H, W)
-    return array, _band_names(len(array))
+    return array, band_names(len(array))
 
 
 def _decode_common(data: bytes) -> Decoded:
@@ -139,7 +140,7 @@ def _decode_tiff(data: bytes) -> Decoded:
         planes = ~planes
     kept = len(planes) - len(alpha)
     planes = np.concatenate([planes[:kept], planes[kept:][np.logical_not(alpha)]]) if any(alpha) else planes
-    names = _band_names(len(planes))
+    names = band_names(len(planes))
     is_rgb = photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR) and len(planes) >= 3
     return planes, (*RGB, *names[3:]) if is_rgb else names
 

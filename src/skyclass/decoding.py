@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import SkyclassError, one_line
 from .images import Image, read_image
-from .pixels import apply_recipes, bad_pixel_fraction
+from .pixels import apply_recipes, are_numbered, bad_pixel_fraction
 from .recipe import PixelRecipe
 from .threads import in_order
 
@@ -38,6 +38,16 @@ def decode_file(file: str | Path, recipes: Sequence[PixelRecipe]) -> Decoded:
         return Decoded(None, f"cannot be decoded: {one_line(error)}", None)
 
 
+def decode_rows(
+    images: np.ndarray, rows: Iterable[int], bands: Sequence[str], recipes: Sequence[PixelRecipe]
+) -> Iterator[Decoded]:
+    """As `decode_files`, for rows of stored images (N, C, H, W) that were judged when they were packed.
+
+    Errors: SkyclassError of the pixel path.
+    """
+    return in_order(lambda row: Decoded(apply_recipes(np.asarray(images[row]), bands, recipes)[0], None, None), rows)
+
+
 def decode_image(image: Image, recipes: Sequence[PixelRecipe]) -> Decoded:
     """Take an image through the recipes, unless it is of no use. Errors: SkyclassError of the pixel path."""
     error, warning = judge(image, recipes)
@@ -49,6 +59,7 @@ def decode_image(image: Image, recipes: Sequence[PixelRecipe]) -> Decoded:
 
 def judge(image: Image, recipes: Sequence[PixelRecipe]) -> tuple[str | None, str | None]:
     """(error, warning): why the image is of no use, and what is odd about it. Either may be None."""
+    oddities = []
     pixels = image.pixels
     bad = bad_pixel_fraction(pixels)
     if bad == 1.0:
@@ -63,8 +74,10 @@ def judge(image: Image, recipes: Sequence[PixelRecipe]) -> tuple[str | None, str
         return f"floating-point pixels among {expected} images; set an interval (percentile, zscale) for both", None
     if bad:
         filled = {"zero": "zero", "min": "the least finite value", "median": "the median"}[first.fill_nan]
-        return None, f"{bad:.2%} of the pixels are NaN or infinite; packing and predicting fill them with {filled}"
-    return None, None
+        oddities.append(f"{bad:.2%} of the pixels are NaN or infinite; packing and predicting fill them with {filled}")
+    if first.bands and are_numbered(image.bands) and not set(first.bands) <= set(image.bands):
+        oddities.append(f"the file does not name its bands: taken in order as {', '.join(first.bands)}")
+    return None, "; ".join(oddities) or None
 
 
 def _without_place(error: SkyclassError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -123,6 +124,13 @@ def picture_grid(
     return figure
 
 
+def save_figure(figure: Figure, target: Path | io.BytesIO) -> None:
+    """Write a figure as PNG. Letters of a class name that no font has (Chinese, say) become boxes, without a word."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure.savefig(target, format="png")
+
+
 class Picture(NamedTuple):
     """An image inside a page: its data URI, and what it shows in words."""
 
@@ -133,7 +141,7 @@ class Picture(NamedTuple):
 def figure_picture(figure: Figure, text: str) -> Picture:
     """A figure inside a page."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png")
+    save_figure(figure, stream)
     return _picture("png", stream.getvalue(), text)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,11 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """A JSON object. Errors: SkyclassError where the file is missing or damaged; `what` says what it should be."""
+def read_json(path: Path, what: str, keys: Iterable[str] = ()) -> dict[str, Any]:
+    """A JSON object that has all `keys`; `what` says what it should be.
+
+    Errors: SkyclassError where the file is missing, damaged or lacks a key.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -46,6 +49,9 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         raise SkyclassError(f"damaged {what} ({error})", where=path, fix="make it again") from None
     if not isinstance(content, dict):
         raise SkyclassError(f"damaged {what}: not a JSON object", where=path, fix="make it again")
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise SkyclassError(f"damaged {what}: it lacks {', '.join(missing)}", where=path, fix="make it again")
     return content
 
 

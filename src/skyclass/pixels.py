@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from astropy import visualization
 
-from .decoders import RGB
+from .decoders import RGB, band_names
 from .errors import SkyclassError
 from .recipe import PixelRecipe
 from .resizing import resize, round_to
@@ -68,10 +68,13 @@ def select_bands(pixels: np.ndarray, bands: Sequence[str], wanted: Sequence[str]
     """Bands by name and in order: (C, H, W) -> (len(wanted), H, W).
 
     A grey image stands for red, green and blue alike; of a red, green and blue one the luminance is the grey (integers
-    rounded to the nearest, halves to even).
+    rounded to the nearest, halves to even). Bands that the file only numbers (`are_numbered`) are taken in order where
+    there are as many as wanted.
     """
     if set(wanted) <= set(bands):
         return pixels[[list(bands).index(name) for name in wanted]]
+    if are_numbered(bands) and len(wanted) == len(bands):
+        return pixels
     if tuple(bands) == ("grey",) and set(wanted) <= set(RGB):
         return np.repeat(pixels, len(wanted), axis=0)  # (1, H, W) -> (C', H, W)
     if tuple(wanted) == ("grey",) and set(RGB) <= set(bands):
@@ -80,8 +83,13 @@ def select_bands(pixels: np.ndarray, bands: Sequence[str], wanted: Sequence[str]
         return round_to(grey, pixels.dtype)
     raise SkyclassError(
         f"the image has the bands {_listed(bands)}, the recipe wants {_listed(wanted)}",
-        fix="set pixels.bands to names that every image has",
+        fix="set pixels.bands to names that every image has, before packing, or leave such images out",
     )
+
+
+def are_numbered(bands: Sequence[str]) -> bool:
+    """Whether the bands are those of a file that does not name its bands: band_1 to band_C, C > 1."""
+    return len(bands) > 1 and tuple(bands) == band_names(len(bands))
 
 
 def bad_pixel_fraction(pixels: np.ndarray) -> float:

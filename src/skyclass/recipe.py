@@ -139,7 +139,7 @@ class TrainingRecipe(Settings):
     )
     optimizer: Literal["adam", "adamw"] = Field("adamw", description="the optimiser")
     learning_rate: float = Field(1e-3, gt=0.0, description="learning rate (the highest one of a onecycle schedule)")
-    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="moment decays of Adam and AdamW")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="moment decays of Adam; onecycle moves the first")
     eps: float = Field(1e-8, gt=0.0, description="epsilon of Adam and AdamW")
     weight_decay: float = Field(1e-4, ge=0.0, description="weight decay")
     schedule: Literal["none", "plateau", "onecycle"] = Field("onecycle", description="how the learning rate moves")

@@ -90,13 +90,13 @@ class Run:
 
     def origin(self) -> dict[str, Any]:
         """`pack` (path), `pack_hash`, `classes`."""
-        return read_json(self.origin_file, "run")
+        return read_json(self.origin_file, "run", ("pack", "pack_hash", "classes"))
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, origin: dict[str, Any], environment: dict[str, Any]) -> Run:
         """Start a run in an empty folder. Errors: SkyclassError where something is there already."""
-        new_folder(path, overwrite=False, fix=RESUME)
         run = cls(path)
+        new_folder(path, overwrite=False, fix="its run has ended: name another folder" if run.finished else RESUME)
         write_text(run.recipe_file, dump_recipe(recipe))
         write_json(run.environment_file, environment)
         write_json(run.origin_file, origin)

@@ -74,6 +74,8 @@ def validate(
         fix = did_you_mean(location[-1], valid) or f"the keys here are {', '.join(valid)}"
         raise SkyclassError(f"unknown key {dotted!r}", where=place, fix=fix)
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "tuple_type":
+        message = "should be a list, such as [first, second]"
     what = ": ".join(part for part in (dotted, message) if part)
     raise SkyclassError(f"{what}, got {first['input']!r}", where=place, fix="see `skyclass recipes schema`")
 

@@ -13,6 +13,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def available_cores() -> int:
+    """CPU cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None, ahead: int = 8
 ) -> Iterator[Result]:
@@ -21,7 +26,7 @@ def in_order(
     Each thread is at most `ahead` results in front of the reader, so memory does not grow with the number of items.
     An exception of `work` is raised when its turn comes.
     """
-    threads = threads or os.cpu_count() or 1
+    threads = threads or available_cores()
     remaining = iter(items)
     with ThreadPoolExecutor(threads) as pool:
         window: deque[Future[Result]] = deque(pool.submit(work, item) for item in islice(remaining, ahead * threads))

@@ -1,8 +1,8 @@
 """Random changes of a whole batch, on the device it lies on.
 
 Every number drawn for an image depends on (seed, epoch, row of the pack) alone, so a run can be resumed in mid-epoch
-and the composition of the batches does not matter. All geometry is one affine matrix and one interpolation; brightness
-and contrast are one multiply-add.
+and the composition of the batches does not matter, except for the noise of pixels (see `_noise`). All geometry is one
+affine matrix and one interpolation; brightness and contrast are one multiply-add.
 """
 
 from __future__ import annotations
@@ -238,7 +238,8 @@ def mirror_pairs(recipe: AugmentRecipe, classes: Sequence[str]) -> NDArray[np.in
     for pair in recipe.mirror_swaps:
         for name in pair:
             if name not in classes:
-                fix = did_you_mean(name, classes) or f"the classes are {', '.join(classes)}"
+                near = did_you_mean(name, classes) or f"the classes are {', '.join(classes)}"
+                fix = f"if a mirror changes no label, add --set augment.mirror_swaps=[]; if one does, {near}"
                 raise SkyclassError(f"no class is called {name!r}", where="augment.mirror_swaps", fix=fix)
             if name in seen:
                 raise SkyclassError(

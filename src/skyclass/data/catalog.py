@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -54,16 +55,36 @@ def write_problems(frame: pd.DataFrame, path: Path) -> None:
 
 
 def tell_problems(frame: pd.DataFrame, listed: Path, most: int = 10) -> None:
-    """Say how many problems there are, the first of them, and the file that lists all; nothing where there is none."""
+    """Say how many problems there are, `most` kinds of them, and the file that lists all; nothing where there is none.
+
+    Errors come first, and files that share a fault share a line.
+    """
     if frame.empty:
         return
     errors = int((frame["severity"] == "error").sum())
-    say(f"{errors} left out, {len(frame) - errors} warnings:")
-    for row in frame.head(most).itertuples():
-        say(f"  {row.file}: {row.problem}")
-    if len(frame) > most:
-        say(f"  and {len(frame) - most} more")
+    warnings = len(frame) - errors
+    folder, names = shortened(frame["file"].tolist())
+    of = f", of {folder}" if folder else ""
+    say(f"{errors:,} left out, {warnings:,} warning{'' if warnings == 1 else 's'}{of}:")
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for name, problem, severity in zip(names, frame["problem"], frame["severity"], strict=True):
+        kinds.setdefault((severity, problem), []).append(name)
+    told = sorted(kinds.items(), key=lambda kind: kind[0][0])[:most]  # "error" before "warning", else as they came
+    for (_, problem), files in told:
+        others = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+        say(f"  {files[0]}{others}: {problem}")
+    rest = len(frame) - sum(len(files) for _, files in told)
+    if rest:
+        say(f"  and {rest:,} more")
     say_where("Problems", listed)
+
+
+def shortened(files: Sequence[str]) -> tuple[str, list[str]]:
+    """The folder that all the files share, and their names from there; no folder where they share none."""
+    if not files or not all(Path(file).is_absolute() for file in files):
+        return "", list(files)
+    folder = os.path.commonpath([Path(file).parent for file in files])
+    return folder, [os.path.relpath(file, folder) for file in files]
 
 
 def check_catalog(frame: pd.DataFrame, where: str | Path) -> pd.DataFrame:
@@ -199,11 +220,12 @@ def _parts(table: pd.DataFrame, given: Mapping[str, str | None], path: Path) -> 
             continue
         # A column called `set` may be about anything: it holds splits if some value is the name of one.
         if part == "split" and not table[found].astype(str).str.strip().str.lower().isin(list(SPLIT_NAMES)).any():
+            say(f"{path.name}: no value of column {found!r} is train, val or test: it is not taken for the split")
             continue
         parts[part] = guessed[part] = found
     if "file" not in parts and "image_id" not in parts:
         what = "no column of files or ids was recognised"
-        raise SkyclassError(what, where=path, fix=f"say which it is among {have}")
+        raise SkyclassError(what, where=path, fix=f"say which it is among {have} (--file-column, --id-column)")
     if guessed:
         say(f"{path.name}: guessed " + ", ".join(f"{part} from column {name!r}" for part, name in guessed.items()))
     return parts

@@ -73,7 +73,8 @@ class Loader:
         self.sampler = EpochOrder(len(self.rows), shuffle_seed)
         n_bytes = len(self.rows) * int(np.prod(images.shape[1:])) * images.dtype.itemsize
         self.resident = n_bytes < RESIDENT_SHARE * free_memory(device) if resident is None else resident
-        self._on_device: Tensor | None = None
+        # At once, so that the next loader finds this memory taken.
+        self._on_device = _tensor(images[self.rows]).to(device) if self.resident else None
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -84,15 +85,13 @@ class Loader:
         if not len(self.rows):
             return
         order = np.array_split(self.sampler.positions(), len(self))
-        for batch in self._resident_batches(order) if self.resident else self._gathered_batches(order):
+        resident = self._on_device
+        for batch in self._gathered_batches(order) if resident is None else self._resident_batches(resident, order):
             yield self.transform(batch, self.sampler.epoch) if self.transform else batch
 
-    def _resident_batches(self, order: list[np.ndarray]) -> Iterator[Batch]:
-        if self._on_device is None:
-            self._on_device = _tensor(self.images[self.rows]).to(self.device)
+    def _resident_batches(self, resident: Tensor, order: list[np.ndarray]) -> Iterator[Batch]:
         for positions in order:
-            index = torch.from_numpy(positions)
-            images = self._on_device.index_select(0, index.to(self.device))
+            images = resident.index_select(0, torch.from_numpy(positions).to(self.device))
             yield self._batch(images, positions)
 
     def _gathered_batches(self, order: list[np.ndarray]) -> Iterator[Batch]:

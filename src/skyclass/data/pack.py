@@ -22,6 +22,9 @@ from .catalog import SPLITS, check_catalog
 OVERWRITE = "add --overwrite to replace it, or name another folder"
 
 
+KEYS = ("classes", "bands", "pixels", "source", "hash")  # what every reader of pack.json relies on
+
+
 class Chunk(NamedTuple):
     """Images (n, C, H, W) and their n catalog rows."""
 
@@ -42,7 +45,7 @@ class Pack:
         if not is_pack(path):
             fix = "make one with `skyclass pack SOURCE PACK`"
             raise SkyclassError("this folder is no finished pack", where=path, fix=fix)
-        pack = cls(path, read_json(path / "pack.json", "pack"))
+        pack = cls(path, read_json(path / "pack.json", "pack", KEYS))
         if len(pack.images) != len(pack.catalog):
             what = f"{len(pack.images)} images but {len(pack.catalog)} catalog rows"
             raise SkyclassError(what, where=path, fix="pack the source again")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..console import progress
+from ..console import progress, say
 from ..decoding import decode_files
 from ..errors import SkyclassError
 from ..files import written_whole
@@ -80,6 +80,7 @@ def settle(pixels: PixelRecipe, files: Sequence[str]) -> PixelRecipe:
     if not sample:
         return pixels  # packing will name the reason of each
     bands, sizes, types = zip(*sample, strict=True)
+    tell_padding(pixels.crop, _commonest(sizes))
     changes: dict[str, Any] = {}
     if pixels.bands is None:
         changes["bands"] = _commonest(bands)
@@ -88,10 +89,30 @@ def settle(pixels: PixelRecipe, files: Sequence[str]) -> PixelRecipe:
         if pixels.fit == "stretch":  # nobody asked for a distortion
             changes["fit"] = "pad"
     if pixels.dtype is None:
-        kinds = set(types)
-        whole = len(kinds) == 1 and pixels.interval == "none" and pixels.stretch == "linear"
-        changes["dtype"] = kinds.pop() if whole else "float32"
+        as_they_are = pixels.interval == "none" and pixels.stretch == "linear"
+        changes["dtype"] = _common_type(types) if as_they_are else "float32"
     return pixels.model_copy(update=changes)
+
+
+def tell_padding(crop: tuple[int, int] | None, size: Sequence[int]) -> None:
+    """Say so where `crop` is larger than images of `size`, both (height, width): it adds zeros instead of cutting."""
+    if crop is not None and any(wanted > side for wanted, side in zip(crop, size, strict=True)):
+        say(
+            f"pixels.crop is {crop[0]}x{crop[1]} and the images are {size[0]}x{size[1]}: zeros fill the margin; "
+            "pixels.crop=null keeps the images whole"
+        )
+
+
+def _common_type(types: Sequence[str]) -> str:
+    """The type that holds the images' values as they are.
+
+    Floats among mostly integers have a scale of their own: an integer type refuses them one by one, with the reason.
+    """
+    kinds = set(types)
+    whole = [kind for kind in types if kind != "float32"]
+    if len(kinds) > 1 and ("float32" not in kinds or 2 * len(whole) < len(types)):
+        return "float32"
+    return "uint16" if "uint16" in kinds else "uint8" if whole else "float32"
 
 
 def _readable(files: Sequence[str]) -> Iterator[tuple[tuple[str, ...], tuple[int, int], str]]:
@@ -115,7 +136,9 @@ def prepare(pack: Pack, recipe: PixelRecipe) -> np.ndarray:
     """
     if _changes_nothing(pack, recipe):
         return pack.images
-    file = pack.path / "prepared" / f"{recipe_hash(recipe)[:16]}.npy"
+    # The normalisation comes later; the pack's hash, lest pixels of other images be taken for these.
+    pixels = PixelRecipe.model_validate(recipe.model_dump(include=set(PixelRecipe.model_fields)))
+    file = pack.path / "prepared" / f"{pack.hash[:16]}-{recipe_hash(pixels)[:16]}.npy"
     if file.is_file():
         return _mapped(file)
     first = apply_recipe(np.asarray(pack.images[0]), pack.bands, recipe)
@@ -128,6 +151,7 @@ def prepare(pack: Pack, recipe: PixelRecipe) -> np.ndarray:
         target = np.lib.format.open_memmap(part, mode="w+", dtype=first.dtype, shape=shape)
         _fill(target, pack, recipe)
         target.flush()
+        del target  # Windows renames no file that is mapped
     return _mapped(file)
 
 

@@ -71,7 +71,7 @@ def read_source(
         return _read_table_source(path, columns, image_root)
     if image_root is not None or any(columns.values()):
         what = "an image root and columns are for tables, and this is none"
-        raise SkyclassError(what, where=path, fix="leave those options out or give the table")
+        raise SkyclassError(what, where=path, fix="leave those options out or give the table (.csv, .tsv or .parquet)")
     if path.is_dir():
         return _read_folder(path)
     if is_image_name(path):
@@ -112,12 +112,18 @@ def _read_folder(root: Path) -> Source:
     images = [file for file in files if is_image_name(file)]
     if not images:
         raise SkyclassError("no image in this folder", where=root, fix=f"images end in {', '.join(IMAGE_SUFFIXES)}")
-    tables = [file.name for file in files if len(file.parts) == 1 and file.suffix.lower() in TABLE_READERS]
-    if tables:
-        say(f"{root} is read as a folder of images; if the labels are in {tables[0]}, give that file instead")
-    problems = [_warning(root / file, "not an image by its suffix") for file in files if not is_image_name(file)]
+    tables = [file for file in files if len(file.parts) == 1 and file.suffix.lower() in TABLE_READERS]
+    problems = [
+        _warning(root / file, "a table; to read the labels from it, give it instead of the folder")
+        if file in tables
+        else _warning(root / file, "not an image by its suffix")
+        for file in files
+        if not is_image_name(file)
+    ]
 
     with_splits = _has_splits(root)
+    if tables and not with_splits:  # folders called train, val and test were made for the labels
+        say(f"{root} is read as a folder of images; if the labels are in {tables[0]}, give that file instead")
     ids = _ids(file.as_posix() for file in images)
     rows = []
     for file in images:
@@ -193,7 +199,11 @@ def _read_table_source(path: Path, columns: Mapping[str, str | None], image_root
     if len(out) == len(frame):
         first = problems[0]
         what = f"none of its {len(frame)} rows can be used; the first: {first['problem']} ({first['file']})"
-        raise SkyclassError(what, where=path, fix="name the folder of the images and the columns")
+        raise SkyclassError(
+            what,
+            where=path,
+            fix="name the folder of the images (--image-root) and the columns (--file-column and the like)",
+        )
     rest = [name for name in frame.columns if name not in REQUIRED]
     catalog = frame.drop(index=out)[[*REQUIRED, *rest]]
     return _source(catalog, list(problems.values()), "table", path)
@@ -263,7 +273,7 @@ def _faults(frame: pd.DataFrame, names: Sequence[str | None], root: Path, labell
             labels_of[image_id, file].add(label)
     for row, (image_id, file, label) in enumerate(rows):
         severity: Literal["error", "warning"] = "error"
-        if image_id is None:
+        if image_id is None and names[row]:
             problem = "no id"
         elif file is None:
             problem = "no such file" if names[row] else "no file named"

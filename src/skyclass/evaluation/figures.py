@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
-from ..drawing import colour_and_line, displayed, figure_style, picture_grid
+from ..drawing import colour_and_line, figure_style
 from ..errors import SkyclassError
 from .metrics import auroc_macro, auroc_per_class, labelled_rows
 
@@ -152,16 +152,6 @@ def class_balance_figure(counts: pd.DataFrame) -> Figure:
         if n_splits > 1:
             figure.legend(loc="outside upper right", ncols=n_splits, frameon=False)
     return figure
-
-
-def sample_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6, title: str = "") -> Figure:
-    """A sheet of images, each under its caption, in rows of `columns`.
-
-    images : (C, H, W) each, any dtype, number of bands and size; see `drawing.displayed` for how they are shown
-    captions : one an image; lines are parted by newlines
-    Errors: SkyclassError when there is no image, no column, or another number of captions.
-    """
-    return picture_grid([displayed(image) for image in images], captions, columns, title)
 
 
 def _draw_curves(axes: Axes, history: pd.DataFrame, names: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ input really has and a gain and bias that undo it: the same function, and one th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -16,9 +16,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def folded_norms(module: nn.Module) -> list[_BatchNorm]:
-    """The batch normalisations that are identities up to their bias."""
-    return [one for one in module.modules() if isinstance(one, _BatchNorm) and _is_identity(one)]
+def folded_norms(module: nn.Module, loaded: Collection[str]) -> list[_BatchNorm]:
+    """The batch normalisations that were loaded as identities up to their bias; those at random are identities too."""
+    return [
+        one
+        for name, one in module.named_modules()
+        if isinstance(one, _BatchNorm) and f"{name}.running_mean" in loaded and _is_identity(one)
+    ]
 
 
 def _is_identity(norm: _BatchNorm) -> bool:
@@ -30,12 +34,15 @@ def _is_identity(norm: _BatchNorm) -> bool:
     return flat and bool((norm.running_mean == 0).all())
 
 
-def set_apart(backbone: nn.Module, images: Tensor) -> int:
+def set_apart(backbone: nn.Module, loaded: Collection[str], images: Tensor) -> int:
     """Replace the folded batch normalisations of `backbone`; returns how many there were.
 
+    loaded : names of the tensors that came from a file
     images : (N, C, H, W) network input, some dozens of training images
     """
-    norms = folded_norms(backbone)
+    norms = folded_norms(backbone, loaded)
+    if not norms:
+        return 0
     measured: dict[_BatchNorm, tuple[Tensor, Tensor]] = {}
 
     def measuring(norm: _BatchNorm) -> Callable[..., None]:

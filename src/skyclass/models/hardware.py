@@ -11,15 +11,23 @@ from ..errors import SkyclassError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name (`cpu`, `cuda`, `cuda:1`, `mps`); `auto` takes a GPU where there is one."""
+    """The device of that name (`cpu`, `cuda`, `cuda:1`, `mps`); `auto` takes a GPU where there is one.
+
+    Errors: SkyclassError for another name, and for a device that this machine lacks.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise SkyclassError(f"{name!r} is no device", fix="use auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SkyclassError("this machine has no CUDA device", where=f"device {name}", fix="use --device cpu")
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise SkyclassError(f"{name!r} is no device", fix="use auto, cpu, cuda or cuda:N")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[device.type]
+    if (device.index or 0) >= there:
+        which = f" number {device.index}" if there else ""
+        what = f"this machine has no {device.type.upper()} device{which}"
+        raise SkyclassError(what, where=f"device {name}", fix="use --device cpu" if not there else "use --device auto")
     return device
 
 
@@ -43,12 +51,15 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes on a GPU, available bytes of the machine otherwise."""
+    """Free bytes on a GPU, available bytes of the machine otherwise; 0 where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if "SC_AVPHYS_PAGES" in os.sysconf_names:
+    known = getattr(os, "sysconf_names", {})  # Windows has none
+    if "SC_AVPHYS_PAGES" in known:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # macOS does not tell what is free
+    if "SC_PHYS_PAGES" in known:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # macOS does not tell what is free
+    return 0
 
 
 def describe(device: torch.device) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -15,15 +14,11 @@ import pandas as pd
 import torch
 
 from ..errors import SkyclassError
+from ..threads import available_cores
 
 Chunk = tuple[np.ndarray, pd.DataFrame]
 _CHUNKS_WORTH_PROCESSES = 16  # some four seconds of work, which is what processes take to start
 Make = Callable[[Sequence[str], int], Chunk]  # labels and the index of the first one -> images and truth
-
-
-def available_cores() -> int:
-    """CPU cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -145,4 +145,4 @@ class Task(LightningModule):
 
 def _softmax(logits: Tensor) -> np.ndarray:
     """(N, K) -> (N, K) probabilities in float64."""
-    return torch.softmax(logits.double(), dim=1).cpu().numpy()
+    return torch.softmax(logits.cpu().double(), dim=1).numpy()  # on the CPU: not every device has float64

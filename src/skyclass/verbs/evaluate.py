@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..console import say, say_where
+from ..drawing import save_figure
 from ..errors import SkyclassError
 from ..evaluation import metrics
 from ..evaluation.figures import confusion_figure, roc_figure
@@ -43,8 +44,8 @@ def evaluate(path: str | Path, *, out: str | Path | None = None, split: str | No
     write_json(folder / "metrics.json", result)
     report = metrics.classification_report(labels, p, classes)
     write_text(folder / "classification_report.txt", report)
-    confusion_figure(result["confusion_matrix"], classes).savefig(folder / "confusion.png")
-    roc_figure(labels, p, classes).savefig(folder / "roc.png")
+    save_figure(confusion_figure(result["confusion_matrix"], classes), folder / "confusion.png")
+    save_figure(roc_figure(labels, p, classes), folder / "roc.png")
     say(report)
     say(f"Split {split}: {_in_words(result)}")
     say_where("Evaluation", folder)

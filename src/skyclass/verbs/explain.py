@@ -14,11 +14,11 @@ from ..classifier import Classifier
 from ..console import progress, say, say_where
 from ..data.opening import open_source
 from ..data.pack import Pack
-from ..decoding import Decoded, decode_files
+from ..decoding import decode_files, decode_rows
+from ..drawing import save_figure
 from ..errors import SkyclassError
 from ..explanation.figures import class_sheet, explanation_figure
 from ..files import written_whole
-from ..pixels import apply_recipes
 from ..run import Run, is_run
 
 
@@ -51,6 +51,9 @@ def explain(
         raise SkyclassError("a classifier by itself has no images", where=path, fix=fix)
     place = Path(source) if source else Path(Run.open(path).origin()["pack"])
     opened = open_source(place, image_root=image_root)
+    if source is None and opened.pack and opened.pack.hash != Run.open(path).origin()["pack_hash"]:
+        fix = "name the images to explain after the run"
+        raise SkyclassError("the pack has changed since the run was trained on it", where=place, fix=fix)
     chosen = _choose(opened.catalog, image, per_class, model.classes, only_test=source is None, where=place)
     pixels, table = _predicted(model, opened.pack, chosen, place)
     table["explained"] = _targets(table, target, model.classes)
@@ -84,8 +87,7 @@ def _predicted(
     """Images (n, C, h, w) that could be read, and their predictions with the catalog's labels."""
     if pack:
         recipes = model.recipes_for(pack.pixels, where)
-        images = (np.asarray(pack.images[row]) for row in chosen.index)
-        decoded = [Decoded(apply_recipes(image, pack.bands, recipes)[0], None, None) for image in images]
+        decoded = list(decode_rows(pack.images, chosen.index, pack.bands, recipes))
     else:
         decoded = list(decode_files(chosen["file"].tolist(), model.pixels))
     for file, one in zip(chosen["file"], decoded, strict=True):
@@ -123,7 +125,7 @@ def _draw(folder: Path, pixels: np.ndarray, heatmaps: np.ndarray, table: pd.Data
     with progress("Drawing", len(table)) as advance:
         for row, picture in enumerate(table["picture"]):
             title = f"{table['image_id'].iloc[row]}\n{captions[row]}"
-            explanation_figure(pixels[row], heatmaps[row], title).savefig(folder / picture)
+            save_figure(explanation_figure(pixels[row], heatmaps[row], title), folder / picture)
             advance(1)
     _draw_sheets(folder, pixels, heatmaps, captions, table)
     columns = ["image_id", "file", "label", "predicted", "confidence", "explained", "picture", "sheet"]
@@ -157,7 +159,7 @@ def _draw_sheets(
             [captions[row] for row in rows],
             title=f"{'Class' if key == 'label' else 'Predicted'} {name}",
         )
-        sheet.savefig(folder / file)
+        save_figure(sheet, folder / file)
         table.loc[table.index[rows], "sheet"] = file
 
 

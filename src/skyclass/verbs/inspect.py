@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +16,10 @@ from rich.table import Table
 
 from .. import __version__
 from ..console import console, progress, say, say_where
-from ..data.catalog import SPLITS, problems_frame, write_problems
+from ..data.catalog import SPLITS, problems_frame, shortened, write_problems
 from ..data.opening import open_source
 from ..decoding import judge
-from ..drawing import figure_picture, page, picture_grid, thumbnail, thumbnail_picture
+from ..drawing import figure_picture, page, picture_grid, save_figure, thumbnail, thumbnail_picture
 from ..errors import SkyclassError, one_line
 from ..evaluation.figures import class_balance_figure
 from ..files import write_json, write_text
@@ -220,7 +219,7 @@ def _tell(summary: dict[str, Any], counts: pd.DataFrame, problems: pd.DataFrame)
     if summary["values"]:
         say("values: {:g} to {:g}".format(*summary["values"]))
     say(f"{_counted(summary['errors'], 'error')}, {_counted(summary['warnings'], 'warning')}")
-    folder, names = _shortened(problems["file"].head(TOLD).tolist())
+    folder, names = shortened(problems["file"].head(TOLD).tolist())
     if folder:
         say(f"  in {folder}:")
     for name, problem in zip(names, problems.head(TOLD).to_dict("records"), strict=True):
@@ -233,14 +232,6 @@ def _counted(n: int, what: str) -> str:
     return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
-def _shortened(files: Sequence[str]) -> tuple[str, list[str]]:
-    """The folder that all the files share, and their names from there; no folder where they share none."""
-    if not files or not all(Path(file).is_absolute() for file in files):
-        return "", list(files)
-    folder = os.path.commonpath([Path(file).parent for file in files])
-    return folder, [os.path.relpath(file, folder) for file in files]
-
-
 def _write(
     out: Path, source: Path, summary: dict[str, Any], counts: pd.DataFrame, problems: pd.DataFrame, survey: Survey
 ) -> None:
@@ -249,12 +240,12 @@ def _write(
     write_problems(problems, out / "problems.csv")
     counts.to_csv(out / "classes.csv")
     balance = class_balance_figure(counts)
-    balance.savefig(out / "classes.png")
+    save_figure(balance, out / "classes.png")
     samples = {name: survey.samples[name] for name in sorted(survey.samples)}
     pictures = [pixels / np.float32(255.0) for shown in samples.values() for _, pixels in shown]
     captions = [name for name, shown in samples.items() for _ in shown]
     if pictures:
-        picture_grid(pictures, captions, SAMPLES, "Samples of every class").savefig(out / "samples.png")
+        save_figure(picture_grid(pictures, captions, SAMPLES, "Samples of every class"), out / "samples.png")
     content = {
         "name": source.absolute().name,
         "path": source.absolute(),
@@ -276,7 +267,7 @@ def _write(
 def _listed(problems: pd.DataFrame) -> dict[str, Any]:
     """The problems that the page names."""
     shown = problems.head(LISTED).to_dict("records")
-    folder, names = _shortened([row["file"] for row in shown])
+    folder, names = shortened([row["file"] for row in shown])
     return {
         "folder": folder,
         "problems": [{**row, "file": name} for row, name in zip(shown, names, strict=True)],

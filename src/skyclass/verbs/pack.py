@@ -61,9 +61,12 @@ def pack(
     origin: dict[str, Any] = {"source": str(source), "kind": found.kind, "splits": list(splits), "seed": seed}
     made, problems = pack_catalog(catalog, found.problems, out, recipe, origin)
     _, bands, height, width = made.images.shape
-    say(f"{len(made.images):,} images, {bands} bands of {height}x{width} pixels, {made.images.dtype}")
+    plural = "" if bands == 1 else "s"
+    say(f"{len(made.images):,} images, {bands} band{plural} of {height}x{width} pixels, {made.images.dtype}")
     for name in made.classes:
         say(f"  {name}: {int((made.catalog['label'] == name).sum()):,}")
+    if not made.classes:
+        say("  no labels: good for predicting, not for training; see --label-column, or use class folders")
     tell_problems(problems, out / "problems.csv")
     say_where("Pack", out)
     return out

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ..classifier import BATCH, Classifier
@@ -14,9 +14,8 @@ from ..console import progress, say, say_where
 from ..data.catalog import problems_frame, tell_problems, write_problems
 from ..data.opening import open_source
 from ..data.pack import Pack
-from ..decoding import Decoded
+from ..decoding import decode_rows
 from ..errors import SkyclassError
-from ..pixels import apply_recipes
 from ..predictions import predictions_writer
 
 CARRIED = ("image_id", "label", "split", "group", "file")
@@ -95,7 +94,7 @@ def _write(
 def _pack_frames(model: Classifier, pack: Pack, batch_size: int) -> Iterator[pd.DataFrame]:
     """Frames of predictions of a pack's images, in order."""
     recipes = model.recipes_for(pack.pixels, pack.path)
+    decoded = decode_rows(pack.images, range(len(pack.images)), pack.bands, recipes)
     for start in range(0, len(pack.images), batch_size):
-        chunk = np.asarray(pack.images[start : start + batch_size])
-        decoded = [Decoded(apply_recipes(image, pack.bands, recipes)[0], None, None) for image in chunk]
-        yield model.frame([str(row) for row in range(start, start + len(chunk))], decoded)
+        chunk = list(islice(decoded, batch_size))
+        yield model.frame([str(row) for row in range(start, start + len(chunk))], chunk)

@@ -18,9 +18,10 @@ import torch
 from .. import __version__
 from ..classifier import Classifier
 from ..console import progress, say, say_where
+from ..data.augment import mirror_pairs
 from ..data.loaders import Loader, augmenting
 from ..data.pack import Pack
-from ..data.packing import prepare
+from ..data.packing import prepare, tell_padding
 from ..data.training_rows import TrainingRows, training_rows
 from ..errors import SkyclassError
 from ..evaluation.figures import curves_figure
@@ -55,16 +56,21 @@ def train(
     """
     if resume is None:
         run = _new_run(recipe, pack, out, overrides, device)
-        try:
-            return _finish(run, device)
-        except SkyclassError:
-            if not run.last_checkpoint.is_file():  # there is nothing to resume, and the name is free for another try
-                shutil.rmtree(run.path)
-            raise
-    if recipe or pack or out or overrides:
+    elif recipe or pack or out or overrides:
         fix = "leave out the recipe, the pack, --out and --set, or train a new run"
         raise SkyclassError("a run is resumed by its own recipe, on its own pack", where=resume, fix=fix)
-    return _finish(Run.open(Path(resume)), device)
+    else:
+        run = Run.open(Path(resume))
+    try:
+        return _finish(run, device)
+    except SkyclassError:
+        # Where there is nothing to resume, the name is free for another try.
+        if resume is None and not run.last_checkpoint.is_file():
+            shutil.rmtree(run.path)
+        raise
+    except KeyboardInterrupt:
+        say(f"To go on: skyclass train --resume {shlex.quote(str(run.path))}")
+        raise
 
 
 def _finish(run: Run, device: str) -> Path:
@@ -92,6 +98,7 @@ def _new_run(
         raise SkyclassError("a recipe, a pack and an output folder are needed", fix=fix)
     settings, data = load_recipe(recipe, overrides), Pack.open(Path(pack))
     rows = training_rows(data, settings.data)  # faults of the data show before a folder is made
+    mirror_pairs(settings.augment, rows.classes)  # and so does a recipe that was written for other classes
     origin = {"pack": str(data.path.absolute()), "pack_hash": data.hash, "classes": rows.classes}
     return Run.create(Path(out), settings, origin, _environment(pick_device(device)))
 
@@ -113,6 +120,7 @@ def _fit(
 ) -> tuple[Classifier, np.ndarray]:
     """Train; returns the classifier and the images of the pack as validation and test see them."""
     torch.manual_seed(recipe.seed)
+    tell_padding(recipe.pixels.crop, data.images.shape[2:])
     images = prepare(data, recipe.pixels)
     bands = recipe.pixels.bands or data.bands
     normalisation = _normalisation(recipe, images, rows)
@@ -178,7 +186,8 @@ def _network(
     if loaded:
         say(str(loaded))
         mean, std = (torch.tensor(values) for values in normalisation)
-        folded = set_apart(network.backbone, network_input(torch.from_numpy(some), mean, std, torch.float32))
+        inputs = network_input(torch.from_numpy(some), mean, std, torch.float32)
+        folded = set_apart(network.backbone, loaded.loaded, inputs)
         if folded:
             say(f"  {folded} batch normalisations were folded into convolutions: set apart again, same function")
     freeze(network, recipe.model.freeze)
