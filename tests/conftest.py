@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
+# One thread in the tests and in the processes that they start: sums over another number of threads differ in the last
+# bit, and two test processes with two threads each on two cores wait for each other. Torch reads it when it is loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
+import torch
 
 from make_data import class_folders
 from skyclass.verbs.pack import pack
 from skyclass.verbs.train import train
 from toys import SHAPES, toy_recipe, write_recipe
+
+torch.set_num_threads(1)
 
 
 class SmallRun(NamedTuple):

@@ -229,7 +229,7 @@ def test_a_killed_process_is_resumed(tmp_path: Path, pack: Pack, how: signal.Sig
     expected = run_of(tmp_path / "whole", pack, recipe)
     file, run = write_recipe(tmp_path, recipe), Run(tmp_path / "run")
     command = [sys.executable, "-m", "skyclass", "train", str(file), str(pack.path), "--out", str(run.path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 100
         while not run.last_checkpoint.is_file() and process.poll() is None and time.monotonic() < deadline:
