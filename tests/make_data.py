@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,11 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import tifffile
 from astropy.io import fits
+from astropy.table import Table
 from PIL import Image as pillow
 
 Size = tuple[int, int]
@@ -237,3 +241,54 @@ def odd_files(root: Path) -> list[Path]:
         write_image(root / "nan.fits", pixels),
         write_image(root / "all_nan.fits", np.full((1, 24, 32), np.nan, np.float32)),
     ]
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> Path:
+    """A table in the format of the suffix: .csv, .tsv, .parquet, .ecsv, .fits(.gz), .vot, .votable, .xml(.gz)."""
+    name = path.name.lower()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name.endswith((".csv", ".tsv")) and not name.endswith(".ecsv"):
+        frame.to_csv(path, index=False, sep="\t" if name.endswith(".tsv") else ",")
+    elif name.endswith(".parquet"):
+        frame.to_parquet(path, index=False)
+    elif name.endswith(".ecsv"):
+        Table.from_pandas(frame).write(path, format="ascii.ecsv")
+    elif ".fits" in name:
+        Table.from_pandas(frame).write(path, format="fits")
+    else:
+        plain = path.with_name(path.name.removesuffix(".gz"))
+        Table.from_pandas(frame).write(plain, format="votable")
+        if path != plain:
+            path.write_bytes(gzip.compress(plain.read_bytes()))
+            plain.unlink()
+    return path
+
+
+def sky_frame(path: Path, size: Size = (60, 80), seed: int = 0) -> Path:
+    """A FITS frame of (height, width) noise with a tangential WCS: 1 arcsec a pixel about RA 150, Dec 2 degrees."""
+    header = fits.Header()
+    header["CTYPE1"], header["CTYPE2"] = "RA---TAN", "DEC--TAN"
+    header["CRVAL1"], header["CRVAL2"] = 150.0, 2.0
+    header["CRPIX1"], header["CRPIX2"] = (size[1] + 1) / 2, (size[0] + 1) / 2
+    header["CDELT1"], header["CDELT2"] = -1 / 3600, 1 / 3600
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fits.PrimaryHDU(random_pixels(seed, size, 1, "float32")[0], header).writeto(path)
+    return path
+
+
+def parquet_images(
+    path: Path, labels: Sequence[int], names: Sequence[str], size: Size = (6, 8), struct: bool = True
+) -> Path:
+    """A Parquet file as the Hugging Face libraries save image data sets: PNG bytes, labels and their names."""
+    pictures = []
+    for seed, _ in enumerate(labels):
+        stream = io.BytesIO()
+        pillow.fromarray(np.ascontiguousarray(random_pixels(seed, size).transpose(1, 2, 0))).save(stream, "PNG")
+        pictures.append(stream.getvalue())
+    image = [{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(pictures)] if struct else pictures
+    features = {"image": {"_type": "Image"}, "label": {"names": list(names), "_type": "ClassLabel"}}
+    said = {"huggingface": json.dumps({"info": {"features": features}})}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"image": image, "label": pa.array(labels, pa.int64())}).replace_schema_metadata(said)
+    pq.write_table(table, path)
+    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import inspect
 import io
@@ -20,8 +21,10 @@ import torch
 from commands import done, refused, skyclass, the_error, toy_run
 from make_data import class_folders, image_table
 from skyclass import __version__, cli
+from skyclass.cli_options import SOURCE_OPTIONS
+from skyclass.data.source_options import SourceOptions
 
-VERBS = ("simulate", "inspect", "pack", "train", "predict", "evaluate", "explain", "report", "demo")
+VERBS = ("simulate", "fetch", "inspect", "pack", "train", "predict", "evaluate", "explain", "report", "demo")
 RECIPE_VERBS = {"list": "list_recipes", "show": "show", "copy": "copy", "check": "check", "schema": "schema"}
 
 
@@ -145,7 +148,7 @@ def verb_of(name: str) -> Callable[..., Any]:
 def plain(value: object) -> object:
     """A default as a person means it: no list is an empty list, shares are numbers, a path is its text."""
     if isinstance(value, list | tuple):
-        return list(value) or None
+        return [plain(one) for one in value] or None
     if value == "0.7,0.1,0.2":
         return [0.7, 0.1, 0.2]
     return str(value) if isinstance(value, Path) else value
@@ -158,7 +161,15 @@ def test_a_verb_has_the_options_and_defaults_of_its_command(name: str) -> None:
         return {one.name: plain(one.default) for one in parameters}
 
     command = {{"set_": "overrides"}.get(key, key): value for key, value in defaults(getattr(cli, name)).items()}
+    of_source = {key: command.pop(key) for key in SOURCE_OPTIONS if key in command}
+    if of_source:
+        assert of_source == dict.fromkeys(SOURCE_OPTIONS)
+        command["options"] = SourceOptions()
     assert command == defaults(verb_of(name))
+
+
+def test_the_command_line_has_every_option_of_a_source() -> None:
+    assert [field.name for field in dataclasses.fields(SourceOptions)] == list(SOURCE_OPTIONS)
 
 
 @pytest.mark.parametrize("name", RECIPE_VERBS)
@@ -168,15 +179,22 @@ def test_a_recipes_command_has_the_options_of_its_function(name: str) -> None:
     assert {{"set_": "overrides"}.get(key, key) for key in command} == set(inspect.signature(function).parameters)
 
 
-TABLE = "--image-root ir --id-column ic --file-column fc --label-column lc --split-column sc --group-column gc"
-TABLE_OPTIONS = {
-    "image_root": "ir",
-    "id_column": "ic",
-    "file_column": "fc",
-    "label_column": "lc",
-    "split_column": "sc",
-    "group_column": "gc",
-}
+OF_SOURCE = (
+    "--image-root ir --id-column ic --file-column fc --label-column lc --split-column sc --group-column gc "
+    "--band-files {id}_{band}.fits --cutout 48x64 --votes keep=3 --votes threshold=0.6 --class-names spiral,,bar"
+)
+OPTIONS = SourceOptions(
+    image_root=Path("ir"),
+    id_column="ic",
+    file_column="fc",
+    label_column="lc",
+    split_column="sc",
+    group_column="gc",
+    band_files="{id}_{band}.fits",
+    cutout=(48, 64),
+    votes=("keep=3", "threshold=0.6"),
+    class_names=("spiral", "bar"),
+)
 EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
     "simulate": (
         "galaxies o --per-class 3 --size 9 --difficulty 1.5 --seed 4 --as folders --splits 0.5,0.2,0.3 --workers 2 "
@@ -184,25 +202,30 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
         {"kind": "galaxies", "out": "o", "per_class": 3, "size": 9, "difficulty": 1.5, "seed": 4, "form": "folders"}
         | {"splits": [0.5, 0.2, 0.3], "workers": 2, "device": "cuda", "overwrite": True},
     ),
-    "inspect": (f"s --out o {TABLE}", {"source": "s", "out": "o", **TABLE_OPTIONS}),
+    "fetch": ("n --out o", {"name": "n", "out": "o"}),
+    "inspect": (
+        f"s --out o {OF_SOURCE} --no-duplicates --run u --run v",
+        {"source": "s", "out": "o", "options": OPTIONS, "duplicates": False, "run": ["u", "v"]},
+    ),
     "pack": (
-        f"s o {TABLE} --splits 0.5,0.2,0.3 --seed 4 --pixels size=9 --pixels fit=pad --like c --overwrite",
-        {"source": "s", "out": "o", **TABLE_OPTIONS, "splits": [0.5, 0.2, 0.3], "seed": 4, "like": "c"}
-        | {"pixels": ["size=9", "fit=pad"], "overwrite": True},
+        f"s o {OF_SOURCE} --splits 0.5,0.2,0.3 --seed 4 --pixels size=9 --pixels fit=pad --like c --overwrite "
+        "--no-duplicates --as npz",
+        {"source": "s", "out": "o", "options": OPTIONS, "splits": [0.5, 0.2, 0.3], "seed": 4, "like": "c"}
+        | {"pixels": ["size=9", "fit=pad"], "overwrite": True, "duplicates": False, "form": "npz"},
     ),
     "train": (
         "r p --out o --set seed=1 --set name=x --resume u --device cpu",
         {"recipe": "r", "pack": "p", "out": "o", "overrides": ["seed=1", "name=x"], "resume": "u", "device": "cpu"},
     ),
     "predict": (
-        f"c s --out o {TABLE} --batch-size 3 --device cpu",
-        {"classifier": "c", "source": "s", "out": "o", **TABLE_OPTIONS, "batch_size": 3, "device": "cpu"},
+        f"c s --out o {OF_SOURCE} --batch-size 3 --device cpu",
+        {"classifier": "c", "source": "s", "out": "o", "options": OPTIONS, "batch_size": 3, "device": "cpu"},
     ),
     "evaluate": ("p --out o --split val", {"path": "p", "out": "o", "split": "val"}),
     "explain": (
-        "c s --out o --image a --image b --per-class 2 --target true --image-root ir --device cpu",
+        f"c s --out o --image a --image b --per-class 2 --target true {OF_SOURCE} --device cpu",
         {"classifier": "c", "source": "s", "out": "o", "image": ["a", "b"], "per_class": 2, "target": "true"}
-        | {"image_root": "ir", "device": "cpu"},
+        | {"options": OPTIONS, "device": "cpu"},
     ),
     "report": ("r --out o", {"run": "r", "out": "o"}),
     "demo": (
@@ -259,7 +282,11 @@ ERRORS: dict[str, list[str]] = {
     "pack pack p": ["pack: it is a pack already; train on it"],
     "pack images pack": ["pack: the folder is not empty; add --overwrite to replace it, or name another folder"],
     "pack images toy.yaml": ["toy.yaml: it is a file, not a folder; name another folder"],
-    "pack images p --label-column kind": ["images: an image root and columns are for tables", "the table (.csv,"],
+    "pack images p --label-column kind": ["images: --label-column is for tables and arrays, and this is neither"],
+    "pack images p --cutout 64": ["images: --cutout is for a table, and this is none; leave it out"],
+    "pack table/labels.csv p --cutout big": ["--cutout: 'big' is no size; as in --cutout 64 or --cutout 48x64"],
+    "pack table/labels.csv p --cutout 0x9": ["--cutout: '0x9' is no size; as in --cutout 64 or --cutout 48x64"],
+    "inspect pack --id-column kind": ["pack: id_column: these options are for sources, and this is a pack; leave"],
     "pack table/labels.csv p --label-column kind": ["labels.csv: no column 'kind'; its columns are image_id, file"],
     "pack table/nameless.csv p": ["nameless.csv: no column of files or ids", "among label, ra (--file-column"],
     "pack table/gone.csv p": ["gone.csv: none of its 12 rows can be used", "no such file", "gone.png", "--image-root"],
@@ -277,6 +304,11 @@ ERRORS: dict[str, list[str]] = {
     "pack images p --pixels fit=squeeze": ["--pixels fit=squeeze: fit: ", "'pad'", "got 'squeeze'"],
     "pack images p --like images": ["images: this is no classifier; give the folder that `skyclass train` made"],
     "inspect nowhere": ["nowhere: no such file or folder; check the path"],
+    "inspect pack --run nowhere": ["nowhere: no such predictions file"],
+    "inspect strangers --run run": [
+        "strangers: no image with a label that the runs know was held out in them; give the source that the runs"
+    ],
+    "fetch nothing": ["nothing: no public data set is called so; the names are lenses, "],
     "simulate lensing pack --per-class 2": ["pack: the folder is not empty; add --overwrite"],
     "simulate lensing s --per-class 0": ["--per-class: 0 images a class; ask for at least one"],
     "simulate lensing s --per-class 2 --size 0": ["0x0 pixels are too few", "ask for 8 or more"],

@@ -196,7 +196,7 @@ def test_how_values_become_brightness() -> None:
     np.testing.assert_allclose(displayed(grey), grey[0] / 255.0)
     np.testing.assert_allclose(displayed(np.concatenate([grey, 0 * grey])), grey[0] / 510.0)
     five = np.stack([np.full((2, 3), 51 * k, dtype=np.uint8) for k in range(5)])
-    np.testing.assert_allclose(displayed(five)[0, 0], [0.0, 0.2, 0.4])
+    np.testing.assert_allclose(displayed(five)[0, 0], [0.8, 0.4, 0.0])  # the last band is the reddest
 
     ramp = np.linspace(-5.0, 20.0, 2000, dtype=np.float32).reshape(1, 40, 50)
     plain = displayed(ramp)

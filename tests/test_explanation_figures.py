@@ -26,7 +26,9 @@ def image_and_heatmap(n_bands: int = 3, height: int = 24, width: int = 40) -> tu
 def test_an_overlay_is_the_image_where_it_is_cold_and_mostly_heat_where_it_is_hot(n_bands: int) -> None:
     image, heatmap = image_and_heatmap(n_bands)
     blended = overlay(image, heatmap)
-    picture = np.moveaxis(image[:3] if n_bands > 2 else image.mean(axis=0, keepdims=True).repeat(3, 0), 0, -1) / 255.0
+    shown = {1: [0, 0, 0], 3: [0, 1, 2], 5: [4, 2, 0]}  # the band that is red, green, blue
+    bands = image[shown[n_bands]] if n_bands in shown else image.mean(axis=0, keepdims=True).repeat(3, 0)
+    picture = np.moveaxis(bands, 0, -1) / 255.0
     assert blended.shape == (24, 40, 3)
     assert blended.dtype == np.float32
     np.testing.assert_allclose(blended[heatmap == 0], picture[heatmap == 0], atol=1e-6)

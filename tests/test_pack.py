@@ -38,8 +38,22 @@ def catalog_of(files: list[Path], labels: list[str | None] | None = None) -> pd.
     return pd.DataFrame({"image_id": ids, "file": names, "label": labels or ["a"] * len(files), "split": splits})
 
 
-def packed(folder: Path, files: list[Path], recipe: PixelRecipe | None = None) -> tuple[Pack, pd.DataFrame]:
-    return pack_catalog(catalog_of(files), NO_PROBLEMS, folder, recipe or PixelRecipe(), {"kind": "files"})
+def packed(
+    folder: Path, files: list[Path], recipe: PixelRecipe | None = None, problems: pd.DataFrame = NO_PROBLEMS
+) -> tuple[Pack, pd.DataFrame]:
+    """A pack of the files and its problems."""
+    made = pack_catalog(
+        catalog_of(files),
+        problems,
+        folder,
+        recipe or PixelRecipe(),
+        {"kind": "files"},
+        splits=(0.7, 0.1, 0.2),
+        seed=0,
+        duplicates=False,
+    )
+    assert made.duplicates is None
+    return made.pack, made.problems
 
 
 def chunks_of(images: np.ndarray, length: int) -> Iterator[Chunk]:
@@ -242,7 +256,7 @@ def test_bad_files_never_cost_a_good_row(tmp_path: Path) -> None:
     for place, file in enumerate([*(tmp_path / "bad" / name for name in words), *odd]):
         files.insert(3 * place % len(files), file)
     known = problems_frame([{"image_id": "x", "file": "y.png", "problem": "no label", "severity": "warning"}])
-    pack, problems = pack_catalog(catalog_of(files), known, tmp_path / "pack", PixelRecipe(), {})
+    pack, problems = packed(tmp_path / "pack", files, problems=known)
     kept = pack.catalog["file"].tolist()
     nan = str(tmp_path / "odd" / "nan.fits")
     assert kept == [str(file) for file in files if file in good or str(file) == nan]

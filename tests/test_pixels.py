@@ -356,8 +356,10 @@ def test_a_chain_of_recipes_is_one_after_the_other() -> None:
     assert apply_recipes(pixels, RGB, [])[1] == RGB
 
 
-BASE = {"interval": "percentile", "percentile": 90.0, "stretch": "asinh", "size": (10, 9)}
+BASE = {"file_bands": RGB, "bands": RGB, "interval": "percentile", "percentile": 90.0, "stretch": "asinh"}
+BASE |= {"size": (10, 9)}
 CHANGES: dict[str, Any] = {
+    "file_bands": ("blue", "green", "red"),
     "bands": ("red",),
     "fill_nan": "median",
     "interval": "minmax",
@@ -377,8 +379,9 @@ CHANGES: dict[str, Any] = {
 def test_every_option_changes_something(option: str) -> None:
     pixels = toy_image("blob", 0, SIZE) * np.float32([1, 3, 9])[:, None, None] + 1
     pixels[:, 9:11, 13:15] = np.nan
-    plain = apply_recipe(pixels, RGB, recipe(**BASE))
-    changed = apply_recipe(pixels, RGB, recipe(**(BASE | {option: CHANGES[option]})))
+    numbered = ("band_1", "band_2", "band_3")
+    plain = apply_recipe(pixels, numbered, recipe(**BASE))
+    changed = apply_recipe(pixels, numbered, recipe(**(BASE | {option: CHANGES[option]})))
     assert plain.shape != changed.shape or plain.dtype != changed.dtype or np.abs(plain - changed).max() > 1e-3
 
 

@@ -23,9 +23,17 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
+def unrolled(block: str) -> str:
+    """A shell block with its loop written out."""
+    loop = r"for (\w+) in (.*?); do\n(.*?)done\n"
+    return re.sub(
+        loop, lambda m: "".join(m[3].replace(f"${m[1]}", one) for one in m[2].split()), block, flags=re.DOTALL
+    )
+
+
 def commands() -> list[str]:
     """Every `skyclass` command of the shell blocks, without comments."""
-    lines = [line.split("  #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    lines = [line.split("  #")[0].strip() for block in blocks("sh") for line in unrolled(block).splitlines()]
     return [line for line in lines if line.startswith("skyclass ")]
 
 
@@ -46,10 +54,13 @@ def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("a.npy", "b.npy"):
         np.save(name, np.random.default_rng(0).random((1, 32, 32), dtype=np.float32))
     seen = commands()
-    assert len(seen) == 11
+    assert len(seen) == 16
     for command in seen:
         run(command)
-    for left in ("inspection/problems.csv", "run/evaluation/metrics.json", "run/report.html", "predictions.parquet"):
+    for left in (
+        *("audit/inspect.html", "audit/duplicates.csv", "labels/label_errors.csv", "inspection/problems.csv"),
+        *("run/evaluation/metrics.json", "run/report.html", "predictions.parquet"),
+    ):
         assert (tmp_path / left).is_file(), left
     for code in blocks("python"):
         exec(code, {})

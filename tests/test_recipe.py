@@ -216,7 +216,9 @@ recipes = st.builds(
     name=words,
     seed=st.integers(0, 2**40),
     data=st.builds(lambda names: {"exclude": names}, st.lists(words, max_size=3)),
-    pixels=st.fixed_dictionaries({"bands": st.none() | st.lists(words, min_size=1, max_size=3), "size": pair}),
+    pixels=st.fixed_dictionaries(
+        {"bands": st.none() | st.lists(words, min_size=1, max_size=3, unique=True), "size": pair}
+    ),
     augment=st.fixed_dictionaries({"crop": st.none() | pair, "noise": share, "mirror_swaps": st.just([("no", "1")])}),
     model=st.fixed_dictionaries({"freeze": st.lists(words, max_size=2), "dropout": st.floats(0.0, 0.99)}),
     training=st.fixed_dictionaries({"eps": st.floats(1e-300, 1.0), "early_stopping": st.none() | st.integers(1, 9)}),

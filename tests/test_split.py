@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from skyclass.data.split import assign_splits, split_number
+from skyclass.data.split import assign_splits, check_splits, split_number
 from skyclass.errors import SkyclassError
 
 FRACTIONS = (0.6, 0.2, 0.2)
@@ -187,3 +187,99 @@ def test_a_group_across_given_splits_is_refused() -> None:
 def test_a_class_without_training_images_is_refused() -> None:
     with pytest.raises(SkyclassError, match="class 'b' has no training images"):
         assign_splits(catalog(["a", "a", "a", "b"], ["train", "val", "test", "test"]))
+
+
+def with_duplicates(frame: pd.DataFrame, clusters: dict[str, list[str]]) -> pd.DataFrame:
+    cluster_of = {member: name for name, members in clusters.items() for member in members}
+    return frame.assign(
+        duplicates=frame["image_id"].map(cluster_of).astype(object).where(lambda known: known.notna(), None)
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sets(st.integers(0, 199), min_size=2, max_size=5), max_size=20), st.integers(0, 2**32 - 1))
+def test_duplicates_and_groups_together_are_never_parted(sets: list[set[int]], seed: int) -> None:
+    frame = catalog(["a", "b"] * 100)
+    ids = frame["image_id"].tolist()
+    taken: set[int] = set()
+    clusters = {}
+    for number, members in enumerate(sets):
+        free = sorted(members - taken)
+        taken |= members
+        clusters[f"c{number}"] = [ids[row] for row in free]
+    frame["group"] = [f"g{row // 4}" if row % 3 else None for row in range(200)]
+    frame = assign_splits(with_duplicates(frame, clusters), FRACTIONS, seed)
+    for column in ("group", "duplicates"):
+        assert (frame.dropna(subset=column).groupby(column)["split"].nunique() <= 1).all()
+
+
+def test_a_new_duplicate_moves_nothing_but_what_it_doubles() -> None:
+    few = catalog(["a", "b"] * 150)
+    more = catalog(["a", "b"] * 150 + ["a"] * 40)
+    ids = more["image_id"].tolist()
+    clusters = {f"c{number}": [ids[5 * number], ids[300 + number]] for number in range(40)}
+    before = splits_of(assign_splits(few, FRACTIONS))
+    after = splits_of(assign_splits(with_duplicates(more, clusters), FRACTIONS))
+    doubled = {ids[5 * number] for number in range(40)}
+    assert all(after[name] == split for name, split in before.items() if name not in doubled)
+    # Old or new leads, with equal chance, so about half of the doubled ones stay where they were whatever their split.
+    leads = [split_number(f"leader image {a}", 0) < split_number(f"leader image {b}", 0) for a, b in clusters.values()]
+    assert 8 <= sum(leads) <= 32
+    for (first, second), first_leads in zip(clusters.values(), leads, strict=True):
+        assert after[first] == after[second]
+        if first_leads:
+            assert after[first] == before[first]
+
+
+def test_clusters_of_duplicates_are_split_in_proportion() -> None:
+    frame = catalog(["a"] * 6000)
+    clusters = {f"c{number}": [f"image-{3 * number + k}" for k in range(3)] for number in range(2000)}
+    count = Counter(assign_splits(with_duplicates(frame, clusters), FRACTIONS)["split"])
+    for split, fraction in zip(("train", "val", "test"), FRACTIONS, strict=True):
+        assert stats.binomtest(count[split] // 3, 2000, fraction).pvalue > 1e-3
+
+
+def test_duplicates_in_several_given_splits_stay_there_and_others_follow_the_training_images() -> None:
+    labels = ["a", "b"] * 20
+    splits: list[str | None] = ["train", "train", "test", "val"] * 10
+    splits[7] = None
+    frame = with_duplicates(catalog(labels, splits), {"c": ["image-0", "image-2", "image-7"]})
+    assigned = splits_of(assign_splits(frame, FRACTIONS))
+    assert (assigned["image-0"], assigned["image-2"], assigned["image-7"]) == ("train", "test", "train")
+
+
+def test_a_split_cut_from_train_parts_no_duplicates_even_if_another_lies_in_test() -> None:
+    labels = ["a", "b"] * 100
+    splits: list[str | None] = (["train"] * 3 + ["test"]) * 50
+    members = [f"image-{row}" for row in range(12)]  # nine of train, three of test
+    for seed in range(20):
+        assigned = assign_splits(with_duplicates(catalog(labels, splits), {"c": members}), FRACTIONS, seed)
+        cluster = assigned[assigned["image_id"].isin(members)]
+        of_train = [split == "train" for split in splits[:12]]
+        assert cluster.loc[of_train, "split"].nunique() == 1
+        assert (cluster.loc[np.logical_not(of_train), "split"] == "test").all()
+
+
+@pytest.mark.parametrize(
+    ("splits", "groups", "told"),
+    [
+        (["train", "test", "train", "test"], ["g", "g", None, None], "which must not share images of one group"),
+        (["train", "test", "train", "test"], None, "class 'b' has no training images"),
+    ],
+)
+def test_faults_of_given_splits_are_known_before_any_image_is_decoded(
+    splits: list[str | None], groups: list[str | None] | None, told: str
+) -> None:
+    frame = catalog(["a", "b", "a", "b"], splits)
+    if groups:
+        frame["group"] = groups
+    for function in (assign_splits, check_splits):
+        with pytest.raises(SkyclassError, match=told):
+            function(frame, FRACTIONS)
+
+
+def test_a_sound_catalog_passes_the_check() -> None:
+    check_splits(catalog(["a", "b"] * 20), FRACTIONS)
+    check_splits(catalog(["a", "b"] * 20, ["train", "train", "test", "test"] * 10), FRACTIONS)
+    with pytest.raises(SkyclassError, match="add up to 1"):
+        check_splits(catalog(["a", "b"]), (0.5, 0.5, 0.5))

@@ -389,6 +389,9 @@ ELSEWHERE = {
     "training.early_stopping": "test_early_stopping_stops",
     "training.channels_last": "test_channels_last_is_the_order_in_memory",
     "model.head": "test_recipe: its one choice is the one function",
+    "data.votes": "test_folds: test_votes_label_a_pack_that_has_no_labels, test_votes for its settings",
+    "data.folds": "test_folds: test_folds_take_the_place_of_the_packs_splits",
+    "data.fold": "test_folds: test_folds_take_the_place_of_the_packs_splits",
     "model.weights": "test_weights",
 }
 

@@ -14,10 +14,12 @@ from rich.console import Console
 
 from make_data import bad_files, class_folders, image_table, odd_files, random_pixels, write_image
 from skyclass import console, threads
+from skyclass.data import inspection
 from skyclass.data.sources import read_source
+from skyclass.data.survey import SAMPLES, survey_images
 from skyclass.images import read_image
 from skyclass.verbs import inspect as verb
-from skyclass.verbs.inspect import SAMPLES, inspect
+from skyclass.verbs.inspect import inspect
 from skyclass.verbs.pack import pack
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -40,7 +42,7 @@ class Page(HTMLParser):
         if tag == "img":
             self.images.append(known)
         self.fetched += [known[name] or "" for name in ("src", "href") if name in known]
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -68,7 +70,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
     assert summary["formats"] == {"fits": 6, "png": 5, "npy": 3}
     assert summary["bands"]["grey"] == 4
     assert summary["errors"] == n_bad + 3  # the all-zero, the constant and the all-NaN image are of no use
-    assert summary["warnings"] == 1
+    assert summary["warnings"] == 1 + 2  # an image with NaN; two classes of five images
     assert json.loads((tmp_path / "out/summary.json").read_text()) == summary
 
 
@@ -76,13 +78,17 @@ def test_the_range_of_values_leaves_out_what_is_not_finite(tmp_path: Path) -> No
     pixels = np.linspace(-3, 5, 24 * 32, dtype=np.float32).reshape(1, 24, 32)
     pixels[0, 3, :2] = np.nan, np.inf
     write_image(tmp_path / "a/one.fits", pixels)
-    assert inspect(tmp_path)["values"] == [-3.0, 5.0]
+    write_image(tmp_path / "a/two.npy", random_pixels(0, (24, 32)))
+    assert inspect(tmp_path)["values"]["grey"] == [-3.0, 5.0]
 
 
 def test_problems_stand_in_the_order_of_the_files_with_their_reasons(tmp_path: Path) -> None:
     source = mixed_source(tmp_path / "source")
     inspect(source, out=tmp_path / "out")
     problems = pd.read_csv(tmp_path / "out/problems.csv")
+    of_classes = ["class 'blob' has only 5 images", "class 'ring' has only 5 images"]
+    assert problems["problem"].tolist()[:2] == of_classes  # what concerns them all comes first
+    problems = problems.iloc[2:]
     assert problems["file"].tolist() == sorted(problems["file"])
     reasons = {Path(row.file).name: row.problem for row in problems.itertuples()}
     bad = bad_files(tmp_path / "again")
@@ -102,7 +108,7 @@ def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name, cores in (("one", 1), ("eight", 8)):
         monkeypatch.setattr(threads, "available_cores", lambda cores=cores: cores)
         inspect(source, out=tmp_path / name)
-    for file in ("summary.json", "problems.csv", "classes.csv"):
+    for file in ("summary.json", "problems.csv", "classes.csv", "duplicates.csv"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "eight" / file).read_bytes()
     one, eight = (Page(tmp_path / name / "inspect.html") for name in ("one", "eight"))
     assert one.images == eight.images
@@ -114,7 +120,7 @@ def test_the_first_usable_images_of_a_class_are_its_samples(tmp_path: Path, monk
         write_image(tmp_path / f"a/{n:02d}.png", pixels)
     (tmp_path / "a/01.png").write_bytes(b"<html>")
     catalog = read_source(tmp_path).catalog
-    survey = verb._survey(catalog, lambda row: read_image(row["file"]))
+    survey = survey_images(catalog, lambda row: read_image(row["file"]), fingerprints=False)
     assert [name for name, _ in survey.samples["a"]] == [f"a/{n:02d}" for n in (2, *range(4, SAMPLES + 3))]
     for name, pixels in survey.samples["a"]:
         np.testing.assert_array_equal(pixels, read_image(tmp_path / f"{name}.png").pixels[0])
@@ -131,33 +137,40 @@ def test_a_decoder_that_breaks_costs_one_image(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(verb, "read_image", breaks_once)
     summary = inspect(tmp_path, out=tmp_path / "out")
     assert (summary["readable"], summary["errors"]) == (2, 1)
-    assert pd.read_csv(tmp_path / "out/problems.csv")["problem"].tolist() == ["cannot be decoded: a bug of the decoder"]
+    problems = pd.read_csv(tmp_path / "out/problems.csv")
+    assert problems["problem"][problems["severity"] == "error"].tolist() == ["cannot be decoded: a bug of the decoder"]
 
 
 def test_a_pack_is_inspected_like_its_source(tmp_path: Path) -> None:
     table = image_table(tmp_path / "source", per_class=6)
-    pack(table, tmp_path / "pack")
-    source, packed = inspect(table), inspect(tmp_path / "pack", out=tmp_path / "out")
-    for name in ("images", "readable", "classes", "sizes", "bands", "types", "values", "errors", "warnings"):
+    pack(table, tmp_path / "pack", splits=(1, 0, 0))
+    source, packed = inspect(table, out=tmp_path / "of_source"), inspect(tmp_path / "pack", out=tmp_path / "out")
+    for name in ("images", "readable", "classes", "sizes", "bands", "types", "values", "errors", "duplicates"):
         assert packed[name] == source[name]
+    of_source, of_pack = (pd.read_csv(tmp_path / name / "problems.csv")["problem"] for name in ("of_source", "out"))
+    of_splits = [f"no labelled image is in the split {name!r}" for name in ("val", "test")]
+    assert sorted(of_pack) == sorted([*of_source, *of_splits])
     assert packed["formats"] == {"pack": 18}
     assert sum(packed["splits"].values()) == source["splits"]["all"] == 18
-    assert [image["alt"] for image in Page(tmp_path / "out/inspect.html").images[1:]] == [
+    assert [image["alt"] for image in Page(tmp_path / "out/inspect.html").images[1:19]] == [
         f"{name}: object-{n:04d}" for k, name in ((0, "blob"), (2, "gradient"), (1, "ring")) for n in range(k, 18, 3)
     ]
 
 
 def test_the_page_needs_no_other_file_and_says_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = mixed_source(tmp_path / "source")
-    monkeypatch.setattr(verb, "LISTED", 4)
-    summary = inspect(source, out=tmp_path / "out")
+    monkeypatch.setattr(inspection, "LISTED", 4)
+    inspect(source, out=tmp_path / "out", duplicates=False)
+    problems = pd.read_csv(tmp_path / "out/problems.csv")
+    kinds = problems.sort_values("severity", kind="stable")["problem"].drop_duplicates().tolist()
     page = Page(tmp_path / "out/inspect.html")
     assert page.fetched
     assert all(link.startswith(("data:image/", "#")) for link in page.fetched)
     assert all(image["alt"] for image in page.images)
     assert len(page.images) == 1 + 5 + 5 + 1  # the bars; two full classes; the one odd image of use
-    for text in ("ring", "24x32", "float32", "cut.fits", "DS9", f"{summary['errors'] - 3} more are in"):
+    for text in ("ring", "24x32", "float32", "all_nan.fits", "DS9", f"{len(kinds) - 4} more are in"):
         assert text in page.text
+    assert [kind in page.text for kind in kinds] == [True] * 4 + [False] * (len(kinds) - 4)
     assert (tmp_path / "out/inspect.html").stat().st_size < 1_000_000
     for name in ("classes.png", "samples.png"):
         with pillow.open(tmp_path / "out" / name) as picture:
@@ -176,7 +189,7 @@ def test_a_source_without_a_readable_image_has_a_page_too(tmp_path: Path) -> Non
     (tmp_path / "a").mkdir()
     (tmp_path / "a/text.png").write_bytes(b"<html>")
     summary = inspect(tmp_path, out=tmp_path / "out")
-    assert (summary["readable"], summary["values"]) == (0, None)
+    assert (summary["readable"], summary["values"]) == (0, {})
     assert "No image could be read" in Page(tmp_path / "out/inspect.html").text
     assert not (tmp_path / "out/samples.png").exists()
 
@@ -195,16 +208,21 @@ def test_the_terminal_at_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     class_folders(tmp_path, ("spiral_anticlockwise", "ring"), splits={"train": 3, "val": 1, "test": 1})
     for n in range(25):
         (tmp_path / f"train/ring/bad_{n:02d}.png").write_bytes(b"")
-    inspect(tmp_path)
+    inspect(tmp_path, duplicates=False)
     lines = [line.rstrip() for line in stream.getvalue().splitlines()]
     assert [line.split() for line in lines if line.startswith(("class", "spiral"))] == [
         ["class", "train", "val", "test"],
         ["spiral_anticlockwise", "3", "1", "1"],
     ]
-    assert "25 errors, 0 warnings" in lines
-    assert f"  in {tmp_path / 'train/ring'}:" in lines
-    assert sum(line.startswith("  error: bad_") for line in lines) == 20
-    assert lines[-1].startswith("  and 5 more")
+    name = tmp_path.name
+    assert lines[-3:] == [
+        f"25 left out, 1 warning, of {tmp_path.parent}:",
+        f"  {name}/train/ring/bad_00.png and 24 more: the file is empty; copy it again from its source",
+        f"  {name}: class 'spiral_anticlockwise' has only 5 images",
+    ]
+    monkeypatch.setattr(verb, "TOLD", 1)
+    inspect(tmp_path, duplicates=False)
+    assert stream.getvalue().splitlines()[-1].rstrip() == "  and 1 more; --out lists all of them in problems.csv"
 
 
 @pytest.mark.parametrize(
@@ -232,7 +250,7 @@ def test_the_time_of_a_bar() -> None:
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
 def test_real_radio_images() -> None:
-    summary = inspect(SHARED / "data/radio/labels.csv")
+    summary = inspect(SHARED / "data/radio/labels.csv", duplicates=False)
     assert (summary["images"], summary["readable"], summary["errors"]) == (635, 635, 5)  # five are all zero
     fits = inspect(SHARED / "data/radio/fits")
     assert (fits["images"], fits["errors"], fits["warnings"]) == (37, 0, 5)  # five hold NaN

@@ -107,14 +107,19 @@ def test_inspect_counts_measures_and_names(tmp_path: Path) -> None:
     assert summary["formats"] == {"png": 3, "jpeg": 2, "npy": 2}
     assert summary["bands"] == {"red green blue": 4, "grey": 1, "band_1 band_2 band_3": 2}
     assert summary["types"] == {"uint8": 5, "float32": 2}
-    assert (summary["errors"], summary["warnings"]) == (len(words), 1)
+    assert (summary["errors"], summary["warnings"]) == (len(words), 4)
     problems = pd.read_csv(tmp_path / "seen" / "problems.csv")
-    by_file = {Path(row.file).name: row for row in problems.itertuples()}
-    assert by_file.keys() == {*words, "void"}
-    for name, word in words.items():
-        assert word in by_file[name].problem
-        assert by_file[name].severity == "error"
-    assert "no image in this class folder" in by_file["void"].problem
+    errors = problems[problems["severity"] == "error"]
+    assert {Path(file).name for file in errors["file"]} == words.keys()
+    for file, problem in zip(errors["file"], errors["problem"], strict=True):
+        assert words[Path(file).name] in problem
+    warnings = problems[problems["severity"] == "warning"]
+    assert list(zip(warnings["file"], warnings["problem"], strict=True)) == [
+        (str(root / "void"), "no image in this class folder"),
+        (str(root), "class 'blob' has only 3 images"),
+        (str(root / "ring" / "large.png"), "odd size: 30x20, where 85.7% of the images have 24x32"),
+        (str(root / "ring" / "large.png"), "odd number of bands: 1, where 85.7% of the images have 3"),
+    ]
     counts = pd.read_csv(tmp_path / "seen" / "classes.csv", index_col=0)
     assert counts["all"].to_dict() == summary["classes"]
     for picture in ("classes.png", "samples.png"):
@@ -142,7 +147,7 @@ def test_inspect_without_a_readable_image(tmp_path: Path) -> None:
     bad_files(tmp_path / "bad")
     result = done("inspect", tmp_path / "bad", "--out", tmp_path / "seen")
     summary = json.loads((tmp_path / "seen" / "summary.json").read_text())
-    assert (summary["readable"], summary["values"]) == (0, None)
+    assert (summary["readable"], summary["values"]) == (0, {})
     assert "0 readable" in result.err
 
 
@@ -164,7 +169,7 @@ def test_pack_draws_splits_by_share_and_seed(tmp_path: Path) -> None:
     class_folders(tmp_path / "images", ("blob", "ring"), per_class=40, size=(6, 8))
 
     def splits(name: str, *options: object) -> pd.Series:
-        done("pack", tmp_path / "images", tmp_path / name, *options)
+        done("pack", tmp_path / "images", tmp_path / name, "--no-duplicates", *options)
         return Pack.open(tmp_path / name).catalog.set_index("image_id")["split"]
 
     usual = splits("a")
@@ -206,7 +211,8 @@ def test_pack_of_a_table_with_columns_of_its_own_names(suffix: str, tmp_path: Pa
 def test_pack_never_parts_a_group(tmp_path: Path) -> None:
     table = image_table(tmp_path, ("blob", "ring"), per_class=20, size=(6, 8))
     pd.read_csv(table).assign(night=[f"n{i % 10}" for i in range(40)]).to_csv(table, index=False)
-    done("pack", table, tmp_path / "pack", "--group-column", "night", "--splits", "0.5,0.25,0.25")
+    options = ("--group-column", "night", "--splits", "0.5,0.25,0.25", "--no-duplicates")
+    done("pack", table, tmp_path / "pack", *options)
     catalog = Pack.open(tmp_path / "pack").catalog
     assert (catalog.groupby("group")["split"].nunique() == 1).all()
     assert catalog["split"].nunique() == 3

@@ -18,6 +18,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from timm.models import adapt_input_conv
 from torch import Tensor
 
 from skyclass.errors import SkyclassError
@@ -198,47 +199,93 @@ def test_a_long_report_is_cut_short() -> None:
 # Stems
 
 
+def stem_of(backbone: str) -> str:
+    network = network_of(backbone)
+    return (network.backbone.pretrained_cfg["first_conv"] if backbone != "resnet20_cifar" else "conv1") + ".weight"
+
+
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "resnet20_cifar"])
-def test_a_stem_of_three_bands_serves_one(backbone: str) -> None:
-    state = random_state(backbone)
-    network = network_of(backbone, 1)
-    stem = (network.backbone.pretrained_cfg["first_conv"] if backbone != "resnet20_cifar" else "conv1") + ".weight"
-    report = fill(network.backbone, dict(state), "file", 1)
-    assert torch.allclose(network.backbone.state_dict()[stem], state[stem].sum(1, keepdim=True))
-    assert report.stem == f"{stem} from 3 to 1 bands"
-    assert "first convolution adapted" in str(report)
+@pytest.mark.parametrize("n_bands", [1, 2, 5, 6, 7])
+def test_a_stem_of_three_bands_is_adapted_as_timm_does_it(backbone: str, n_bands: int) -> None:
+    state, stem = random_state(backbone), stem_of(backbone)
+    network = network_of(backbone, n_bands)
+    report = fill(network.backbone, dict(state), "file", n_bands)
+    own = network.backbone.state_dict()
+    torch.testing.assert_close(own[stem], adapt_input_conv(n_bands, state[stem]))
+    assert all(torch.equal(own[name], value) for name, value in state.items() if name != stem)
     assert (report.skipped, report.missing) == ((), ())
-    # A grey image gets the response that it had as a colour image of three equal bands.
-    coloured = network_of(backbone, 3)
-    fill(coloured.backbone, dict(state), "file", 3)
+    if n_bands in (1, 6):  # every band as often as any other: equal bands get the response of three equal bands
+        coloured = network_of(backbone, 3)
+        fill(coloured.backbone, dict(state), "file", 3)
+        grey = torch.rand(2, 1, 64, 96)
+        with torch.no_grad():
+            expected = coloured.eval().features(grey.expand(-1, 3, -1, -1))
+            got = network.eval().features(grey.expand(-1, n_bands, -1, -1))
+        assert torch.allclose(got, expected, rtol=1e-4, atol=1e-3 * float(expected.max()))
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("before", [1, 2, 3, 5])
+def test_equal_bands_get_the_same_response_from_a_stem_whose_bands_are_alike(before: int, after: int) -> None:
+    state = random_state(n_bands=before)
+    state["conv1.0.weight"] = state["conv1.0.weight"][:, :1].expand(-1, before, -1, -1).clone()
+    old, new = network_of(n_bands=before), network_of(n_bands=after)
+    fill(old.backbone, dict(state), "file", before)
+    report = fill(new.backbone, dict(state), "file", after)
     grey = torch.rand(2, 1, 64, 96)
     with torch.no_grad():
-        expected = coloured.eval().features(grey.expand(-1, 3, -1, -1))
-        assert torch.allclose(network.eval().features(grey), expected, rtol=1e-4, atol=1e-3 * float(expected.max()))
+        expected = old.eval().features(grey.expand(-1, before, -1, -1))
+        got = new.eval().features(grey.expand(-1, after, -1, -1))
+    assert torch.allclose(got, expected, rtol=1e-4, atol=1e-3 * float(expected.max()))
+    assert (report.stem is None) == (before == after)
+    assert (report.skipped, report.missing) == ((), ())
 
 
-def test_a_stem_of_three_bands_serves_five_as_timm_does_it() -> None:
-    state = random_state()
-    network = network_of(n_bands=5)
-    report = fill(network.backbone, dict(state), "file", 5)
-    expected = state["conv1.0.weight"][:, [0, 1, 2, 0, 1]] * 3 / 5
-    assert torch.allclose(network.backbone.state_dict()["conv1.0.weight"], expected)
-    assert report.stem == "conv1.0.weight from 3 to 5 bands"
-    # On equal bands the total response is that of a stem whose three bands are alike.
-    alike = fill(network.backbone, {**state, "conv1.0.weight": torch.ones(state["conv1.0.weight"].shape)}, "file", 5)
-    assert torch.allclose(network.backbone.state_dict()["conv1.0.weight"].sum(1), torch.tensor(3.0))
-    assert alike.stem
-
-
-@pytest.mark.parametrize(("before", "after"), [(1, 3), (5, 1), (5, 3), (1, 5), (6, 1)])
-def test_another_stem_stays_at_random_and_is_reported(before: int, after: int) -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (3, 1, "stem: 3 bands -> 1, weights summed"),
+        (3, 2, "stem: 3 bands -> 2, weights of the first 2 kept and scaled by 3/2"),
+        (3, 5, "stem: 3 bands -> 5, weights repeated and scaled by 3/5"),
+        (1, 3, "stem: 1 band -> 3, weights repeated and scaled by 1/3"),
+    ],
+)
+def test_the_adaptation_stands_in_the_line_that_says_what_was_loaded(before: int, after: int, told: str) -> None:
     state = random_state(n_bands=before)
-    network = network_of(n_bands=after)
+    report = fill(network_of(n_bands=after).backbone, dict(state), "file", after)
+    assert str(report) == f"Weights from file: {len(state)} tensors loaded; {told}"
+
+
+def test_a_stem_that_cannot_be_adapted_stays_at_random_and_is_reported() -> None:
+    state = random_state()
+    state["conv1.0.weight"] = torch.rand(24, 75)  # patches as vectors
+    network = network_of(n_bands=5)
     own = network.backbone.state_dict()["conv1.0.weight"].clone()
-    report = fill(network.backbone, dict(state), "file", after)
+    report = fill(network.backbone, state, "file", 5)
     assert torch.equal(network.backbone.state_dict()["conv1.0.weight"], own)
     assert report.stem is None
     assert report.skipped == report.missing == ("conv1.0.weight",)
+
+
+@pytest.mark.parametrize("n_bands", [1, 2, 3, 5, 7])
+def test_the_real_file_serves_any_number_of_bands(n_bands: int) -> None:
+    if not REAL.is_file():
+        pytest.skip(f"{REAL} is not there")
+    network, report = load(REAL, n_bands, "resnet18")
+    stem = network.backbone.state_dict()["conv1.weight"]
+    torch.testing.assert_close(stem, adapt_input_conv(n_bands, load_file(REAL)["conv1.weight"]))
+    assert f"stem: 3 bands -> {n_bands}" in str(report) or n_bands == 3
+    with torch.no_grad():
+        assert network.eval()(torch.rand(2, n_bands, 48, 64)).shape == (2, 2)
+
+
+def test_a_classifier_of_three_bands_starts_one_of_five(tmp_path: Path) -> None:
+    recipe = toy_recipe(training={"epochs": 1})
+    _, last = fit_toy(recipe, toy_pack(tmp_path / "pack", bands=3), tmp_path / "run")
+    network, report = load(tmp_path / "run" / "checkpoints" / "last.ckpt", 5, "resnet20_cifar")
+    expected = last["backbone.conv1.weight"][:, [0, 1, 2, 0, 1]] * 3 / 5
+    torch.testing.assert_close(network.backbone.state_dict()["conv1.weight"], expected)
+    assert report.stem == "3 bands -> 5, weights repeated and scaled by 3/5"
 
 
 def test_the_real_file_gives_timms_features() -> None:
@@ -410,7 +457,7 @@ def test_weights_come_from_the_hub(tmp_path: Path, hub: tuple[str, list[str]], b
     result = run_script(endpoint, tmp_path, backbone)
     assert result.returncode == 0, result.stderr[-2000:]
     n_loaded = len(state) - 2
-    assert result.stdout.split("\n")[0] == f"test_resnet {n_loaded} () conv1.0.weight from 3 to 1 bands"
+    assert result.stdout.split("\n")[0] == f"test_resnet {n_loaded} () 3 bands -> 1, weights summed"
     assert any(line.endswith("model.safetensors") and line.startswith("GET") for line in asked)
     loaded = load_file(tmp_path / "loaded.safetensors")
     assert torch.allclose(loaded.pop("conv1.0.weight"), state["conv1.0.weight"].sum(1, keepdim=True))

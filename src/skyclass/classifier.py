@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from . import __version__
+from .addresses import image_id_of, parse_address
 from .decoding import Decoded, decode_files, decode_image
 from .errors import SkyclassError
 from .evaluation.metrics import entropy_uncertainty
@@ -182,7 +183,7 @@ class Classifier:
         p = np.full((len(decoded), len(self.classes)), np.nan)
         if good:
             p[good] = self.probabilities(np.stack([one.pixels for one in decoded if one.pixels is not None]))
-        table = self.table([Path(name).stem for name in names], p)
+        table = self.table([image_id_of(parse_address(name)) for name in names], p)
         table["file"] = list(names)
         table["warning"] = [one.warning for one in decoded]
         table["error"] = [one.error for one in decoded]
@@ -287,7 +288,10 @@ class Classifier:
 
     def _decoded_array(self, pixels: np.ndarray) -> Decoded:
         """One decoded image (C, H, W), with the bands of the training's files, through the pixel path."""
-        bands = self.pixels[0].bands or self.bands
+        first = self.pixels[0]
+        bands = first.bands or self.bands
+        if first.file_bands and pixels.ndim == 3 and len(pixels) == len(first.file_bands):
+            bands = first.file_bands
         if pixels.ndim != 3 or len(pixels) != len(bands):
             fix = f"give (N, {len(bands)}, H, W) with the bands {', '.join(bands)}"
             raise SkyclassError(f"images of shape {pixels.shape}", where="array", fix=fix)

@@ -10,21 +10,18 @@ import typer
 
 from .cli_options import (
     Device,
-    FileColumn,
     Form,
-    GroupColumn,
-    IdColumn,
-    ImageRoot,
     Kind,
-    LabelColumn,
     Overwrite,
+    PackForm,
     Recipe,
     Set,
     Source,
-    SplitColumn,
     Splits,
+    reads_a_source,
     shares_of,
 )
+from .data.source_options import SourceOptions
 
 app = typer.Typer(
     help="Astronomical images into trained, calibrated, explained classifiers.",
@@ -90,47 +87,51 @@ def simulate(
 
 
 @app.command()
-def inspect(
-    source: Source,
-    out: Annotated[Path | None, typer.Option(help="folder for the figures and tables")] = None,
-    image_root: ImageRoot = None,
-    id_column: IdColumn = None,
-    file_column: FileColumn = None,
-    label_column: LabelColumn = None,
-    split_column: SplitColumn = None,
-    group_column: GroupColumn = None,
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="a public data set; without one, they are listed")] = None,
+    out: Annotated[Path | None, typer.Option(help="the folder (default: one with the name of the data set)")] = None,
 ) -> None:
-    """Look at a source: images a class, sizes, formats, samples, unreadable files."""
-    from .verbs.inspect import inspect as verb
+    """Download a public data set, with its licence and citation; without a name, list them."""
+    from .verbs.fetch import fetch as verb
 
-    verb(
-        source,
-        out=out,
-        image_root=image_root,
-        id_column=id_column,
-        file_column=file_column,
-        label_column=label_column,
-        split_column=split_column,
-        group_column=group_column,
-    )
+    verb(name, out=out)
 
 
 @app.command()
+@reads_a_source
+def inspect(
+    source: Source,
+    options: SourceOptions,
+    out: Annotated[Path | None, typer.Option(help="folder for the page, the figures and the tables")] = None,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates/--no-duplicates", help="look for images that show the same")
+    ] = True,
+    run: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN", help="a run whose held-out predictions doubt labels; repeat")
+    ] = None,
+) -> None:
+    """Audit a source: classes, sizes, bad images, duplicates and leaks; with --run, likely label errors."""
+    from .verbs.inspect import inspect as verb
+
+    verb(source, out=out, duplicates=duplicates, run=run or (), options=options)
+
+
+@app.command()
+@reads_a_source
 def pack(
     source: Source,
     out: Annotated[Path, typer.Argument(help="the new pack")],
-    image_root: ImageRoot = None,
-    id_column: IdColumn = None,
-    file_column: FileColumn = None,
-    label_column: LabelColumn = None,
-    split_column: SplitColumn = None,
-    group_column: GroupColumn = None,
+    options: SourceOptions,
     splits: Splits = "0.7,0.1,0.2",
     seed: Annotated[int, typer.Option(help="another seed, other splits")] = 0,
     pixels: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="a pixel setting, such as size=256 or interval=zscale")
     ] = None,
     like: Annotated[Path | None, typer.Option(help="take the pixel settings of this classifier or run")] = None,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates/--no-duplicates", help="keep images that show the same in one split")
+    ] = True,
+    form: Annotated[PackForm, typer.Option("--as", help="a pack, or one .npz a split")] = PackForm.pack,
     overwrite: Overwrite = False,
 ) -> None:
     """Decode a source once, into a folder of plain NumPy and Parquet."""
@@ -139,17 +140,14 @@ def pack(
     verb(
         source,
         out,
-        image_root=image_root,
-        id_column=id_column,
-        file_column=file_column,
-        label_column=label_column,
-        split_column=split_column,
-        group_column=group_column,
         splits=shares_of(splits),
         seed=seed,
         pixels=pixels or (),
         like=like,
+        duplicates=duplicates,
+        form=form.value,
         overwrite=overwrite,
+        options=options,
     )
 
 
@@ -169,35 +167,19 @@ def train(
 
 
 @app.command()
+@reads_a_source
 def predict(
     classifier: Annotated[Path, typer.Argument(help="a run or a classifier's folder")],
     source: Source,
+    options: SourceOptions,
     out: Annotated[Path, typer.Option(help="the new Parquet file")] = Path("predictions.parquet"),
-    image_root: ImageRoot = None,
-    id_column: IdColumn = None,
-    file_column: FileColumn = None,
-    label_column: LabelColumn = None,
-    split_column: SplitColumn = None,
-    group_column: GroupColumn = None,
     batch_size: Annotated[int, typer.Option(help="images computed at a time")] = 64,
     device: Device = "auto",
 ) -> None:
     """Predict the class of every image of a source."""
     from .verbs.predict import predict as verb
 
-    verb(
-        classifier,
-        source,
-        out=out,
-        image_root=image_root,
-        id_column=id_column,
-        file_column=file_column,
-        label_column=label_column,
-        split_column=split_column,
-        group_column=group_column,
-        batch_size=batch_size,
-        device=device,
-    )
+    verb(classifier, source, out=out, batch_size=batch_size, device=device, options=options)
 
 
 @app.command()
@@ -213,14 +195,15 @@ def evaluate(
 
 
 @app.command()
+@reads_a_source
 def explain(
     classifier: Annotated[Path, typer.Argument(help="a run or a classifier's folder")],
+    options: SourceOptions,
     source: Annotated[str | None, typer.Argument(help="images to explain (default: the run's test images)")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the pictures")] = None,
     image: Annotated[list[str] | None, typer.Option(help="id of an image to explain; repeat for more")] = None,
     per_class: Annotated[int, typer.Option(help="images of each class, without --image")] = 6,
     target: Annotated[str, typer.Option(help="class explained: predicted, true, or a name")] = "predicted",
-    image_root: ImageRoot = None,
     device: Device = "auto",
 ) -> None:
     """Show where the classifier looks, with Grad-CAM."""
@@ -233,8 +216,8 @@ def explain(
         image=image or (),
         per_class=per_class,
         target=target,
-        image_root=image_root,
         device=device,
+        options=options,
     )
 
 

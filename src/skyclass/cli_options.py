@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from .data.source_options import SourceOptions
+from .errors import SkyclassError
 
 
 class Kind(StrEnum):
@@ -23,13 +29,16 @@ class Form(StrEnum):
     folders = "folders"
 
 
-Source = Annotated[str, typer.Argument(help="class folders, a table (CSV, TSV, Parquet), a pack or an image")]
-ImageRoot = Annotated[Path | None, typer.Option(help="folder that a table's file names are relative to")]
-IdColumn = Annotated[str | None, typer.Option(help="the table's column of image ids")]
-FileColumn = Annotated[str | None, typer.Option(help="the table's column of files")]
-LabelColumn = Annotated[str | None, typer.Option(help="the table's column of labels")]
-SplitColumn = Annotated[str | None, typer.Option(help="the table's column of train, val, test")]
-GroupColumn = Annotated[str | None, typer.Option(help="the table's column of groups that no split may part")]
+class PackForm(StrEnum):
+    """How decoded images are stored."""
+
+    pack = "pack"
+    npz = "npz"
+
+
+Source = Annotated[
+    str, typer.Argument(help="class folders, a table, arrays (NPZ, NPY, HDF5), Parquet of images, a pack or an image")
+]
 Splits = Annotated[str, typer.Option(help="shares of train, val and test")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a setting of the recipe")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
@@ -37,10 +46,71 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is th
 Recipe = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped one")]
 
 
+# The options of a source: name -> its type and description at the command line.
+SOURCE_OPTIONS: dict[str, Any] = {
+    "image_root": Annotated[
+        Path | None,
+        typer.Option(help="folder that a table's file names are relative to, or the stack or FITS frame of its images"),
+    ],
+    "id_column": Annotated[str | None, typer.Option(help="the table's column of image ids")],
+    "file_column": Annotated[str | None, typer.Option(help="the table's column of files")],
+    "label_column": Annotated[str | None, typer.Option(help="the table's column of labels")],
+    "split_column": Annotated[str | None, typer.Option(help="the table's column of train, val, test")],
+    "group_column": Annotated[str | None, typer.Option(help="the table's column of groups that no split may part")],
+    "band_files": Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="one file a band, named as in {id}_{band}.fits")
+    ],
+    "cutout": Annotated[
+        str | None, typer.Option(metavar="SIZE", help="cut 64 or 48x64 (height x width) pixels about ra, dec or x, y")
+    ],
+    "votes": Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="labels of vote fractions, as in keep=3, threshold=0.6, classes.smooth=..."
+        ),
+    ],
+    "class_names": Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="names of the classes that the source numbers from 0")
+    ],
+}
+
+
+def reads_a_source(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a source; it gets them as one argument called `options`."""
+    own = inspect.signature(command, eval_str=True)
+    parameters = [parameter for parameter in own.parameters.values() if parameter.name != "options"]
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=kind)
+        for name, kind in SOURCE_OPTIONS.items()
+    ]
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> None:
+        given = {name: values.pop(name) for name in SOURCE_OPTIONS}
+        given["cutout"] = given["cutout"] and size_of(given["cutout"])
+        given["votes"] = tuple(given["votes"] or ())
+        given["class_names"] = tuple(name.strip() for name in (given["class_names"] or "").split(",") if name.strip())
+        command(**values, options=SourceOptions(**given))
+
+    with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """`64` or `48x64` as (height, width)."""
+    height, _, width = text.partition("x")
+    try:
+        size = (int(height), int(width or height))
+    except ValueError:
+        size = (0, 0)
+    if min(size) < 1:
+        raise SkyclassError(f"{text!r} is no size", where="--cutout", fix="as in --cutout 64 or --cutout 48x64")
+    return size
+
+
 def shares_of(text: str) -> list[float]:
     """`0.7,0.1,0.2` as three numbers."""
-    from .errors import SkyclassError
-
     try:
         shares = [float(part) for part in text.split(",")]
     except ValueError:

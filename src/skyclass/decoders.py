@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,39 +17,30 @@ from typing import IO, Any
 import imagecodecs
 import numpy as np
 import tifffile
-from astropy.io import fits
 from PIL import Image as pillow
 
 from .errors import SkyclassError
+from .fits_images import decode_fits
+from .image_arrays import (
+    COPY_AGAIN,
+    MAX_BANDS,
+    RGB,
+    Decoded,
+    band_names,
+    check_numbers,
+    check_shape,
+    from_array,
+    named_bands,
+    read_npy_header,
+    texts,
+)
+from .open_files import check_unpacking
 
-MAX_PIXELS = 200_000_000  # height * width * bands; more is a decompression bomb, or a mosaic to be cut first
-MAX_BANDS = 16  # an axis of an array is taken for the bands up to this length
-RGB = ("red", "green", "blue")
-
-# Ways out.
-COPY_AGAIN = "copy it again from its source"
-CUT = "cut it into smaller images first"
-REAL = "save real numbers, such as float32"
-_UNPICKLE = 'load it where you trust it and rewrite it: np.save(file, np.stack(list(array)).astype("float32"))'
+_MOST_PAGES = 10_000  # of a TIFF
+_LONGEST_NAMES = 2**16  # bytes of an array of bands' names
 
 # tifffile reports damage by logging as well as by raising; without a handler Python prints that on standard error.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
-# Pixels (C, H, W) of any type, and C band names.
-Decoded = tuple[np.ndarray, tuple[str, ...]]
-
-
-def _check_shape(shape: Sequence[int]) -> None:
-    """Refuse empty and huge images before anything is decoded."""
-    if min(shape, default=0) < 1:
-        raise SkyclassError(f"an image without pixels (shape {tuple(shape)})", fix="remove it, or write it again")
-    if math.prod(shape) > MAX_PIXELS:
-        raise SkyclassError(f"more than {MAX_PIXELS:,} pixels (shape {tuple(shape)})", fix=CUT)
-
-
-def band_names(n_bands: int) -> tuple[str, ...]:
-    """What the bands of a file that does not name them are called."""
-    return ("grey",) if n_bands == 1 else tuple(f"band_{i}" for i in range(1, n_bands + 1))
 
 
 def _from_interleaved(pixels: np.ndarray) -> Decoded:
@@ -57,33 +49,10 @@ def _from_interleaved(pixels: np.ndarray) -> Decoded:
     return (planes[:3], RGB) if len(planes) >= 3 else (planes[:1], ("grey",))
 
 
-def _from_array(array: np.ndarray, bands_first: bool = False) -> Decoded:
-    """(H, W), (C, H, W) or (H, W, C), after any leading axes of length 1 -> (C, H, W).
-
-    Of a three-axis array the shorter of the first and last axes is the bands (the first where they are equal), if it is
-    no longer than MAX_BANDS; with `bands_first` it is the first, of any length.
-    """
-    shape = array.shape
-    while array.ndim > 3 and array.shape[0] == 1:
-        array = array[0]
-    if array.ndim == 2:
-        array = array[None]  # (H, W) -> (1, H, W)
-    if array.ndim != 3:
-        raise SkyclassError(f"not an image (shape {shape})", fix="save it as (H, W) or (C, H, W)")
-    if not bands_first:
-        if min(array.shape[0], array.shape[-1]) > MAX_BANDS:
-            raise SkyclassError(
-                f"no axis of the shape {shape} can be the bands (at most {MAX_BANDS})", fix="save it as (C, H, W)"
-            )
-        if array.shape[-1] < array.shape[0]:
-            array = np.moveaxis(array, -1, 0)  # (H, W, C) -> (C, H, W)
-    return array, band_names(len(array))
-
-
 def _decode_common(data: bytes) -> Decoded:
     """JPEG, WebP, GIF and 8-bit PNG, through Pillow; of several frames the first. WebP and palettes are always RGB."""
     with pillow.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "GIF")) as picture:
-        _check_shape((len(picture.getbands()), picture.height, picture.width))
+        check_shape((len(picture.getbands()), picture.height, picture.width))
         mode = "L" if picture.mode in ("1", "L", "LA") and picture.format != "GIF" else "RGB"
         return _from_interleaved(np.asarray(picture if picture.mode == mode else picture.convert(mode)))
 
@@ -100,7 +69,7 @@ def _decode_png(data: bytes) -> Decoded:
         return _decode_common(data)
     # Pillow would halve the depth of 16-bit colours.
     samples = {0: 1, 2: 3, 4: 2, 6: 4}.get(data[25], 4)
-    _check_shape((samples, int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")))
+    check_shape((samples, int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")))
     return _from_interleaved(imagecodecs.png_decode(_critical_chunks(data)))
 
 
@@ -122,12 +91,16 @@ def _critical_chunks(data: bytes) -> bytes:
 def _decode_tiff(data: bytes) -> Decoded:
     """The first page, or all pages where the file says that they are channels or one (C, H, W) array."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
+        _check_pages(data, file.tiff)
         series, page = file.series[0], file.pages.first
         are_bands = series.axes == "CYX" or (series.kind == "shaped" and series.ndim == 3)
         source = series if are_bands and series.shape[0] <= MAX_BANDS else page
-        _check_shape(source.shape)
+        check_shape(source.shape)
         if _tiff_is_cut(file, source, data):
             raise SkyclassError("the file ends early", fix=COPY_AGAIN)
+        if math.prod(page.chunked) > len(page.dataoffsets):  # tifffile fills what is missing with zeros
+            raise SkyclassError("it has fewer pixels than its header says", fix=COPY_AGAIN)
+        check_unpacking(source.nbytes, len(data))
         pixels, axes = source.asarray(maxworkers=1), source.axes
         photometric, colours = page.photometric, page.colormap
         alpha = [kind in (1, 2) for kind in page.extrasamples]  # TIFF 6.0, ExtraSamples: 0 is not alpha
@@ -145,6 +118,24 @@ def _decode_tiff(data: bytes) -> Decoded:
     return planes, (*RGB, *names[3:]) if is_rgb else names
 
 
+def _check_pages(data: bytes, tiff: Any) -> None:
+    """Refuse a chain of directories that leads back into itself: tifffile would follow it for ever.
+
+    Each directory is the number of its entries, the entries, and the place of the next one (TIFF 6.0, section 2).
+    """
+    size, end = tiff.offsetsize, len(data)
+    place, seen = size if size == 8 else 4, set[int]()  # the header of a BigTIFF is twice as long
+    while place + size <= end:
+        (directory,) = struct.unpack(tiff.offsetformat, data[place : place + size])
+        if directory in seen or len(seen) > _MOST_PAGES:
+            raise SkyclassError("damaged (its pages lead back to each other)", fix=COPY_AGAIN)
+        if not 0 < directory <= end - tiff.tagnosize:
+            return
+        seen.add(directory)
+        (entries,) = struct.unpack(tiff.tagnoformat, data[directory : directory + tiff.tagnosize])
+        place = directory + tiff.tagnosize + entries * tiff.tagsize
+
+
 def _tiff_is_cut(file: tifffile.TiffFile, source: Any, data: bytes) -> bool:
     """Whether pixels of the page or series `source`, or the directories of further bands, lie beyond the end."""
     if getattr(source, "dataoffset", None) is not None:  # a series in one piece
@@ -158,47 +149,58 @@ def _tiff_is_cut(file: tifffile.TiffFile, source: Any, data: bytes) -> bool:
     return lacks_pages or any(start + count > len(data) for start, count in pieces)
 
 
-def _decode_fits(data: bytes) -> Decoded:
-    """The first image HDU of two axes or more, compressed or not; bands first, BSCALE and BZERO applied."""
-    with fits.open(io.BytesIO(data), memmap=False) as hdus:
-        for hdu in hdus:
-            if not hdu.is_image or len(hdu.shape) < 2:
-                continue
-            _check_shape(hdu.shape)
-            span = hdu.fileinfo()
-            if span["datLoc"] + hdu.size > len(data):
-                raise SkyclassError("the file ends early", fix=COPY_AGAIN)
-            return _from_array(hdu.data, bands_first=True)
-        kinds = ", ".join(type(hdu).__name__ for hdu in hdus)
-    raise SkyclassError(f"a FITS file without an image (it holds {kinds})", fix="keep the file that has the image")
-
-
 def _decode_npy(data: bytes) -> Decoded:
-    return _from_array(_read_npy(io.BytesIO(data)))
+    return from_array(_read_npy(io.BytesIO(data)))
 
 
 def _decode_npz(data: bytes) -> Decoded:
+    """The only array, or the one called `image`; or `images` where an array `filters` or `bands` names its bands."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        if "image" not in keys and len(keys) != 1:
-            found = f"{len(keys)} arrays: {', '.join(keys)}" if keys else "no array"
-            raise SkyclassError(f"an archive of {found}", fix="save one array a file, or name the one to read `image`")
-        with archive.open(f"{'image' if 'image' in keys else keys[0]}.npy") as stream:
-            return _from_array(_read_npy(stream))
+        names = _names_in(archive, keys)
+        if "image" in keys or len(keys) == 1:
+            return named_bands(from_array(_read_member(archive, "image" if "image" in keys else keys[0])), names)
+        if "images" in keys and names:
+            shape = _shape_in(archive, "images")
+            if len(shape) == 3 and len(names) in (shape[0], shape[-1]):
+                decoded = from_array(_read_member(archive, "images"))
+                if len(decoded[1]) == len(names):
+                    return named_bands(decoded, names)
+    found = f"{len(keys)} arrays: {', '.join(keys)}" if keys else "no array"
+    fix = "save one array a file, name the one to read `image`, or name a row of a stack: file.npz::images[0]"
+    raise SkyclassError(f"an archive of {found}", fix=fix)
+
+
+def _names_in(archive: zipfile.ZipFile, keys: Sequence[str]) -> tuple[str, ...] | None:
+    """The text of the array `filters` or `bands`, if there is such a vector."""
+    for key in ("filters", "bands"):
+        if key not in keys:
+            continue
+        with archive.open(f"{key}.npy") as stream:
+            shape, _, dtype = read_npy_header(stream)
+            if len(shape) == 1 and dtype.kind in "SU" and math.prod(shape) * dtype.itemsize < _LONGEST_NAMES:
+                raw = stream.read(math.prod(shape) * dtype.itemsize)
+                return tuple(texts(np.frombuffer(raw, dtype)).tolist())
+    return None
+
+
+def _shape_in(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
+    with archive.open(f"{key}.npy") as stream:
+        return read_npy_header(stream)[0]
+
+
+def _read_member(archive: zipfile.ZipFile, key: str) -> np.ndarray:
+    with archive.open(f"{key}.npy") as stream:
+        return _read_npy(stream)
 
 
 def _read_npy(stream: IO[bytes]) -> np.ndarray:
     """One array in NumPy's format. Unlike np.load: type and size are judged by the header, before memory is taken."""
-    version = np.lib.format.read_magic(stream)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read_header(stream)
-    if dtype.hasobject:
-        raise SkyclassError("a pickled object array, which runs code when it is loaded", fix=_UNPICKLE)
-    if dtype.kind not in "biuf":
-        raise SkyclassError(f"pixels of type {dtype.str if dtype.names is None else 'structured'}", fix=REAL)
+    shape, fortran_order, dtype = read_npy_header(stream)
+    check_numbers(dtype)
     if len(shape) < 2:
         raise SkyclassError(f"not an image (shape {shape})", fix="save it as (H, W) or (C, H, W)")
-    _check_shape(shape)
+    check_shape(shape)
     n_bytes = math.prod(shape) * dtype.itemsize
     raw = stream.read(n_bytes)
     if len(raw) < n_bytes:
@@ -223,7 +225,7 @@ DECODERS: dict[str, Callable[[bytes], Decoded]] = {
     "webp": _decode_webp,
     "png": _decode_png,
     "tiff": _decode_tiff,
-    "fits": _decode_fits,
+    "fits": decode_fits,
     "npy": _decode_npy,
     "npz": _decode_npz,
 }

@@ -58,9 +58,12 @@ def colour_and_line(k: int) -> tuple[str, str]:
 def displayed(image: np.ndarray) -> np.ndarray:
     """An image as matplotlib shows it.
 
-    image : (C, H, W) of any dtype. One band is grey, two are averaged to grey, of more than three the first three are
-    red, green and blue. uint8 is shown as it is; other values are mapped from their 0.5 to 99.5 percentile over all
-    bands to [0, 1], so that one hot pixel does not darken the rest. Pixels that are not finite are black.
+    image : (C, H, W) of any dtype. One band is grey, two are averaged to grey, three are red, green and blue. Of more
+    the last, the middle and the first are red, green and blue, because astronomers order bands by wavelength.
+
+    uint8 is shown as it is; other values are mapped from their 0.5 to 99.5 percentile to [0, 1], so that one hot pixel
+    does not darken the rest: over all bands, but each band by itself where there are more than three, as their units
+    and brightness differ. Pixels that are not finite are black; one of two bands that is not finite is left out.
 
     Returns (H, W) or (H, W, 3) float32 in [0, 1]. Errors: SkyclassError for another number of axes, or no band.
     """
@@ -69,18 +72,35 @@ def displayed(image: np.ndarray) -> np.ndarray:
         raise SkyclassError(
             f"an image of shape {image.shape} cannot be drawn", fix="give (bands, height, width) with at least one band"
         )
+    n_bands = len(image)
+    if n_bands > 3:
+        image = image[[-1, (n_bands - 1) // 2, 0]]
     values = image.astype(np.float32)
-    values = values.mean(axis=0, keepdims=True) if len(values) == 2 else values[:3]
+    if n_bands == 2:
+        values = _mean_of_finite(values)
     if image.dtype == np.uint8:
         scaled = values / 255.0
     else:
-        finite = values[np.isfinite(values)]
-        low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0.0, 0.0)
-        if high <= low and finite.size:  # nearly empty: fewer than 1 pixel in 200 differs
-            low, high = finite.min(), finite.max()
-        values = np.where(np.isfinite(values), values, low)
-        scaled = np.clip((values - low) / (high - low or 1.0), 0.0, 1.0).astype(np.float32)
+        scaled = np.concatenate([_scaled(group) for group in (values[:, None] if n_bands > 3 else [values])])
     return scaled[0] if len(scaled) == 1 else np.moveaxis(scaled, 0, -1)  # (H, W) or (H, W, 3)
+
+
+def _mean_of_finite(values: np.ndarray) -> np.ndarray:
+    """(C, H, W) -> (1, H, W), the mean of the finite values of each pixel; NaN where there are none."""
+    good = np.isfinite(values)
+    count = good.sum(axis=0, keepdims=True)
+    total = np.where(good, values, 0.0).sum(axis=0, keepdims=True, dtype=np.float64)
+    return np.where(count, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Map the 0.5 to 99.5 percentile of (C, H, W) to [0, 1], clipped, float32; what is not finite becomes 0."""
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0.0, 0.0)
+    if high <= low and finite.size:  # nearly empty: fewer than 1 pixel in 200 differs
+        low, high = finite.min(), finite.max()
+    values = np.where(np.isfinite(values), values, low)
+    return np.clip((values - low) / (high - low or 1.0), 0.0, 1.0).astype(np.float32)
 
 
 def show_picture(axes: Axes, picture: np.ndarray, caption: str, font_size: float) -> None:

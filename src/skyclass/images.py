@@ -1,4 +1,7 @@
-"""A file becomes an image with named bands: JPEG, PNG, TIFF, WebP, GIF, FITS, NPY, NPZ.
+"""A file, or what an address names, becomes an image with named bands.
+
+Files are JPEG, PNG, TIFF, WebP, GIF, FITS, NPY and NPZ; an address names a row of NPY, NPZ, HDF5 or Parquet, a cutout
+of a FITS frame, or one file a band.
 
 What a file is, its first bytes say, not its name. Pixels are given as they are stored: rows in the order of the file
 (FITS counts them from the bottom), EXIF orientation ignored, NaN and infinities kept (`pixels` fills them).
@@ -9,23 +12,29 @@ from __future__ import annotations
 
 import gzip
 import io
-import threading
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from PIL import Image as pillow
 
-from .decoders import COPY_AGAIN, CUT, DECODERS, MAGIC, MAX_PIXELS, REAL
+from .addresses import IMAGE_SUFFIXES, Address, BandFiles, Cutout, Row, parse_address
+from .decoders import DECODERS, MAGIC
 from .errors import SkyclassError, one_line
-
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".npy", ".npz"),
-    *(".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz"),
+from .image_arrays import (
+    COPY_AGAIN,
+    CUT,
+    MAX_BYTES,
+    MAX_PIXELS,
+    QUIET,
+    REAL,
+    are_names,
+    check_file,
+    check_shape,
+    printable,
 )
-MAX_BYTES = 8 * MAX_PIXELS + 2**20  # float64 pixels and a generous header
 
 # What the decoders say when the bytes run out.
 _EARLY = ("truncated", "too small", "eof", "missing end card", "corrupt fits", "not a zip file")
@@ -36,41 +45,15 @@ class Image:
     """A decoded image.
 
     pixels : (C, H, W) uint8, uint16 or float32; C-contiguous, writable, native byte order
-    bands : C names: ("grey",), ("red", "green", "blue"), or ("band_1", ..., "band_C")
-    format : jpeg, png, webp, gif, tiff, fits, npy or npz
+    bands : C names: ("grey",), ("red", "green", "blue"), the file's own, or ("band_1", ..., "band_C")
+    format : jpeg, png, webp, gif, tiff, fits, npy, npz or hdf5
+    warning : what is odd about how it was read, such as a cutout that lies partly outside its frame
     """
 
     pixels: np.ndarray
     bands: tuple[str, ...]
     format: str
-
-
-class _Quiet:
-    """Silences warnings while any thread decodes; `warnings.catch_warnings` alone is not safe in several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._threads = 0
-        self._caught = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._threads == 0:
-                self._caught = warnings.catch_warnings()
-                self._caught.__enter__()
-                warnings.simplefilter("ignore")
-            self._threads += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:
-            self._threads -= 1
-            if self._threads == 0:
-                self._caught.__exit__(kind, error, trace)
-
-
-_quiet = _Quiet()
+    warning: str | None = None
 
 
 def is_image_name(path: str | Path) -> bool:
@@ -79,16 +62,22 @@ def is_image_name(path: str | Path) -> bool:
     return name.endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
-def read_image(path: str | Path) -> Image:
-    """Read and decode one image file.
+def read_image(address: str | Path | Address) -> Image:
+    """Read and decode one image: a file, or what an address names (see `addresses`), as text or parsed.
 
     Errors: SkyclassError, in one sentence, when it is absent, not an image, damaged, or larger than MAX_PIXELS.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise SkyclassError("a folder, not an image", where=path, fix="name a file in it")
-    if not path.is_file():
-        raise SkyclassError("no such file", where=path, fix="correct the path")
+    address = parse_address(address) if isinstance(address, str | Path) else address
+    if isinstance(address, Path):
+        return _read_file(address)
+    if isinstance(address, BandFiles):
+        return _read_band_files(address)
+    check_file(address.path)
+    return _read_row(address) if isinstance(address, Row) else _read_cutout(address)
+
+
+def _read_file(path: Path) -> Image:
+    check_file(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise SkyclassError(f"the file is larger than {MAX_BYTES:,} bytes", where=path, fix=CUT)
@@ -100,23 +89,68 @@ def read_image(path: str | Path) -> Image:
     return decode_image(data, str(path))
 
 
+def _read_row(row: Row) -> Image:
+    from .stacks import read_row
+
+    with _decoding(str(row)):
+        content, kind = read_row(row.path, row.key, row.row)
+        if isinstance(content, tuple):
+            return Image(_stored(content[0]), content[1], kind)
+    return _read_file(content) if isinstance(content, Path) else decode_image(content, str(row))
+
+
+def _read_cutout(cutout: Cutout) -> Image:
+    from .cutouts import read_cutout
+
+    with _decoding(str(cutout)):
+        (pixels, bands), warning = read_cutout(cutout)
+        return Image(_stored(pixels), bands, "fits", warning)
+
+
+def _read_band_files(address: BandFiles) -> Image:
+    """The files of the bands, each with one band and all of one size, as one image."""
+    if not are_names(address.bands):
+        raise SkyclassError("a band is named twice", where=str(address), fix="name each band once")
+    planes: list[np.ndarray] = []
+    for file in address.files.values():
+        image = _read_file(file)
+        n_bands, *size = image.pixels.shape
+        if n_bands != 1:
+            raise SkyclassError(f"{n_bands} bands in the file of one", where=file, fix="write each band to its own")
+        if planes and tuple(size) != planes[0].shape:
+            height, width = planes[0].shape
+            what = f"its size is {size[0]}x{size[1]}, that of the bands before it {height}x{width}"
+            raise SkyclassError(what, where=file, fix="bring the bands to one size")
+        check_shape((len(address.bands), *size))
+        planes.append(image.pixels[0])
+    return Image(_stored(np.stack(planes)), address.bands, image.format)
+
+
 def decode_image(data: bytes, name: str) -> Image:
     """Decode the bytes of an image file; `name` is what messages call it.
 
     Errors: SkyclassError as for `read_image`.
     """
+    with _decoding(name):
+        if data[:2] == b"\x1f\x8b":
+            data = _gunzip(data)
+        kind = _format_of(data)
+        pixels, bands = DECODERS[kind](data)
+        return Image(_stored(pixels), bands, kind)
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Silence, and whatever goes wrong becomes a SkyclassError about `name`."""
     try:
-        with _quiet:
-            if data[:2] == b"\x1f\x8b":
-                data = _gunzip(data)
-            kind = _format_of(data)
-            pixels, bands = DECODERS[kind](data)
-            return Image(_stored(pixels), bands, kind)
+        with QUIET:
+            yield
     except SkyclassError as refusal:
-        raise SkyclassError(refusal.what, where=name, fix=refusal.fix) from None
+        fix = refusal.fix and printable(refusal.fix)
+        raise SkyclassError(printable(refusal.what), where=name, fix=fix) from None
     except Exception as error:  # a damaged file makes a decoder raise anything
-        what, fix = _damage(error)
-        raise SkyclassError(what, where=name, fix=fix) from error
+        what, way_out = _damage(error)
+        raise SkyclassError(printable(what), where=name, fix=way_out) from error
 
 
 def _format_of(data: bytes) -> str:
@@ -124,6 +158,8 @@ def _format_of(data: bytes) -> str:
     for magic, kind in MAGIC:
         if head.startswith(magic) and (kind != "webp" or head[8:12] == b"WEBP"):
             return kind
+    if head.startswith((b"\x89HDF\r\n\x1a\n", b"PAR1")):
+        raise SkyclassError("a file of many images, not one", fix="name a row of it, as in file.h5::images[0]")
     if not data:
         raise SkyclassError("the file is empty", fix=COPY_AGAIN)
     if all(byte >= 32 or byte in b"\t\n\f\r" for byte in head):
@@ -139,6 +175,8 @@ def _damage(error: Exception) -> tuple[str, str]:
         return f"more than {MAX_PIXELS:,} pixels", CUT
     if isinstance(error, pillow.UnidentifiedImageError):
         return "the header is damaged, or the file ends early", COPY_AGAIN
+    if isinstance(error, PermissionError):
+        return f"cannot be read ({error.strerror})", "check its permissions"
     text = one_line(error)
     if isinstance(error, EOFError) or any(word in text.lower() for word in _EARLY):
         return "the file ends early", COPY_AGAIN
@@ -147,6 +185,8 @@ def _damage(error: Exception) -> tuple[str, str]:
 
 def _stored(pixels: np.ndarray) -> np.ndarray:
     """Bring (C, H, W) pixels to uint8, uint16 or float32: booleans become 0 and 255, all other numbers float32."""
+    if pixels.ndim != 3 or not pixels.size:  # some decoders make nothing of a damaged header
+        raise SkyclassError("the header is damaged", fix=COPY_AGAIN)
     if pixels.dtype == np.bool_:
         pixels = pixels * np.uint8(255)
     if pixels.dtype.kind not in "iuf":

@@ -10,17 +10,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from astropy import visualization
 
 from .decoders import RGB, band_names
 from .errors import SkyclassError
 from .recipe import PixelRecipe
 from .resizing import resize, round_to
+from .stretching import LEVELS, stretch
 
 LUMINANCE = (0.299, 0.587, 0.114)  # Rec. ITU-R BT.601, 2.5.1
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_LEVELS = {"uint8": 255, "uint16": 65535}
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation, one number a band
 
@@ -31,7 +30,7 @@ def apply_recipes(
     """Apply recipes one after the other (a pack's, then a training's); returns the pixels and their bands' names."""
     for recipe in recipes:
         pixels = apply_recipe(pixels, bands, recipe)
-        bands = recipe.bands or bands
+        bands = stored_bands(bands, recipe)
     return pixels, tuple(bands)
 
 
@@ -48,11 +47,12 @@ def apply_recipe(pixels: np.ndarray, bands: Sequence[str], recipe: PixelRecipe) 
     (C', h, w), C-contiguous and finite, of `recipe.dtype`. With `dtype: null` integers stay what they are unless they
     were stretched; all else is float32. A float is clipped to [0, 1] where it is stretched or stored as an integer.
 
-    Errors: SkyclassError for bands that the image lacks, for a softening that its stretch cannot use, and for values
-    that float16 cannot hold.
+    Errors: SkyclassError for bands that the image lacks or that `file_bands` does not count, for a stretch that cannot
+    use its softening or the number of bands, and for values that float16 cannot hold.
     """
     if pixels.ndim != 3 or len(pixels) != len(bands):
         raise SkyclassError(f"pixels of shape {pixels.shape} for the bands {_listed(bands)}", fix="give (C, H, W)")
+    bands = named_bands(bands, recipe.file_bands)
     if recipe.bands is not None:
         pixels = select_bands(pixels, bands, recipe.bands)
     pixels = fill_bad_pixels(pixels, recipe.fill_nan)
@@ -64,13 +64,37 @@ def apply_recipe(pixels: np.ndarray, bands: Sequence[str], recipe: PixelRecipe) 
     return np.ascontiguousarray(convert(pixels, recipe.dtype))
 
 
+def stored_bands(bands: Sequence[str], recipe: PixelRecipe) -> tuple[str, ...]:
+    """Names of the bands that `recipe` leaves of an image with the bands `bands`. Errors: as `named_bands`."""
+    return recipe.bands or named_bands(bands, recipe.file_bands)
+
+
+def named_bands(bands: Sequence[str], file_bands: Sequence[str] | None) -> tuple[str, ...]:
+    """The bands of a file that only numbers them, by the names in `file_bands`; a file that names its own keeps them.
+
+    A grey image, whose band has no name either, takes a single one.
+    Errors: SkyclassError where the file has another number of bands.
+    """
+    if file_bands is None or not (are_numbered(bands) or (tuple(bands) == ("grey",) and len(file_bands) == 1)):
+        return tuple(bands)
+    if len(bands) != len(file_bands):
+        raise SkyclassError(
+            f"the file has {len(bands)} bands and pixels.file_bands names {len(file_bands)}: {_listed(file_bands)}",
+            fix="name every band of the files there, in order, or leave this file out",
+        )
+    return tuple(file_bands)
+
+
 def select_bands(pixels: np.ndarray, bands: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
     """Bands by name and in order: (C, H, W) -> (len(wanted), H, W).
 
     A grey image stands for red, green and blue alike; of a red, green and blue one the luminance is the grey (integers
     rounded to the nearest, halves to even). Bands that the file only numbers (`are_numbered`) are taken in order where
-    there are as many as wanted.
+    there are as many as wanted. Capitals count only where bands differ in nothing else: FITS writes extension g as G.
     """
+    place = {name.lower(): row for row, name in enumerate(bands)}
+    if len(place) == len(bands) and {name.lower() for name in wanted} <= set(place):
+        return pixels[[place[name.lower()] for name in wanted]]
     if set(wanted) <= set(bands):
         return pixels[[list(bands).index(name) for name in wanted]]
     if are_numbered(bands) and len(wanted) == len(bands):
@@ -113,66 +137,6 @@ def fill_bad_pixels(pixels: np.ndarray, fill: str) -> np.ndarray:
     return np.where(good, pixels, np.asarray(values, np.float32)[:, None, None])
 
 
-def stretch(pixels: np.ndarray, recipe: PixelRecipe) -> np.ndarray:
-    """Map the interval to [0, 1], clip, and bend by the transfer curve: finite (C, H, W) -> float32 (C, H, W).
-
-    Intervals and curves are those of astropy.visualization. Without an interval the curve acts on unit-scaled values;
-    with the linear curve as well the pixels come back untouched. An empty interval maps what is above it to 1, the rest
-    to 0.
-    """
-    if recipe.interval == "none" and recipe.stretch == "linear":
-        return pixels
-    curve = _curve(recipe.stretch, recipe.softening)
-    groups = list(pixels[:, None]) if recipe.per_band else [pixels]
-    stretched = []
-    for group in groups:
-        low, high = _limits(group, recipe)
-        if group.dtype.kind == "u":  # few levels: bend each level once, then look it up
-            levels = np.arange(_LEVELS[group.dtype.name] + 1)
-            stretched.append(curve(_to_unit(levels, low, high)).astype(np.float32)[group])
-        else:
-            stretched.append(curve(_to_unit(group, low, high)).astype(np.float32))
-    return np.concatenate(stretched)
-
-
-def _limits(values: np.ndarray, recipe: PixelRecipe) -> tuple[float, float]:
-    if recipe.interval == "none":
-        return 0.0, 1.0 / unit_scale(values.dtype)
-    if recipe.interval == "minmax":
-        return float(values.min()), float(values.max())
-    interval = {
-        "percentile": lambda: visualization.PercentileInterval(recipe.percentile),
-        "zscale": visualization.ZScaleInterval,
-    }[recipe.interval]()
-    low, high = interval.get_limits(values.astype(np.float64))
-    return float(low), float(high)
-
-
-def _to_unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Map [low, high] to [0, 1] in float64, clipped; float32 could overflow in the difference."""
-    if high <= low:
-        return (values > max(low, high)).astype(np.float64)  # zscale's rounding can put high below low
-    return np.clip((values.astype(np.float64) - low) / (high - low), 0.0, 1.0)
-
-
-def _curve(name: str, softening: float | None) -> visualization.BaseStretch:
-    curve = {
-        "linear": visualization.LinearStretch,
-        "sqrt": visualization.SqrtStretch,
-        "log": lambda: visualization.LogStretch(1000.0 if softening is None else softening),
-        "asinh": lambda: visualization.AsinhStretch(0.1 if softening is None else softening),
-    }[name]()
-    with np.errstate(all="ignore"):  # a softening near zero divides zero or infinity by itself
-        usable = np.allclose(curve(np.array([0.0, 1.0])), [0.0, 1.0])
-    if not usable:
-        raise SkyclassError(
-            f"the {name} stretch cannot use a softening of {softening}",
-            where="pixels.softening",
-            fix="leave it out, or take 0.001 or more",
-        )
-    return curve
-
-
 def centre(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The central (height, width) of (..., H, W); a smaller image is padded with zeros, so its scale is kept."""
     for axis, n_out in ((-2, size[0]), (-1, size[1])):
@@ -212,8 +176,8 @@ def convert(pixels: np.ndarray, dtype: str | None) -> np.ndarray:
     if dtype is None or pixels.dtype == dtype:
         return pixels
     values = pixels * np.float32(unit_scale(pixels.dtype)) if pixels.dtype.kind == "u" else pixels
-    if dtype in _LEVELS:
-        levels = np.float32(_LEVELS[dtype])
+    if dtype in LEVELS:
+        levels = np.float32(LEVELS[dtype])
         return round_to(np.clip(values, 0.0, 1.0) * levels, np.dtype(dtype))
     if dtype == "float16" and np.abs(values).max() > np.finfo(np.float16).max:
         raise SkyclassError(
@@ -227,9 +191,9 @@ def convert(pixels: np.ndarray, dtype: str | None) -> np.ndarray:
 def unit_scale(dtype: np.dtype | torch.dtype) -> float:
     """The factor that brings a stored type to [0, 1]: 1/255 for uint8, 1/65535 for uint16, 1 for floats."""
     name = str(dtype).removeprefix("torch.")
-    if name not in _LEVELS and "float" not in name:
+    if name not in LEVELS and "float" not in name:
         raise SkyclassError(f"pixels of type {name}", fix="store uint8, uint16, float16 or float32")
-    return 1.0 / _LEVELS.get(name, 1)
+    return 1.0 / LEVELS.get(name, 1)
 
 
 def network_input(batch: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from .errors import SkyclassError, did_you_mean
 from .settings import Settings, apply_overrides, refuse_repeats, validate
@@ -48,6 +48,9 @@ class About(Settings):
 class PixelRecipe(Settings):
     """How a decoded image becomes stored pixels: bands, NaN, stretch, crop, resize, in this order."""
 
+    file_bands: tuple[str, ...] | None = Field(
+        None, description="names, in order, of the bands of files that do not name theirs, such as [g, r, i, z, y]"
+    )
     bands: tuple[str, ...] | None = Field(None, description="bands to keep, by name and in order; null keeps all")
     fill_nan: Literal["zero", "min", "median"] = Field(
         "zero",
@@ -57,10 +60,14 @@ class PixelRecipe(Settings):
         "none", description="range of values mapped to [0, 1] and clipped; none keeps the values as they are"
     )
     percentile: float = Field(99.5, gt=50.0, le=100.0, description="central percentage kept by interval: percentile")
-    per_band: bool = Field(False, description="take the interval of each band by itself (colours are lost)")
-    stretch: Literal["linear", "sqrt", "log", "asinh"] = Field("linear", description="transfer curve on [0, 1]")
+    per_band: bool = Field(
+        False, description="take the interval (or lupton's noise) of each band by itself; colours are lost"
+    )
+    stretch: Literal["linear", "sqrt", "log", "asinh", "lupton"] = Field(
+        "linear", description="transfer curve on [0, 1]; lupton makes a colour picture of three bands, red first"
+    )
     softening: float | None = Field(
-        None, gt=0.0, description="`a` of astropy's LogStretch (default 1000) or AsinhStretch (default 0.1)"
+        None, gt=0.0, description="`a` of astropy's LogStretch (default 1000) or AsinhStretch (0.1), `Q` of lupton (8)"
     )
     crop: Size | None = Field(None, description="central (height, width) kept before resizing, in pixels")
     size: Size | None = Field(None, description="(height, width) to resize to; null keeps the size")
@@ -72,6 +79,24 @@ class PixelRecipe(Settings):
     dtype: Literal["uint8", "uint16", "float16", "float32"] | None = Field(
         None, description="stored type; integers hold [0, 1] scaled to their range; null follows the image"
     )
+
+    @field_validator("file_bands", "bands")
+    @classmethod
+    def _bands_differ(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = sorted({name for name in names or () if (names or ()).count(name) > 1})
+        if twice:
+            raise ValueError(f"each band can be named once, and {', '.join(twice)} is named again")
+        if names == ():
+            raise ValueError("at least one band must be named; null stands for all")
+        return names
+
+    @field_validator("stretch")
+    @classmethod
+    def _colours_are_three(cls, stretch: str, info: ValidationInfo) -> str:
+        bands = info.data.get("bands")
+        if stretch == "lupton" and bands and len(bands) != 3:
+            raise ValueError(f"lupton makes a colour picture of three bands, red first, and bands names {len(bands)}")
+        return stretch
 
 
 class TrainingPixels(PixelRecipe):
@@ -111,10 +136,37 @@ class AugmentRecipe(Settings):
         return self
 
 
-class DataRecipe(Settings):
-    """Which rows of the pack are used."""
+class VotesRecipe(Settings):
+    """How vote fractions, a column a possible answer, become labels."""
 
+    columns: tuple[str, ...] = Field(
+        (), description="the columns of votes, by name or pattern such as Class1.*; empty takes those of Galaxy Zoo"
+    )
+    keep: tuple[str, ...] | Positive | None = Field(
+        None, description="classes kept, by name, or how many of the most frequent; the other images lose their label"
+    )
+    threshold: Share = Field(0.0, description="images whose largest fraction is smaller get no label")
+    classes: dict[str, str] = Field(
+        {}, description="class: expression over the columns, as in smooth: Class1.1 > 0.8; instead of the largest"
+    )
+    rename: dict[str, str] = Field({}, description="column: the name of its class")
+
+
+class DataRecipe(Settings):
+    """Which rows of the pack are used, and their labels."""
+
+    votes: VotesRecipe | None = Field(None, description="labels by the pack's columns of votes; null takes its labels")
     exclude: tuple[str, ...] = Field((), description="classes left out")
+    folds: int | None = Field(
+        None, ge=3, description="cross-validation: parts the labelled images are cut into, groups kept whole"
+    )
+    fold: int = Field(0, ge=0, description="cross-validation: the part, from 0, that is the test split")
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> DataRecipe:
+        if self.fold and self.fold >= (self.folds or 1):
+            raise ValueError(f"fold {self.fold} of {self.folds or 'no'} folds: they are numbered from 0")
+        return self
 
 
 class ModelRecipe(Settings):

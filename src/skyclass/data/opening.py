@@ -10,6 +10,7 @@ import pandas as pd
 from ..errors import SkyclassError
 from .catalog import problems_frame
 from .pack import Pack, is_pack
+from .source_options import SourceOptions
 from .sources import read_source
 
 
@@ -22,33 +23,16 @@ class Opened:
     pack: Pack | None
 
 
-def open_source(
-    path: str | Path,
-    *,
-    image_root: str | Path | None = None,
-    id_column: str | None = None,
-    file_column: str | None = None,
-    label_column: str | None = None,
-    split_column: str | None = None,
-    group_column: str | None = None,
-) -> Opened:
+def open_source(path: str | Path, options: SourceOptions = SourceOptions()) -> Opened:
     """Open a pack, or read a source as `read_source` does.
 
-    Errors: SkyclassError as of `Pack.open` and `read_source`, and for table options given with a pack.
+    Errors: SkyclassError as of `Pack.open` and `read_source`, and for options of sources given with a pack.
     """
     if is_pack(Path(path)):
-        if any((image_root, id_column, file_column, label_column, split_column, group_column)):
-            what = "an image root and columns are for tables, and this is a pack"
-            raise SkyclassError(what, where=path, fix="leave those options out or give the table")
+        if options.given():
+            what = f"{', '.join(options.given())}: these options are for sources, and this is a pack"
+            raise SkyclassError(what, where=path, fix="leave those options out or give the source")
         pack = Pack.open(Path(path))
         return Opened(pack.catalog, problems_frame([]), pack)
-    found = read_source(
-        path,
-        image_root=image_root,
-        id_column=id_column,
-        file_column=file_column,
-        label_column=label_column,
-        split_column=split_column,
-        group_column=group_column,
-    )
+    found = read_source(path, options)
     return Opened(found.catalog, found.problems, None)

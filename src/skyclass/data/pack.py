@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,12 +96,18 @@ def is_pack(path: Path) -> bool:
 
 
 def write_pack(
-    chunks: Iterable[Chunk], folder: Path, pixels: PixelRecipe, *, classes: list[str] | None, source: dict[str, Any]
+    chunks: Iterable[Chunk],
+    folder: Path,
+    pixels: PixelRecipe,
+    *,
+    classes: list[str] | None,
+    source: dict[str, Any],
+    finish: Callable[[pd.DataFrame], pd.DataFrame] = lambda catalog: catalog,
 ) -> Pack:
     """Write chunks as they come; `pack.json` is written last, so an unfinished pack is never taken for a whole one.
 
     `pixels` must name the bands; `classes` fixes their order (alphabetical where None). `source` says where the
-    images come from and lands in `pack.json`.
+    images come from and lands in `pack.json`; `finish` gives the catalog what only all images together can tell.
     Errors: SkyclassError where no image comes at all, or where the catalog has a fault.
     """
     frames: list[pd.DataFrame] = []
@@ -109,7 +115,7 @@ def write_pack(
         shape, dtype = _write_images(chunks, stream, frames)
         if not frames:
             raise SkyclassError("no image could be read", where=folder, fix="see problems.csv for the reason of each")
-    catalog = check_catalog(pd.concat(frames, ignore_index=True), folder)
+    catalog = finish(check_catalog(pd.concat(frames, ignore_index=True), folder))
     with written_whole(folder / "catalog.parquet") as part:
         catalog.to_parquet(part, index=False)
     labels = set(catalog["label"].dropna())
@@ -137,6 +143,8 @@ def start_pack(folder: Path, *, overwrite: bool) -> None:
     Errors: SkyclassError where the folder holds something and `overwrite` is not set.
     """
     new_folder(folder, overwrite=overwrite, fix=OVERWRITE)
+    if is_pack(folder):
+        (folder / "duplicates.csv").unlink(missing_ok=True)  # the new one may not look for any
     (folder / "pack.json").unlink(missing_ok=True)
     for prepared in (folder / "prepared").glob("*.npy"):
         prepared.unlink()

@@ -6,51 +6,107 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..console import progress, say
-from ..decoding import decode_files
+from ..decoding import Decoded, decode_file
 from ..errors import SkyclassError
 from ..files import written_whole
 from ..images import read_image
-from ..pixels import apply_recipe
-from ..recipe import PixelRecipe, recipe_hash
+from ..pixels import apply_recipe, named_bands, stored_bands
+from ..recipe import PixelRecipe, parse_pixels, recipe_hash
 from ..threads import in_order
+from .audit import duplicate_clusters, duplicate_problems, duplicate_table
 from .catalog import problems_frame, write_problems
+from .duplicates import Fingerprint, find_duplicates, fingerprint
 from .pack import Chunk, Pack, write_pack
+from .split import assign_splits
 
 SURVEYED = 100  # images looked at to find the usual bands, size and type
 CHUNK = 256
 
 
+class Packed(NamedTuple):
+    """A pack, all problems met on the way, and the `audit.duplicate_table` of its images (None: not looked for)."""
+
+    pack: Pack
+    problems: pd.DataFrame
+    duplicates: pd.DataFrame | None
+
+
+class _Read(NamedTuple):
+    decoded: Decoded
+    fingerprint: Fingerprint | None
+
+
 def pack_catalog(
-    catalog: pd.DataFrame, problems: pd.DataFrame, folder: Path, pixels: PixelRecipe, source: dict[str, Any]
-) -> tuple[Pack, pd.DataFrame]:
-    """Decode the files of `catalog` (column `file`, absolute) into a pack; returns it and all problems.
+    catalog: pd.DataFrame,
+    problems: pd.DataFrame,
+    folder: Path,
+    pixels: PixelRecipe,
+    source: dict[str, Any],
+    *,
+    splits: tuple[float, float, float],
+    seed: int,
+    duplicates: bool,
+) -> Packed:
+    """Decode the images of `catalog` (column `file`, paths or addresses) into a pack, and split them.
 
     Files that cannot be used are left out; `problems.csv` in the folder lists them after those in `problems`.
-    What `pixels` leaves open is settled first (`settle`), so that the pack's recipe says everything.
-    Errors: SkyclassError where no image can be read.
+    What `pixels` leaves open is settled first (`settle`), so that the pack's recipe says everything. The pack's catalog
+    gains `bad_pixels`, the share of NaN and infinite pixels that were filled, and with `duplicates` a column of that
+    name: the clusters of images that show the same, which `assign_splits` keeps together; `duplicates.csv` lists them.
+    Errors: SkyclassError where no image can be read, and as of `assign_splits`.
     """
     found: list[dict[str, Any]] = []
+    prints: list[Fingerprint] = []
+    table: list[pd.DataFrame] = []
+
+    def finish(packed: pd.DataFrame) -> pd.DataFrame:
+        if duplicates:
+            pairs = find_duplicates(prints)
+            packed["duplicates"] = duplicate_clusters(packed, pairs)
+        packed = assign_splits(packed, splits, seed)
+        if duplicates:
+            table.append(duplicate_table(packed, pairs))
+            found.extend(dict(row) for row in duplicate_problems(table[0]))
+            with written_whole(folder / "duplicates.csv") as part:
+                table[0].to_csv(part, index=False)
+        return packed
+
+    if not duplicates:
+        (folder / "duplicates.csv").unlink(missing_ok=True)  # of an old pack that looked for them
     try:
         pixels = settle(pixels, catalog["file"].tolist())
-        pack = write_pack(_chunks(catalog, pixels, found), folder, pixels, classes=None, source=source)
+        chunks = _chunks(catalog, pixels, found, prints if duplicates else None)
+        pack = write_pack(chunks, folder, pixels, classes=None, source=source, finish=finish)
     finally:
         problems = pd.concat([problems, problems_frame(found)], ignore_index=True)
         write_problems(problems, folder / "problems.csv")
-    return pack, problems
+    return Packed(pack, problems, table[0] if table else None)
 
 
-def _chunks(catalog: pd.DataFrame, pixels: PixelRecipe, found: list[dict[str, Any]]) -> Iterator[Chunk]:
-    """Decoded chunks of the readable rows; what is wrong with the others goes to `found`."""
+def _chunks(
+    catalog: pd.DataFrame, pixels: PixelRecipe, found: list[dict[str, Any]], prints: list[Fingerprint] | None
+) -> Iterator[Chunk]:
+    """Decoded chunks of the readable rows; what is wrong with the others goes to `found`, and if wanted fingerprints
+    to `prints`.
+    """
+
+    def read(file: str) -> _Read:
+        decoded = decode_file(file, [pixels])
+        if prints is None or decoded.pixels is None:
+            return _Read(decoded, None)
+        return _Read(decoded, fingerprint(decoded.pixels))
+
     images: list[np.ndarray] = []
     rows: list[int] = []
+    bad: list[float] = []
     with progress("Packing", len(catalog)) as advance:
-        for row, decoded in enumerate(decode_files(catalog["file"].tolist(), [pixels])):
+        for row, (decoded, print_) in enumerate(in_order(read, catalog["file"].tolist())):
             for severity, text in (("error", decoded.error), ("warning", decoded.warning)):
                 if text:
                     entry = catalog.iloc[row]
@@ -59,12 +115,15 @@ def _chunks(catalog: pd.DataFrame, pixels: PixelRecipe, found: list[dict[str, An
             if decoded.pixels is not None:
                 images.append(decoded.pixels)
                 rows.append(row)
+                bad.append(decoded.bad)
+            if prints is not None and print_ is not None:
+                prints.append(print_)
             advance(1)
             if len(images) == CHUNK:
-                yield Chunk(np.stack(images), catalog.iloc[rows])
-                images, rows = [], []
+                yield Chunk(np.stack(images), catalog.iloc[rows].assign(bad_pixels=bad))
+                images, rows, bad = [], [], []
         if images:
-            yield Chunk(np.stack(images), catalog.iloc[rows])
+            yield Chunk(np.stack(images), catalog.iloc[rows].assign(bad_pixels=bad))
 
 
 def settle(pixels: PixelRecipe, files: Sequence[str]) -> PixelRecipe:
@@ -83,15 +142,16 @@ def settle(pixels: PixelRecipe, files: Sequence[str]) -> PixelRecipe:
     tell_padding(pixels.crop, _commonest(sizes))
     changes: dict[str, Any] = {}
     if pixels.bands is None:
-        changes["bands"] = _commonest(bands)
+        changes["bands"] = stored_bands(_commonest(bands), pixels)
     if pixels.size is None:
         changes["size"] = pixels.crop or _commonest(sizes)
         if pixels.fit == "stretch":  # nobody asked for a distortion
             changes["fit"] = "pad"
     if pixels.dtype is None:
         as_they_are = pixels.interval == "none" and pixels.stretch == "linear"
-        changes["dtype"] = _common_type(types) if as_they_are else "float32"
-    return pixels.model_copy(update=changes)
+        picture = "uint8" if pixels.stretch == "lupton" else "float32"
+        changes["dtype"] = _common_type(types) if as_they_are else picture
+    return parse_pixels(pixels.model_copy(update=changes), ())  # checked: lupton wants three bands, say
 
 
 def tell_padding(crop: tuple[int, int] | None, size: Sequence[int]) -> None:
@@ -173,7 +233,7 @@ def _mapped(file: Path) -> np.ndarray:
 
 def _changes_nothing(pack: Pack, recipe: PixelRecipe) -> bool:
     height, width = pack.images.shape[2:]
-    same_bands = recipe.bands is None or recipe.bands == pack.bands
+    same_bands = recipe.bands in (None, named_bands(pack.bands, recipe.file_bands))
     same_values = recipe.interval == "none" and recipe.stretch == "linear"
     same_size = recipe.crop in (None, (height, width)) and recipe.size in (None, (height, width))
     same_type = recipe.dtype in (None, str(pack.images.dtype))

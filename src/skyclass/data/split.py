@@ -2,6 +2,8 @@
 
 Each group of images (an image without a group is one by itself) gets a number in [0, 1) by hashing its name, and the
 number falls into the share of train, val or test. Every class is thereby split in the same proportions, on average.
+Images that show the same (column `duplicates`) join their groups into one, which goes by the number of one of them: a
+new duplicate can move the images it doubles, and no others.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from ..console import say
 from ..errors import SkyclassError
@@ -37,9 +42,10 @@ def assign_splits(
 ) -> pd.DataFrame:
     """A catalog whose labelled rows all have a split, drawn in the proportions (train, val, test) where it was absent.
 
-    Rows that have a split keep it, and an image whose group has one joins it. Where every labelled row has a split,
-    but the source came without val or test (or both) and its fraction is not 0, that one is cut from train, in the
-    proportion of the fractions. A catalog that only has val or test is left alone: it is there to be evaluated on.
+    Rows that have a split keep it, and an image whose group or duplicate has one joins it. Where every labelled row
+    has a split, but the source came without val or test (or both) and its fraction is not 0, that one is cut from
+    train, in the proportion of the fractions. A catalog that only has val or test is left alone: it is there to be
+    evaluated on.
     Unlabelled rows get no split, and lose the one they had.
 
     One exception to "never moves": where chance leaves a class out of a split it should be in, the group whose number
@@ -55,8 +61,7 @@ def assign_splits(
     catalog["split"] = catalog["split"].astype(object).mask(~labelled, None)
     if not labelled.any():
         return catalog
-    names = _group_names(catalog[labelled])
-    given = _given_splits(names, catalog.loc[labelled, "split"])
+    names, given = _parts(catalog[labelled], seed)
     if catalog.loc[labelled, "split"].notna().all():
         shares = _shares_of_train(shares, set(given.values()))
         given = {name: split for name, split in given.items() if split != "train" or "train" not in shares}
@@ -67,6 +72,16 @@ def assign_splits(
     split_of = {group.name: group.split for group in groups}
     catalog.loc[labelled, "split"] = [split_of[name] for name in names]
     return catalog
+
+
+def check_splits(catalog: pd.DataFrame, fractions: tuple[float, float, float]) -> None:
+    """Raise what `assign_splits` would raise for any duplicates, before images are decoded to find them."""
+    _shares(fractions)
+    rows = catalog[catalog["label"].notna()]
+    _given_splits(own_names(rows), rows["split"])
+    if rows["split"].notna().all():
+        pairs = set(zip(rows["label"], rows["split"], strict=True))
+        _check_train([_Group("", 0.0, {label}, split) for label, split in sorted(pairs)])
 
 
 def split_number(name: str, seed: int) -> float:
@@ -93,13 +108,61 @@ def _shares_of_train(shares: Mapping[str, float], given: set[str]) -> dict[str, 
     return {split: share / total for split, share in cut.items()}
 
 
-def _group_names(catalog: pd.DataFrame) -> list[str]:
+def own_names(catalog: pd.DataFrame) -> list[str]:
     """What is hashed for each row: its group, or its id; told apart, lest a group be called like an image."""
     ids = ("image " + catalog["image_id"]).tolist()
     if "group" not in catalog.columns:
         return ids
     pairs = zip(catalog["group"], catalog["group"].isna(), ids, strict=True)
     return [image_id if alone else f"group {group}" for group, alone, image_id in pairs]
+
+
+def joined_names(catalog: pd.DataFrame, seed: int) -> list[str]:
+    """As `own_names`, with one name for all groups that duplicates join: that of the one that leads.
+
+    Which one leads is drawn by another hash than the split's number, whose smallest value would favour train.
+    """
+    names = own_names(catalog)
+    if "duplicates" not in catalog.columns or catalog["duplicates"].isna().all():
+        return names
+    nodes = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    clusters = {name: len(nodes) + number for number, name in enumerate(catalog["duplicates"].dropna().unique())}
+    edges = [
+        (nodes[name], clusters[cluster])
+        for name, cluster in zip(names, catalog["duplicates"], strict=True)
+        if cluster in clusters
+    ]
+    first, second = np.array(edges).T
+    size = len(nodes) + len(clusters)
+    graph = coo_matrix((np.ones(len(edges)), (first, second)), (size, size))
+    component = connected_components(graph, directed=False)[1]
+    leader: dict[int, str] = {}
+    for name in sorted(nodes, key=lambda name: split_number(f"leader {name}", seed)):
+        leader.setdefault(component[nodes[name]], name)
+    return [leader[component[nodes[name]]] for name in names]
+
+
+def _parts(catalog: pd.DataFrame, seed: int) -> tuple[list[str], dict[str, str]]:
+    """The name of each row's part, and part -> the split it came with.
+
+    A part is a group, with all that duplicates join to it. Where duplicates were given to several splits these are
+    left alone, for they are the user's, and those without a split go with the training images among them.
+    """
+    _given_splits(own_names(catalog), catalog["split"])  # a group in several splits is an error, duplicates are not
+    names = joined_names(catalog, seed)
+    lie_in: dict[str, set[str]] = defaultdict(set)
+    for name, split in zip(names, catalog["split"], strict=True):
+        if not pd.isna(split):
+            lie_in[name].add(split)
+    given: dict[str, str] = {}
+    for row, (name, split) in enumerate(zip(names, catalog["split"], strict=True)):
+        splits = lie_in[name]
+        if not splits:
+            continue
+        settled = min(splits, key=SPLITS.index) if pd.isna(split) else split
+        names[row] = name if len(splits) == 1 else f"{settled}: {name}"
+        given[names[row]] = settled
+    return names, given
 
 
 def _given_splits(names: Sequence[str], splits: pd.Series) -> dict[str, str]:

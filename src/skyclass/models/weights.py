@@ -13,7 +13,6 @@ import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from ..errors import SkyclassError, one_line
@@ -28,7 +27,10 @@ OFFLINE = (
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """Tensor names: loaded, skipped (no such tensor here, or another shape) and missing (still random)."""
+    """Tensor names: loaded, skipped (no such tensor here, or another shape) and missing (still random).
+
+    stem : how the first convolution was adapted to another number of bands, or None
+    """
 
     source: str
     loaded: tuple[str, ...]
@@ -38,9 +40,8 @@ class LoadedWeights:
 
     def __str__(self) -> str:
         """Two or three lines for the person who trains."""
-        lines = [f"Weights from {self.source}: {len(self.loaded)} tensors loaded"]
-        if self.stem:
-            lines.append(f"  first convolution adapted: {self.stem}")
+        stem = f"; stem: {self.stem}" if self.stem else ""
+        lines = [f"Weights from {self.source}: {len(self.loaded)} tensors loaded{stem}"]
         for word, names in (("skipped", self.skipped), ("missing, left at random", self.missing)):
             if names:
                 shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
@@ -120,20 +121,33 @@ def _plain_names(state: object, path: Path) -> dict[str, Tensor]:
 
 
 def _adapt_stem(backbone: nn.Module, own: dict[str, Tensor], state: dict[str, Tensor], n_bands: int) -> str | None:
-    """Sum or repeat the first convolution's input channels, as timm does; returns what was done."""
+    """Adapt the first convolution in `state` to `n_bands` where it has another number; returns what was done."""
     config = getattr(backbone, "pretrained_cfg", None) or {}
     names = config.get("first_conv") or "conv1"
     done = None
     for stem in (names,) if isinstance(names, str) else names:
         key = f"{stem}.weight"
-        if key not in own or key not in state or state[key].shape[1] == own[key].shape[1]:
+        # Where a stem rearranges pixels into bands, its inputs are not the image's bands: it is reported as skipped.
+        if key not in own or key not in state or state[key].ndim != 4 or own[key].shape[1] != n_bands:
             continue
-        before = state[key].shape[1]
-        if before != 3 or state[key].ndim != 4:
-            continue  # timm adapts stems of 3 bands only; another one stays at random and is reported as skipped
-        state[key] = adapt_input_conv(n_bands, state[key])
-        done = f"{key} from {before} to {n_bands} bands"
+        if state[key].shape[1] != n_bands:
+            state[key], done = adapt_bands(state[key], n_bands)
     return done
+
+
+def adapt_bands(weight: Tensor, n_bands: int) -> tuple[Tensor, str]:
+    """A convolution's weights (F, C, h, w) for `n_bands` inputs, and what was done in words.
+
+    The rule of timm's adapt_input_conv for any C: for one band they are summed; for others repeated (R, G, B, R, G) or
+    cut off, and scaled by C / n_bands, so that the response keeps its size.
+    """
+    before = weight.shape[1]
+    told = f"{before} {'band' if before == 1 else 'bands'} -> {n_bands}, weights"
+    if n_bands == 1:
+        return weight.sum(1, keepdim=True), f"{told} summed"
+    repeated = weight.repeat(1, -(-n_bands // before), 1, 1)[:, :n_bands] * (before / n_bands)
+    how = "repeated" if n_bands > before else f"of the first {n_bands} kept"
+    return repeated, f"{told} {how} and scaled by {before}/{n_bands}"
 
 
 def _download(recipe: ModelRecipe) -> dict[str, Tensor]:

@@ -14,6 +14,8 @@ from ..classifier import Classifier
 from ..console import progress, say, say_where
 from ..data.opening import open_source
 from ..data.pack import Pack
+from ..data.source_options import SourceOptions
+from ..data.training_rows import training_rows
 from ..decoding import decode_files, decode_rows
 from ..drawing import save_figure
 from ..errors import SkyclassError
@@ -30,8 +32,8 @@ def explain(
     image: Sequence[str] = (),
     per_class: int = 6,
     target: str = "predicted",
-    image_root: str | Path | None = None,
     device: str = "auto",
+    options: SourceOptions = SourceOptions(),
 ) -> Path:
     """Draw where a classifier looks; returns the folder.
 
@@ -40,6 +42,7 @@ def explain(
     source : pack, folder, table or image file; default: the test images of the run's pack
     image : ids of the images to explain; default: the first `per_class` of every class
     target : the class explained: predicted, true, or the name of one
+    options : how the source is read
     """
     if per_class < 1:
         raise SkyclassError(f"{per_class} images a class", where="--per-class", fix="ask for at least one")
@@ -50,17 +53,28 @@ def explain(
         fix = "name a pack, folder, table or image file after it"
         raise SkyclassError("a classifier by itself has no images", where=path, fix=fix)
     place = Path(source) if source else Path(Run.open(path).origin()["pack"])
-    opened = open_source(place, image_root=image_root)
-    if source is None and opened.pack and opened.pack.hash != Run.open(path).origin()["pack_hash"]:
-        fix = "name the images to explain after the run"
-        raise SkyclassError("the pack has changed since the run was trained on it", where=place, fix=fix)
-    chosen = _choose(opened.catalog, image, per_class, model.classes, only_test=source is None, where=place)
+    opened = open_source(place, options)
+    catalog = opened.catalog
+    if source is None and opened.pack:
+        catalog = _training_catalog(opened.pack, Run.open(path))
+    chosen = _choose(catalog, image, per_class, model.classes, only_test=source is None, where=place)
     pixels, table = _predicted(model, opened.pack, chosen, place)
     table["explained"] = _targets(table, target, model.classes)
     heatmaps = model.maps(pixels, table["explained"].tolist())
     _draw(folder, pixels, heatmaps, table)
     say_where("Explanations", folder)
     return folder
+
+
+def _training_catalog(pack: Pack, run: Run) -> pd.DataFrame:
+    """The catalog of the run's pack, with the labels and splits that the training went by.
+
+    Errors: SkyclassError where the pack has changed since.
+    """
+    if pack.hash != run.origin()["pack_hash"]:
+        fix = "name the images to explain after the run"
+        raise SkyclassError("the pack has changed since the run was trained on it", where=pack.path, fix=fix)
+    return training_rows(pack, run.recipe().data).catalog
 
 
 def _choose(

@@ -14,6 +14,7 @@ from ..console import progress, say, say_where
 from ..data.catalog import problems_frame, tell_problems, write_problems
 from ..data.opening import open_source
 from ..data.pack import Pack
+from ..data.source_options import SourceOptions
 from ..decoding import decode_rows
 from ..errors import SkyclassError
 from ..predictions import predictions_writer
@@ -26,16 +27,11 @@ def predict(
     source: str | Path,
     *,
     out: str | Path = "predictions.parquet",
-    image_root: str | Path | None = None,
-    id_column: str | None = None,
-    file_column: str | None = None,
-    label_column: str | None = None,
-    split_column: str | None = None,
-    group_column: str | None = None,
     batch_size: int = BATCH,
     device: str = "auto",
+    options: SourceOptions = SourceOptions(),
 ) -> Path:
-    """Predict every image of a pack, folder, table or file; returns the Parquet file.
+    """Predict every image of a source, read as `options` say; returns the Parquet file.
 
     Labels, splits and groups of the source are carried along. Images that cannot be read have a row with the reason in
     `error`; they and odd ones are listed in `<out>.problems.csv` too.
@@ -46,15 +42,7 @@ def predict(
     if batch_size < 1:
         raise SkyclassError(f"{batch_size} images at a time", where="--batch-size", fix="give 1 or more")
     model = Classifier.load(classifier, device)
-    opened = open_source(
-        source,
-        image_root=image_root,
-        id_column=id_column,
-        file_column=file_column,
-        label_column=label_column,
-        split_column=split_column,
-        group_column=group_column,
-    )
+    opened = open_source(source, options)
     catalog, pack = opened.catalog, opened.pack
     frames = _pack_frames(model, pack, batch_size) if pack else model.stream(catalog["file"].tolist(), batch_size)
     origin = {"source": str(source), "source_hash": pack.hash if pack else None, **model.made_from}

@@ -14,11 +14,13 @@ import pandas as pd
 from .. import __version__
 from ..console import say_where
 from ..data.pack import Pack
+from ..data.training_rows import training_rows
 from ..drawing import Picture, figure_picture, file_picture, page, sheet_picture, thumbnail, thumbnail_picture
 from ..errors import SkyclassError
 from ..evaluation.figures import class_balance_figure
 from ..files import read_json, sha256_of, write_text
 from ..predictions import PREFIX, read_predictions
+from ..recipe import DataRecipe
 from ..run import RESUME, Run
 
 SAMPLES = 4  # images a class in the data section
@@ -65,7 +67,7 @@ def _content(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
         "epochs": epochs,
         "best_epoch": best_epoch,
         "monitor": recipe.training.monitor,
-        "data": _data(pack) if pack else None,
+        "data": _data(pack, recipe.data) if pack else None,
         "pack_path": origin["pack"],
         "curves": file_picture(run.curves_file, "losses, scores and learning rate after each epoch"),
         "confusion": file_picture(run.evaluation / "confusion.png", "confusion matrix: rows true, columns predicted"),
@@ -97,13 +99,14 @@ def _pack_of(run: Run) -> Pack | None:
     return pack if pack.hash == origin["pack_hash"] else None
 
 
-def _data(pack: Pack) -> dict[str, Any]:
-    """The data section: counts, and some images of each class."""
-    catalog = pack.catalog
+def _data(pack: Pack, recipe: DataRecipe) -> dict[str, Any]:
+    """The data section: counts, and some images of each class, by the labels and splits of the training."""
+    used = training_rows(pack, recipe)
+    catalog = used.catalog
     counts = pd.crosstab(catalog["label"], catalog["split"])
-    counts = counts[[name for name in ("train", "val", "test") if name in counts]].reindex(pack.classes)
+    counts = counts[[name for name in ("train", "val", "test") if name in counts]].reindex(used.classes)
     samples: dict[str, list[Picture]] = {}
-    for name in pack.classes:
+    for name in used.classes:
         rows = catalog.index[catalog["label"] == name][:SAMPLES]
         samples[name] = [_thumbnail(pack, row, f"{name}: {catalog['image_id'].iloc[row]}") for row in rows]
     return {

@@ -18,6 +18,7 @@ import torch
 from .. import __version__
 from ..classifier import Classifier
 from ..console import progress, say, say_where
+from ..data.audit import handed_classes
 from ..data.augment import mirror_pairs
 from ..data.loaders import Loader, augmenting
 from ..data.pack import Pack
@@ -31,7 +32,7 @@ from ..models.folded import set_apart
 from ..models.hardware import describe, pick_device, pick_precision
 from ..models.network import Network, build_network
 from ..models.weights import load_weights
-from ..pixels import Statistics, channel_statistics, network_input, resolve_normalisation
+from ..pixels import Statistics, channel_statistics, network_input, resolve_normalisation, stored_bands
 from ..predictions import predictions_writer
 from ..recipe import PixelRecipe, Recipe, load_recipe, recipe_hash
 from ..run import Run
@@ -54,15 +55,16 @@ def train(
 
     overrides : KEY.KEY=VALUE changes of the recipe
     """
+    rows = None
     if resume is None:
-        run = _new_run(recipe, pack, out, overrides, device)
+        run, rows = _new_run(recipe, pack, out, overrides, device)
     elif recipe or pack or out or overrides:
         fix = "leave out the recipe, the pack, --out and --set, or train a new run"
         raise SkyclassError("a run is resumed by its own recipe, on its own pack", where=resume, fix=fix)
     else:
         run = Run.open(Path(resume))
     try:
-        return _finish(run, device)
+        return _finish(run, rows, device)
     except SkyclassError:
         # Where there is nothing to resume, the name is free for another try.
         if resume is None and not run.last_checkpoint.is_file():
@@ -73,8 +75,11 @@ def train(
         raise
 
 
-def _finish(run: Run, device: str) -> Path:
-    """Train to the end, from the last checkpoint if there is one, and predict; returns the run's folder."""
+def _finish(run: Run, rows: TrainingRows | None, device: str) -> Path:
+    """Train to the end, from the last checkpoint if there is one, and predict; returns the run's folder.
+
+    `rows` are those of a new run; a resumed one finds them again.
+    """
     if run.finished:
         say(f"This run has ended; there is nothing to resume: {run.path}")
         return run.path
@@ -82,7 +87,7 @@ def _finish(run: Run, device: str) -> Path:
     if data.hash != run.origin()["pack_hash"]:
         fix = "train a new run on it, or restore the old pack"
         raise SkyclassError("the pack has changed since this run began", where=data.path, fix=fix)
-    rows = training_rows(data, settings.data)
+    rows = rows or training_rows(data, settings.data)
     classifier, images = _fit(run, settings, data, rows, pick_device(device))
     classifier.save(run.classifier)
     _predict(run, classifier, data, rows, images)
@@ -92,15 +97,27 @@ def _finish(run: Run, device: str) -> Path:
 
 def _new_run(
     recipe: str | Path | None, pack: str | Path | None, out: str | Path | None, overrides: Sequence[str], device: str
-) -> Run:
+) -> tuple[Run, TrainingRows]:
     if recipe is None or pack is None or out is None:
         fix = "skyclass train RECIPE PACK --out RUN, or skyclass train --resume RUN"
         raise SkyclassError("a recipe, a pack and an output folder are needed", fix=fix)
     settings, data = load_recipe(recipe, overrides), Pack.open(Path(pack))
     rows = training_rows(data, settings.data)  # faults of the data show before a folder is made
     mirror_pairs(settings.augment, rows.classes)  # and so does a recipe that was written for other classes
+    _warn_of_mirrors(settings, rows.classes)
     origin = {"pack": str(data.path.absolute()), "pack_hash": data.hash, "classes": rows.classes}
-    return Run.create(Path(out), settings, origin, _environment(pick_device(device)))
+    return Run.create(Path(out), settings, origin, _environment(pick_device(device))), rows
+
+
+def _warn_of_mirrors(recipe: Recipe, classes: Sequence[str]) -> None:
+    """Say so where flips would teach a class under the name of its mirror image."""
+    swapped = {frozenset(pair) for pair in recipe.augment.mirror_swaps}
+    for one, other in handed_classes(classes):
+        if max(recipe.augment.flip_horizontal, recipe.augment.flip_vertical) and frozenset((one, other)) not in swapped:
+            say(
+                f"Warning: flips turn {one!r} into {other!r} and keep its label; "
+                f"set augment.mirror_swaps: [[{one}, {other}]], or no flips"
+            )
 
 
 def _environment(device: torch.device) -> dict[str, Any]:
@@ -122,7 +139,7 @@ def _fit(
     torch.manual_seed(recipe.seed)
     tell_padding(recipe.pixels.crop, data.images.shape[2:])
     images = prepare(data, recipe.pixels)
-    bands = recipe.pixels.bands or data.bands
+    bands = stored_bands(data.bands, recipe.pixels)
     normalisation = _normalisation(recipe, images, rows)
     begun = run.last_checkpoint.is_file()
     some = images[_some(rows.train)]
@@ -216,7 +233,7 @@ def _predict(run: Run, classifier: Classifier, data: Pack, rows: TrainingRows, i
             p[done : done + len(batch.rows)] = classifier.probabilities(batch.images)
             done += len(batch.rows)
             advance(len(batch.rows))
-    catalog = data.catalog.iloc[chosen].reset_index(drop=True)
+    catalog = rows.catalog.iloc[chosen].reset_index(drop=True)
     frame = classifier.table(catalog["image_id"], p)
     for name in ("label", "split", "group", "file"):
         if name in catalog:

@@ -1,0 +1,197 @@
+"""NPY, NPZ and HDF5 files opened without being read: each array with its shape and type, mapped or read by rows.
+
+Compressed NPZ arrays are unpacked once into a temporary file without a name, which is memory-mapped. libhdf5 was not
+made for damaged files: where it never comes back from one, a way round it is taken here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import SkyclassError, one_line
+from .image_arrays import COPY_AGAIN, UNPICKLE, read_npy_header
+from .named_arrays import LARGEST_COLUMN, Stack, StackArray
+from .open_files import check_disk, check_unpacking, unpack
+
+_LOCAL_HEADER = 30  # bytes of a ZIP member's header before its name (APPNOTE.TXT, 4.3.7)
+_CHUNK_CACHE = 2**26  # bytes of HDF5 chunks kept unpacked
+_LARGEST_CHUNK = 2**28  # bytes of an HDF5 chunk, all of which is unpacked for one row of it
+_MOST_NAMES = 10_000  # in one HDF5 group
+_TEXT_SECONDS = 10.0  # to start a process and read text of variable length, besides 0.1 ms a row
+_TEXT_BYTES = 2**28  # of all texts of an array
+_READ_TEXTS = f"""
+import json, sys, h5py
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
+except (ImportError, ValueError, OSError):
+    pass  # not to be had on this system
+with h5py.File(sys.argv[1], "r", locking=False) as file:
+    texts = file[sys.argv[2]][()].tolist()
+if sum(map(len, texts)) > {_TEXT_BYTES}:
+    sys.exit("too long")
+json.dump([text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in texts], sys.stdout)
+"""
+TEXT = np.dtype("U")  # the type given to text of variable length
+
+
+def open_npy(path: Path) -> Stack:
+    """An NPY file, whose array has the name ""."""
+    with path.open("rb") as stream:
+        shape, fortran_order, dtype = read_npy_header(stream)
+        start = stream.tell()
+    if start + math.prod(shape) * dtype.itemsize > path.stat().st_size:
+        raise SkyclassError("the file ends early", fix=COPY_AGAIN)
+    return Stack("npy", {"": StackArray(shape, dtype, partial(_mapped, path, start, shape, fortran_order, dtype))}, {})
+
+
+def open_npz(path: Path) -> Stack:
+    """The arrays of an NPZ file."""
+    arrays, refused = {}, {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.filename.endswith(".npy"):
+                continue
+            key = member.filename.removesuffix(".npy")
+            try:
+                arrays[key] = _member(path, archive, member)
+            except SkyclassError as refusal:
+                refused[key] = refusal
+            except Exception as error:  # one damaged array must not cost the others
+                refused[key] = SkyclassError(f"the array {key!r} is damaged ({one_line(error)[:200]})", fix=COPY_AGAIN)
+    return Stack("npz", arrays, refused)
+
+
+def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> StackArray:
+    """An array of an NPZ file; its header is believed only where it agrees with the archive's directory."""
+    with archive.open(member) as stream:
+        shape, fortran_order, dtype = read_npy_header(stream)
+        start = stream.tell()
+    if start + math.prod(shape) * dtype.itemsize != member.file_size:
+        raise SkyclassError(f"the header of {member.filename} does not agree with its length", fix=COPY_AGAIN)
+    if member.compress_type != zipfile.ZIP_STORED:
+        check_unpacking(member.file_size, member.compress_size)
+        return StackArray(shape, dtype, partial(_unpacked, path, member, start, shape, fortran_order, dtype))
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        local = file.read(_LOCAL_HEADER)  # the lengths of name and extra field are its last four bytes
+    start += member.header_offset + _LOCAL_HEADER + sum(np.frombuffer(local, "<u2", 2, 26).tolist())
+    if start + math.prod(shape) * dtype.itemsize > path.stat().st_size:
+        raise SkyclassError("the file ends early", fix=COPY_AGAIN)
+    return StackArray(shape, dtype, partial(_mapped, path, start, shape, fortran_order, dtype))
+
+
+def _mapped(file: Any, start: int, shape: tuple[int, ...], fortran_order: bool, dtype: np.dtype) -> np.ndarray:
+    """An array in `file`, a path or an open file, from byte `start` on."""
+    if math.prod(shape) * dtype.itemsize == 0:  # nothing cannot be mapped
+        return np.empty(shape, dtype)
+    return np.memmap(file, dtype, "r", start, shape, "F" if fortran_order else "C")
+
+
+def _unpacked(
+    path: Path, member: zipfile.ZipInfo, start: int, shape: tuple[int, ...], fortran_order: bool, dtype: np.dtype
+) -> np.ndarray:
+    check_disk(member.file_size)
+    with (
+        zipfile.ZipFile(path) as archive,
+        archive.open(member) as stream,
+        unpack(stream, member.compress_size) as file,  # what is mapped outlives the closing
+    ):
+        return _mapped(file, start, shape, fortran_order, dtype)
+
+
+def open_hdf5(path: Path) -> Stack:
+    """The datasets of an HDF5 file, `group/name` where they lie in groups; links to elsewhere are not followed."""
+    import h5py
+
+    # The cache holds the chunk that the rows after this one are in.
+    file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, locking=False)
+    arrays: dict[str, StackArray] = {}
+    refused: dict[str, SkyclassError] = {}
+    for name, node in _walk(file, "", {file.id}):
+        try:
+            if isinstance(node, SkyclassError):
+                raise node
+            arrays[name] = _dataset(path, node)
+        except SkyclassError as refusal:
+            refused[name] = refusal
+        except Exception as error:  # one damaged array must not cost the others
+            refused[name] = SkyclassError(f"the array {name!r} is damaged ({one_line(error)[:200]})", fix=COPY_AGAIN)
+    return Stack("hdf5", arrays, refused, file)
+
+
+def _walk(group: Any, prefix: str, seen: set[Any]) -> Iterator[tuple[str, Any]]:
+    """The datasets of an HDF5 group and those below it, each with its path, or with why it cannot be opened.
+
+    h5py's own `visititems` never ends on some damaged files.
+    """
+    import h5py
+
+    names: list[bytes] = []
+
+    def note(name: bytes) -> bool | None:  # anything but None ends the iteration
+        names.append(name)
+        return None if len(names) < _MOST_NAMES else True
+
+    group.id.links.iterate(note)
+    for name in names:
+        path = prefix + name.decode("utf-8", "replace")
+        try:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                continue
+            node = group[name]
+        except Exception as error:  # one damaged array must not cost the others
+            yield path, SkyclassError(f"{path!r} is damaged ({one_line(error)[:200]})", fix=COPY_AGAIN)
+            continue
+        if node.id in seen:
+            continue
+        seen.add(node.id)
+        if isinstance(node, h5py.Group):
+            yield from _walk(node, f"{path}/", seen)
+        elif isinstance(node, h5py.Dataset):
+            yield path, node
+
+
+def _dataset(path: Path, dataset: Any) -> StackArray:
+    import h5py
+
+    is_text = h5py.check_string_dtype(dataset.dtype) is not None and dataset.dtype.kind == "O"
+    if dataset.shape is None or (dataset.dtype.hasobject and not (is_text and dataset.ndim == 1)):
+        raise SkyclassError(f"{dataset.name} holds objects of variable length, not numbers", fix=UNPICKLE)
+    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > _LARGEST_CHUNK:
+        raise SkyclassError(
+            f"{dataset.name} is stored in chunks of {dataset.chunks}, one of which would fill the memory",
+            fix="write it again in chunks of one image",
+        )
+    if is_text:
+        return StackArray(dataset.shape, TEXT, partial(_hdf5_texts, path, dataset.name, dataset.size))
+    return StackArray(dataset.shape, dataset.dtype, lambda: dataset)
+
+
+def _hdf5_texts(path: Path, name: str, size: int) -> np.ndarray:
+    """Text of variable length, read by a process of its own: libhdf5 never comes back from some damaged heaps."""
+    if size > _TEXT_BYTES // 16:  # what libhdf5 needs of each
+        raise SkyclassError(f"{name} is too long for a column ({size:,} rows)", fix=COPY_AGAIN)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-P", "-c", _READ_TEXTS, str(path), name],
+            capture_output=True,
+            timeout=_TEXT_SECONDS + size * 1e-4,
+            check=True,
+        )
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+        raise SkyclassError(f"the text in {name} is damaged", fix=COPY_AGAIN) from error
+    strings = json.loads(ended.stdout)
+    if 4 * len(strings) * max(map(len, strings), default=0) > LARGEST_COLUMN:  # NumPy gives all the longest one's room
+        raise SkyclassError(f"{name} holds texts too long for a column", fix="shorten them")
+    return np.array(strings, dtype=np.str_)

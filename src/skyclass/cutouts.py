@@ -1,0 +1,152 @@
+"""Pieces of large FITS frames: only the pixels that are asked for are read, so a frame may be of any size."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import threading
+import weakref
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from astropy.coordinates import ICRS, SkyCoord
+from astropy.io import fits
+from astropy.nddata import NoOverlapError, overlap_slices
+from astropy.wcs import WCS
+from astropy.wcs.utils import skycoord_to_pixel, wcs_to_celestial_frame
+
+from .addresses import Cutout
+from .errors import SkyclassError, one_line
+from .fits_images import check_whole, cube_names, image_hdus
+from .image_arrays import Decoded, check_shape, from_array, named_bands
+from .open_files import KeptOpen, unpack
+
+_AT_MOST = 4  # frames kept open
+_SCALING = ("BSCALE", "BZERO", "BLANK")
+_BROKEN = "solve its astrometry again, or give x and y in pixels"
+
+
+@dataclass(eq=False)
+class Frame:
+    """An open FITS file: the HDU that pixel positions mean; that of sky positions and its WCS, or what is wrong."""
+
+    image: Any
+    sky_image: Any = None
+    wcs: WCS | None = None
+    is_icrs: bool = False
+    fault: str = "no WCS of the sky in any of its images"
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def read_cutout(cutout: Cutout) -> tuple[Decoded, str | None]:
+    """(image, warning): the piece of a frame, bands first where it has three axes.
+
+    The frame's first image HDU counts; for a position on the sky the first that has a celestial WCS. RA and Dec are
+    ICRS. Rows and columns follow `astropy.nddata.Cutout2D`: an even size has half a pixel more below and to the left.
+    What lies outside the frame is NaN (0 among integers), and the warning says how much that is.
+
+    Errors: SkyclassError where nothing lies inside or the WCS is of no use, and whatever damage makes astropy raise.
+    """
+    if min(cutout.size) < 1:
+        raise SkyclassError(f"a cutout of {cutout.size[0]}x{cutout.size[1]} pixels", fix="ask for 1x1 or more")
+    if not (math.isfinite(cutout.x) and math.isfinite(cutout.y)):
+        raise SkyclassError("a cutout about no position (a coordinate is no number)", fix="leave the row out")
+    frame = _frames.get(cutout.path)
+    with frame.lock:  # astropy does not say that an HDU may be read by several threads at once
+        x, y = _pixel_of(frame, cutout) if cutout.on_sky else (cutout.x, cutout.y)
+        hdu = frame.sky_image if cutout.on_sky else frame.image
+        (pixels, bands), place = _piece(hdu, x, y, cutout.size)
+    missing = 1 - pixels[0].size / math.prod(cutout.size)
+    if not missing:
+        return (pixels, bands), None
+    filling = np.nan if pixels.dtype.kind == "f" else 0
+    whole = np.full((len(bands), *cutout.size), filling, pixels.dtype.newbyteorder("="))
+    whole[(slice(None), *place)] = pixels
+    return (whole, bands), f"{max(missing, 0.001):.1%} of the cutout lies outside the frame"
+
+
+def _piece(hdu: Any, x: float, y: float, size: tuple[int, int]) -> tuple[Decoded, tuple[slice, slice]]:
+    """What lies inside the frame (C, h, w), and its rows and columns in the cutout."""
+    *planes, height, width = hdu.shape
+    check_shape((*planes, *size))
+    try:
+        inside, place = overlap_slices((height, width), size, (y, x), mode="partial")
+    except NoOverlapError:
+        what = f"the cutout lies outside the frame (its centre is at x = {x:.8g}, y = {y:.8g} of {width}x{height})"
+        raise SkyclassError(what, fix="leave the row out, or give the frame it lies in") from None
+    piece = np.stack([_plane(hdu, plane, inside) for plane in np.ndindex(*planes)])
+    piece = piece.reshape(*planes, *piece.shape[1:])  # (C, h, w) -> the axes of the HDU
+    pixels, bands = from_array(piece, bands_first=True)
+    return named_bands((pixels, bands), cube_names(hdu, len(bands))), place
+
+
+def _plane(hdu: Any, plane: tuple[int, ...], inside: tuple[slice, slice]) -> np.ndarray:
+    """(h, w) pixels of one plane of an HDU."""
+    is_mapped = not isinstance(hdu, fits.CompImageHDU) and not any(key in hdu.header for key in _SCALING)
+    if is_mapped:  # whole rows cost nothing before they are touched, where astropy would read row after row
+        return hdu.section[(*plane, inside[0])][:, inside[1]]
+    return hdu.section[(*plane, *inside)]
+
+
+def _pixel_of(frame: Frame, cutout: Cutout) -> tuple[float, float]:
+    """x and y, from 0 at the centre of the first pixel, of a position on the sky."""
+    if frame.wcs is None:
+        raise SkyclassError(frame.fault, fix=_BROKEN)
+    if not -90 <= cutout.y <= 90:
+        raise SkyclassError(f"a declination of {cutout.y:g} degrees", fix="correct it, or leave the row out")
+    try:
+        if frame.is_icrs:  # what skycoord_to_pixel would do, 50 times faster
+            x, y = frame.wcs.all_world2pix(cutout.x, cutout.y, 0, ra_dec_order=True)
+        else:
+            x, y = skycoord_to_pixel(SkyCoord(cutout.x, cutout.y, unit="deg"), frame.wcs, origin=0, mode="all")
+    except Exception as error:  # the WCS of a frame can be wrong in any way
+        raise SkyclassError(f"the WCS has no pixel for this position ({one_line(error)[:200]})", fix=_BROKEN) from error
+    if not (np.isfinite(x) and np.isfinite(y)):
+        raise SkyclassError("the cutout lies outside the frame, where its WCS has no pixels", fix="leave the row out")
+    return float(x), float(y)
+
+
+def _open_frame(path: Path) -> Frame:
+    with ExitStack() as opened:
+        file = opened.enter_context(_plain(path))
+        hdus = opened.enter_context(fits.open(file))
+        frame = _frame_of(hdus, file.seek(0, os.SEEK_END))
+        weakref.finalize(frame, opened.pop_all().close)
+    return frame
+
+
+def _frame_of(hdus: fits.HDUList, n_bytes: int) -> Frame:
+    images = image_hdus(hdus)
+    frame = Frame(images[0])
+    for hdu in images:
+        check_whole(hdu, n_bytes)
+        if isinstance(hdu, fits.CompImageHDU):
+            check_shape(hdu.tile_shape)
+        try:
+            wcs = WCS(hdu.header, hdus).celestial  # distortions may lie in other HDUs
+            if wcs.has_celestial:
+                is_icrs = isinstance(wcs_to_celestial_frame(wcs), ICRS)
+                frame.sky_image, frame.wcs, frame.is_icrs = hdu, wcs, is_icrs
+                break
+        except Exception as error:  # the WCS of a frame can be wrong in any way
+            frame.fault = f"the WCS is broken ({one_line(error)[:200]})"
+    return frame
+
+
+def _plain(path: Path) -> IO[bytes]:
+    """The open frame, or where it is gzipped an unpacked temporary file."""
+    with path.open("rb") as stream:
+        head = stream.read(10)
+    if head[:2] == b"\x1f\x8b":
+        with gzip.open(path) as packed:
+            return unpack(packed, path.stat().st_size)
+    if not head.startswith(b"SIMPLE  ="):
+        raise SkyclassError("not a FITS file, and only those can be cut", fix="give the frame as FITS")
+    return path.open("rb")
+
+
+_frames: KeptOpen[Frame] = KeptOpen(_open_frame, _AT_MOST)

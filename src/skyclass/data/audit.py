@@ -1,0 +1,182 @@
+"""The audit: what a referee would ask about a catalog before believing a classifier that learnt from it.
+
+Every function takes a catalog (see `catalog.check_catalog`) and gives rows of problems or a table; nothing is opened.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .catalog import SPLITS, Problem
+from .duplicates import cluster
+
+FEW = 10  # images of a class below which neither its training nor its score means much
+USUAL = 0.8  # share of the images that must agree before another size, number of bands or type is odd
+IMBALANCE = 20  # the largest class has so many times the images of the smallest
+
+DUPLICATES = [
+    *("cluster", "kind", "similarity", "rotation", "mirrored", "across"),
+    *("image_id", "label", "split", "file"),
+    *("other_id", "other_label", "other_split", "other_file"),
+]
+
+# Words that turn into each other in a mirror.
+_HANDED = (
+    *(("clockwise", "anticlockwise"), ("clockwise", "counterclockwise"), ("clockwise", "counter_clockwise")),
+    *(("cw", "acw"), ("cw", "ccw"), ("left", "right"), ("s_wise", "z_wise"), ("swise", "zwise"), ("s", "z")),
+    *(("leading", "trailing"), ("dextral", "sinistral"), ("lh", "rh"), ("lefthanded", "righthanded")),
+)
+
+
+def duplicate_clusters(catalog: pd.DataFrame, pairs: pd.DataFrame) -> pd.Series:
+    """The cluster of each row of the catalog, named by the id of its first image; None where it has no duplicate.
+
+    pairs : as `duplicates.find_duplicates` gives them, in row numbers of the catalog
+    """
+    clusters = cluster(len(catalog), pairs)
+    ids = catalog["image_id"].tolist()
+    first: dict[int, str] = {}
+    for row in np.flatnonzero(clusters >= 0):
+        first.setdefault(int(clusters[row]), ids[row])
+    names = [first[int(number)] if number >= 0 else None for number in clusters]
+    return pd.Series(names, index=catalog.index, dtype=object)
+
+
+def duplicate_table(catalog: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs with what the catalog says of both images; those across splits or labels come first.
+
+    `across` is empty, `splits`, `labels` or `splits and labels`.
+    """
+    catalog = catalog.reset_index(drop=True)
+    columns = ["image_id", "label", "split", "file"]
+    first = catalog.loc[pairs["first"], columns].reset_index(drop=True)
+    second = catalog.loc[pairs["second"], columns].reset_index(drop=True)
+    table = pairs[["kind", "similarity", "rotation", "mirrored"]].reset_index(drop=True)
+    table = table.join(first).join(second.set_axis(["other_id", "other_label", "other_split", "other_file"], axis=1))
+    table["cluster"] = duplicate_clusters(catalog, pairs)[pairs["first"]].to_numpy()
+    splits = _differ(table["split"], table["other_split"])
+    labels = _differ(table["label"], table["other_label"])
+    table["across"] = np.select([splits & labels, splits, labels], ["splits and labels", "splits", "labels"], "")
+    order = pd.DataFrame({"splits": ~splits, "labels": ~labels, "similarity": -table["similarity"]})
+    return table.loc[order.sort_values(list(order.columns), kind="stable").index, DUPLICATES].reset_index(drop=True)
+
+
+def _differ(one: pd.Series, other: pd.Series) -> pd.Series:
+    return one.notna() & other.notna() & (one != other)
+
+
+def duplicate_problems(table: pd.DataFrame) -> list[Problem]:
+    """Warnings of the pairs in a `duplicate_table` that lie across splits or labels; the others do no harm."""
+    return [
+        _warning(
+            f"shows the same as {row['other_id']}, which is {_place(row)}: {_harm(row['across'])}",
+            row["image_id"],
+            row["file"],
+        )
+        for row in table[table["across"] != ""].to_dict("records")
+    ]
+
+
+def _place(row: dict[Any, Any]) -> str:
+    parts = []
+    if "labels" in row["across"]:
+        parts.append(f"labelled {row['other_label']}")
+    if "splits" in row["across"]:
+        parts.append(f"in {row['other_split']}")
+    return " and ".join(parts)
+
+
+def _harm(across: str) -> str:
+    harm = {"splits": "a leak", "labels": "conflicting labels", "splits and labels": "a leak and conflicting labels"}
+    return harm[across]
+
+
+def odd_ones(catalog: pd.DataFrame, values: Sequence[Any], what: str) -> list[Problem]:
+    """Warnings of the images whose size, bands or type is another than that of nearly all the others.
+
+    values : one a row of the catalog, None where the image could not be read; `what` is what they are called
+    """
+    counts = Counter(value for value in values if value is not None)
+    if len(counts) < 2:
+        return []
+    usual, times = counts.most_common(1)[0]
+    if times < USUAL * counts.total():
+        return []
+    return [
+        _warning(f"odd {what}: {value}, where {times / counts.total():.1%} of the images have {usual}", image_id, file)
+        for value, image_id, file in zip(values, catalog["image_id"], catalog["file"], strict=True)
+        if value not in (None, usual)
+    ]
+
+
+def balance_problems(catalog: pd.DataFrame, path: str) -> list[Problem]:
+    """Warnings of classes with few images or far fewer than others, and of empty splits; `path` names the source."""
+    labelled = catalog[catalog["label"].notna()]
+    counts = Counter(labelled["label"])
+    problems = [
+        _warning(f"class {name!r} has only {count} image{'' if count == 1 else 's'}", file=path)
+        for name, count in sorted(counts.items())
+        if count < FEW
+    ]
+    if len(counts) == 1:
+        problems.append(_warning(f"only one class, {next(iter(counts))!r}: a classifier needs two at least", file=path))
+    largest, smallest = max(counts, key=counts.__getitem__, default=""), min(counts, key=counts.__getitem__, default="")
+    if counts and counts[largest] >= IMBALANCE * counts[smallest]:
+        what = f"class {largest!r} has {counts[largest] / counts[smallest]:.0f} times the images of {smallest!r}"
+        problems.append(_warning(f"{what}; training.class_weights: balanced gives them the same weight", file=path))
+    given = Counter(labelled["split"].dropna())
+    problems += [
+        _warning(f"no labelled image is in the split {name!r}", file=path)
+        for name in SPLITS
+        if given and not given[name]
+    ]
+    missing = [
+        f"class {name!r} has no image in {split}"
+        for split, name in itertools.product(SPLITS, sorted(counts))
+        if given[split] and not ((labelled["label"] == name) & (labelled["split"] == split)).any()
+    ]
+    return problems + [_warning(text, file=path) for text in missing]
+
+
+def handed_classes(classes: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of classes whose names turn into each other in a mirror, such as spiral_clockwise, spiral_anticlockwise."""
+    names = sorted(classes)
+    words = {name: _words(name) for name in names}
+    return [(one, other) for one, other in itertools.combinations(names, 2) if _mirrored(words[one], words[other])]
+
+
+def _words(name: str) -> str:
+    """A class name in small letters with single underscores: `Spiral-ACW` is `spiral_acw`."""
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
+    return re.sub(r"[^a-z0-9]+", "_", parted.lower()).strip("_")
+
+
+def _mirrored(one: str, other: str) -> bool:
+    for left, right in _HANDED:
+        for word, opposite in ((left, right), (right, left)):
+            if re.sub(rf"(^|_){word}(?=_|$)", rf"\g<1>{opposite}", one) == other != one:
+                return True
+    return False
+
+
+def chirality_problems(classes: Iterable[str], path: str) -> list[Problem]:
+    """A warning for each pair of `handed_classes`, with the setting that makes mirroring right."""
+    return [
+        _warning(
+            f"a mirror turns {one!r} into {other!r}: where images are flipped in training, set "
+            f"augment.mirror_swaps: [[{one}, {other}]]",
+            file=path,
+        )
+        for one, other in handed_classes(classes)
+    ]
+
+
+def _warning(problem: str, image_id: str = "", file: str = "") -> Problem:
+    return Problem(image_id=image_id, file=file, problem=problem, severity="warning")

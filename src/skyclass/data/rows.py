@@ -1,0 +1,80 @@
+"""Rows that claim to be images: which can stand in a catalog, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from ..errors import SkyclassError
+from .catalog import REQUIRED, Found, Kind, Problem
+
+_WAY_OUT = "name the folder of the images (--image-root) and the columns (--file-column and the like)"
+
+
+def checked_rows(
+    frame: pd.DataFrame,
+    path: Path,
+    kind: Kind,
+    *,
+    sought: Sequence[str | None],
+    root: Path,
+    faults: Mapping[int, str] | None = None,
+    fix: str = _WAY_OUT,
+) -> Found:
+    """The rows that are images, with the columns of a catalog first, and what is wrong with the rest.
+
+    frame : columns `image_id` and `file` (None where there is none), rows numbered from 0
+    path : the source, which messages name
+    sought : a row's file as it was looked for, or None where the row names none; it stands in `root`
+    faults : row -> what the reader knows to be wrong with it
+
+    Errors: SkyclassError, with the way out `fix`, where no row is left.
+    """
+    labelled = "label" in frame.columns
+    for name in REQUIRED:
+        column = frame[name].astype(object) if name in frame.columns else pd.Series(None, frame.index, dtype=object)
+        frame[name] = column.mask(column.isna(), None)
+    problems = _problems(frame, sought, root, labelled, faults or {})
+    out = [row for row, problem in problems.items() if problem["severity"] == "error"]
+    if len(out) == len(frame):
+        first = problems[out[0]]
+        what = f"none of its {len(frame)} rows can be used; the first: {first['problem']} ({first['file']})"
+        raise SkyclassError(what, where=path, fix=fix)
+    rest = [name for name in frame.columns if name not in REQUIRED]
+    return Found(frame.drop(index=out)[[*REQUIRED, *rest]], list(problems.values()), kind)
+
+
+def _problems(
+    frame: pd.DataFrame, sought: Sequence[str | None], root: Path, labelled: bool, faults: Mapping[int, str]
+) -> dict[int, Problem]:
+    """Row -> what is wrong with it."""
+    problems: dict[int, Problem] = {}
+    first_of: dict[str, int] = {}
+    labels_of: dict[tuple[str, str], set[str]] = defaultdict(set)  # of the same id and the same file
+    rows = list(zip(frame["image_id"], frame["file"], frame["label"], strict=True))
+    for image_id, file, label in rows:
+        if image_id and file and label:
+            labels_of[image_id, file].add(label)
+    for row, (image_id, file, label) in enumerate(rows):
+        severity: Literal["error", "warning"] = "error"
+        if row in faults:
+            problem = faults[row]
+        elif image_id is None and sought[row]:
+            problem = "no id"
+        elif file is None:
+            problem = "no such file" if sought[row] else "no file named"
+        elif len(labels_of[image_id, file]) > 1:
+            problem = "conflicting labels: " + ", ".join(sorted(labels_of[image_id, file]))
+        elif first_of.setdefault(image_id, row) != row:
+            problem = "repeated id: the first row with it is kept"
+        elif labelled and label is None:
+            problem, severity = "no label", "warning"
+        else:
+            continue
+        named = str(file or sought[row] or root)
+        problems[row] = Problem(image_id=image_id or "", file=named, problem=problem, severity=severity)
+    return problems

@@ -1,0 +1,209 @@
+"""Files of tables: CSV, TSV, ECSV, Parquet, FITS binary tables and VOTables become data frames.
+
+Units are dropped, but for those of the coordinates `ra` and `dec`, which become degrees. What cannot be read raises a
+SkyclassError naming the file; a damaged file never runs code, reads another file or takes more memory than it is worth.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from astropy.io import fits, votable
+from astropy.table import Column, Table
+
+from ..console import say
+from ..errors import SkyclassError, one_line
+
+FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz")
+MAX_UNPACKED = 2**29  # bytes that a packed table may unpack to
+MAX_CELL = 2**16  # values in one cell of a VOTable
+
+# What stands for "absent" in columns that are no text.
+_ABSENT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None", "<NA>")
+_MEND = "open and mend it"
+_CELL = re.compile(rb"""arraysize\s*=\s*["']\s*([0-9][0-9x\s]*)["']""", re.IGNORECASE)
+_ELSEWHERE = re.compile(rb"<[^<>]*STREAM[^<>]*\shref", re.IGNORECASE)
+
+
+def table_suffix(path: Path) -> str | None:
+    """The suffix by which a file is a table, or None; FITS files are tables by their content, not by this."""
+    name = path.name.lower()
+    return next((suffix for suffix in TABLE_READERS if name.endswith(suffix)), None)
+
+
+def is_fits_table(path: Path) -> bool:
+    """Whether a FITS file holds a table and no image; False where it cannot be read."""
+    if not path.name.lower().endswith(FITS_SUFFIXES):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # headers of old are full of what the standard has no room for
+            with path.open("rb") as stream, fits.open(stream) as hdus:
+                images = any(hdu.is_image and len(hdu.shape) >= 2 for hdu in hdus)
+                return not images and any(isinstance(hdu, fits.BinTableHDU | fits.TableHDU) for hdu in hdus)
+    except Exception:  # a damaged file makes astropy raise anything; as an image it is refused by name
+        return False
+
+
+def read_rows(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
+    """All rows of a table, its column names stripped; `text_columns` (in small letters) stay text where files allow it.
+
+    Errors: SkyclassError for a table that is damaged, empty, or larger than can be read.
+    """
+    reader = TABLE_READERS[table_suffix(path) or ""] if table_suffix(path) else _read_fits
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # astropy warns of every unit and name that a standard does not know
+            table = reader(path, text_columns)
+    except SkyclassError as refusal:
+        raise SkyclassError(refusal.what, where=path, fix=refusal.fix) from None
+    except MemoryError:
+        raise SkyclassError("the table needs more memory than there is", where=path, fix="cut it up") from None
+    except Exception as error:  # a damaged file makes a reader raise anything
+        what = f"unreadable table ({one_line(error)[:200].rstrip('.')})"
+        raise SkyclassError(what, where=path, fix=_MEND) from None
+    table.columns = pd.Index([str(name).strip() for name in table.columns])
+    repeated = table.columns[table.columns.duplicated()]
+    if len(repeated):
+        raise SkyclassError(f"two columns are called {repeated[0]!r}", where=path, fix="rename one of them")
+    if table.empty:
+        raise SkyclassError("the table has no rows", where=path, fix="give a table with one row an image")
+    return table.reset_index(drop=True)
+
+
+def _read_separated(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
+    """CSV and its like; `text_columns` stay text, so that long ids keep every digit."""
+    with path.open(encoding="utf-8-sig") as stream:
+        header = stream.readline()
+    separator = next((mark for mark in ("\t", ",", ";", "|") if mark in header), ",")
+    names = pd.read_csv(path, sep=separator, nrows=0).columns
+    text = {name: str for name in names if name.strip().lower() in text_columns}
+    # A class may be called None or NA: such words mean "absent" in the other columns only.
+    absent = {name: list(_ABSENT) for name in names if name not in text}
+    table = pd.read_csv(path, sep=separator, dtype=text, keep_default_na=False, na_values=absent, low_memory=False)
+    if not isinstance(table.index, pd.RangeIndex):  # pandas took the first fields for names of the rows
+        raise ValueError("its rows have more fields than its header")
+    return table
+
+
+def _read_parquet(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
+    table = pq.read_table(path)
+    table.validate(full=True)  # text that is no UTF-8 would be found out later, by whoever looks at it
+    frame: pd.DataFrame = table.to_pandas()
+    return frame if frame.index.name is None else frame.reset_index()
+
+
+def _read_ecsv(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
+    table = Table.read(path, format="ascii.ecsv")
+    for name in table.colnames:  # positions may come as one column of astropy's SkyCoord
+        if type(table[name]).__name__ == "SkyCoord" and not {"ra", "dec"} & set(table.colnames):
+            table["ra"], table["dec"] = table[name].icrs.ra.deg, table[name].icrs.dec.deg
+            table.remove_column(name)
+    return _as_frame(table, path)
+
+
+def _read_fits(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
+    """The first table of a FITS file."""
+    packed = path.name.lower().endswith(".gz")
+    data = _unpacked(path) if packed else b""
+    with fits.open(io.BytesIO(data) if packed else path, memmap=False) as hdus:
+        hdu = next(hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU))
+        if hdu.fileinfo()["datLoc"] + hdu.size > (len(data) if packed else path.stat().st_size):
+            raise SkyclassError("the file ends early", fix="copy it again from its source")
+        return _as_frame(Table.read(hdu), path)
+
+
+def _read_votable(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
+    """The first table of a VOTable, all of it in the one document."""
+    data = _unpacked(path)
+    if b"<!ENTITY" in data:
+        raise SkyclassError("an XML document that declares entities, which no VOTable needs", fix="remove them")
+    if _ELSEWHERE.search(data):
+        raise SkyclassError("a VOTable whose rows lie in another file", fix="save it with its rows inside")
+    for size in _CELL.findall(data):
+        if math.prod(int(side) for side in size.split(b"x") if side.strip()) > MAX_CELL:
+            raise SkyclassError(f"a VOTable with more than {MAX_CELL:,} values in a cell", fix="leave that column out")
+    document = votable.parse(io.BytesIO(data), verify="ignore")
+    return _as_frame(document.get_first_table().to_table(use_names_over_ids=True), path)
+
+
+def _unpacked(path: Path) -> bytes:
+    """The bytes of a file, of a packed one as unpacked, if they are not too many."""
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else path.open("rb") as stream:
+        data = stream.read(MAX_UNPACKED + 1) if packed else stream.read()
+    if packed and len(data) > MAX_UNPACKED:
+        raise SkyclassError(f"more than {MAX_UNPACKED:,} bytes when unpacked", fix="unpack it and give that file")
+    return data
+
+
+def _as_frame(table: Table, path: Path) -> pd.DataFrame:
+    """Astropy's table as pandas's: coordinates in degrees, masked values absent, columns of arrays left out."""
+    for name in table.colnames:
+        if name.strip().lower() in ("ra", "dec"):
+            table[name] = _in_degrees(table[name])
+    wide = [name for name in table.colnames if not _is_flat(table[name])]
+    if wide:
+        say(f"{path.name}: columns that hold more than one value a row are left out: {', '.join(wide)}")
+        table.remove_columns(wide)
+    table.convert_bytestring_to_unicode()
+    frame: pd.DataFrame = table.to_pandas(index=False)
+    return frame
+
+
+def _is_flat(column: Column) -> bool:
+    """Whether every row holds one number or one text."""
+    if not isinstance(column, Column):  # a mixin of astropy's, such as Time, which pandas can hold as one column
+        return getattr(column, "ndim", 1) == 1 and type(column).__name__ != "SkyCoord"
+    values = column if column.dtype.kind != "O" else [value for value in column if value is not np.ma.masked]
+    return column.ndim == 1 and (
+        column.dtype.kind in "biufSUM" or all(isinstance(value, str | bytes | None) for value in values)
+    )
+
+
+def _in_degrees(column: Column) -> Column:
+    """The values in degrees, by the column's unit; text, and columns without a unit, as they are.
+
+    Errors: SkyclassError for a unit that is no angle.
+    """
+    unit = getattr(column, "unit", None)
+    if (
+        unit in (None, u.deg)
+        or str(unit).strip('"') == ""
+        or getattr(column, "dtype", np.dtype("f8")).kind not in "iuf"
+    ):
+        return column
+    if unit == u.hour:  # VizieR's way to write hours of right ascension
+        unit = u.hourangle
+    try:
+        factor = u.Unit(unit).to(u.deg)
+    except (u.UnitsError, ValueError, TypeError):
+        what = f"column {column.name!r} has the unit {str(unit)!r}, which is no angle"
+        raise SkyclassError(what, fix="convert it to degrees or rename it") from None
+    values = getattr(column, "value", column)
+    return Column(np.ma.filled(np.ma.asarray(values, dtype="f8"), np.nan) * factor, name=column.name)
+
+
+# Suffix -> reader of a table, given the names of the columns that have to stay text.
+TABLE_READERS: dict[str, Callable[[Path, frozenset[str]], pd.DataFrame]] = {
+    ".csv": _read_separated,
+    ".tsv": _read_separated,
+    ".parquet": _read_parquet,
+    ".ecsv": _read_ecsv,
+    ".vot": _read_votable,
+    ".votable": _read_votable,
+    ".xml": _read_votable,
+    ".vot.gz": _read_votable,
+    ".xml.gz": _read_votable,
+}

@@ -1,0 +1,128 @@
+"""FITS files: which of their HDUs are images, what their bands are called, and their pixels.
+
+Headers are taken as they come: a card that cannot be printed or parsed counts as absent.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from .errors import SkyclassError
+from .image_arrays import (
+    COPY_AGAIN,
+    Decoded,
+    are_names,
+    check_shape,
+    from_array,
+    named_bands,
+)
+from .open_files import check_unpacking
+
+# Words in the EXTNAME of an image that goes with another one and is no band.
+_AUXILIARY = re.compile(
+    r"(?<![A-Z])("
+    r"ERR|ERROR|ERRORS|UNC|UNCERT|UNCERTAINTY|STD|STDDEV|SIGMA|RMS|NOISE|VAR|VARIANCE|IVAR|INVVAR"
+    r"|WHT|WEIGHT|WEIGHTS|WGT|CON|CTX|CONTEXT|COV|COVERAGE|EXP|EXPOSURE|EXPTIME|TIME|SAMP|NSAMP|AREA"
+    r"|DQ|QUALITY|MASK|MASKS|BPM|BADPIX|FLAG|FLAGS|SEG|SEGM|SEGMAP|SEGMENTATION"
+    r"|PSF|BEAM|KERNEL|BKG|BACKGROUND|MODEL|RESIDUAL"
+    r")(?![A-Z])"
+)
+
+
+def decode_fits(data: bytes) -> Decoded:
+    """The image of a FITS file, compressed or not; bands first, BSCALE, BZERO and BLANK applied (blank pixels are NaN).
+
+    Image HDUs of one and the same two-axis shape that each have a name of their own (FILTER, BAND or EXTNAME) are the
+    bands; those that an EXTNAME calls errors, weights or masks go with them and are left out. In all other cases the
+    first image HDU of two axes or more is the image; if it has three, the first is the bands (see `cube_names`).
+    """
+    with fits.open(io.BytesIO(data), memmap=False) as hdus:
+        images = image_hdus(hdus)
+        _check_end(hdus[-1], data)
+        names = _names_of(images)
+        chosen = images if names else images[:1]
+        check_shape((len(chosen), *chosen[0].shape))
+        for hdu in chosen:
+            check_whole(hdu, len(data))
+            if isinstance(hdu, fits.CompImageHDU):
+                check_unpacking(8 * math.prod(hdu.shape), hdu.fileinfo()["datSpan"])
+        if names:
+            return np.concatenate([from_array(hdu.data, bands_first=True)[0] for hdu in chosen]), names
+        decoded = from_array(chosen[0].data, bands_first=True)
+        return named_bands(decoded, cube_names(chosen[0], len(decoded[1])))
+
+
+def image_hdus(hdus: fits.HDUList) -> list[Any]:
+    """The HDUs with an image of two axes or more, auxiliary ones only where there are no others; at least one."""
+    images = [hdu for hdu in hdus if hdu.is_image and len(hdu.shape) >= 2]
+    if not images:
+        kinds = ", ".join(type(hdu).__name__ for hdu in hdus)
+        raise SkyclassError(f"a FITS file without an image (it holds {kinds})", fix="keep the file that has the image")
+    return [hdu for hdu in images if not _is_auxiliary(hdu)] or images
+
+
+def _is_auxiliary(hdu: Any) -> bool:
+    return _AUXILIARY.search(text_of(hdu, "EXTNAME").upper()) is not None
+
+
+def _names_of(images: list[Any]) -> tuple[str, ...] | None:
+    """Names of several image HDUs that are the bands of one image, or None where they are not."""
+    if len(images) < 2 or len(images[0].shape) != 2 or len({tuple(hdu.shape) for hdu in images}) > 1:
+        return None
+    for key in ("FILTER", "BAND", "EXTNAME"):
+        names = tuple(text_of(hdu, key) for hdu in images)
+        if are_names(names):
+            return names
+    return None
+
+
+def cube_names(hdu: Any, n_bands: int) -> tuple[str, ...] | None:
+    """Names of the planes of a cube, or None: FILTERn or BANDn, numbered from 1 or 0, or the list FILTERS or BANDS.
+
+    A list is parted by commas, semicolons or blanks (`g, r, i`); without them each letter is a band (`gri`).
+    """
+    for word in ("FILTER", "BAND"):
+        for first in (1, 0):
+            names = tuple(text_of(hdu, f"{word}{first + plane}") for plane in range(n_bands))
+            if are_names(names):
+                return names
+    for key in ("FILTERS", "BANDS"):
+        text = text_of(hdu, key)
+        names = tuple(part for part in re.split(r"[,;\s]+", text) if part)
+        for candidate in (names, tuple(text)):
+            if len(candidate) == n_bands and are_names(candidate):
+                return candidate
+    return None
+
+
+def text_of(hdu: Any, key: str) -> str:
+    """The value of a header's text card, or "" where it is absent, empty or damaged."""
+    try:
+        value = hdu.header.get(key)
+    except (fits.VerifyError, ValueError, KeyError):
+        return ""
+    return value.strip() if isinstance(value, str) and value.strip() != "COMPRESSED_IMAGE" else ""
+
+
+def _check_end(last: Any, data: bytes) -> None:
+    """Refuse a file that ends within the header of an extension, which astropy passes over: it may have been a band."""
+    place = last.fileinfo()
+    end = place["datLoc"] + place["datSpan"]
+    is_cut = len(data) % 2880 > 0 or b"END     " not in data[end:]  # FITS comes in blocks of 2880 bytes
+    if data[end : end + 8] == b"XTENSION" and is_cut:
+        raise SkyclassError("the file ends early", fix=COPY_AGAIN)
+
+
+def check_whole(hdu: Any, n_bytes: int) -> None:
+    """Refuse an HDU whose data lie beyond the `n_bytes` of its file."""
+    place = hdu.fileinfo()
+    # `size` of a compressed image is what it unpacks to; its table is rounded up to FITS's blocks of 2880 bytes.
+    size = place["datSpan"] - 2879 if isinstance(hdu, fits.CompImageHDU) else hdu.size
+    if place["datLoc"] + size > n_bytes:
+        raise SkyclassError("the file ends early", fix=COPY_AGAIN)

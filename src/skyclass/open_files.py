@@ -1,0 +1,84 @@
+"""Files that stay open for the next piece of them, and packed ones that are unpacked where they can be mapped."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Generic, TypeVar
+
+from .errors import SkyclassError
+
+_UNPACKING = 200  # times what is packed; Gzip cannot exceed 1032, noise stays below 2
+_ALWAYS_UNPACKED = 2**28  # bytes that may come out of next to nothing, such as an empty image
+_PIECE = 2**20  # bytes copied at a time
+
+Opened = TypeVar("Opened")
+
+
+class KeptOpen(Generic[Opened]):
+    """The files opened last, each as `open_file` gives it; one that has changed on the disk is opened again.
+
+    Any number of threads may ask. What is pushed out closes when the last thread has done with it.
+    """
+
+    def __init__(self, open_file: Callable[[Path], Opened], at_most: int) -> None:
+        self._open_file = open_file
+        self._at_most = at_most
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, int, int], Opened] = OrderedDict()
+
+    def get(self, path: Path) -> Opened:
+        """The open file. Errors: OSError, and those of `open_file`."""
+        status = path.stat()
+        key = (str(path), status.st_mtime_ns, status.st_size)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = self._open_file(path)
+                if len(self._kept) > self._at_most:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+
+def check_unpacking(unpacked: int, packed: int) -> None:
+    """Refuse decompression bombs: `packed` bytes that claim to become `unpacked` ones."""
+    if unpacked > _UNPACKING * packed + _ALWAYS_UNPACKED:
+        raise SkyclassError(
+            f"{packed:,} bytes claim to unpack to {unpacked:,}, as damaged files and decompression bombs do",
+            fix="copy it again, or save it without compression",
+        )
+
+
+def check_disk(n_bytes: int) -> None:
+    """Refuse to unpack more than half of what the temporary folder has room for."""
+    folder = tempfile.gettempdir()
+    if n_bytes > shutil.disk_usage(folder).free // 2:
+        raise SkyclassError(
+            f"too large to be unpacked in {folder} ({n_bytes:,} bytes)",
+            fix="save it without compression, or set TMPDIR to a folder with more room",
+        )
+
+
+def unpack(stream: IO[bytes] | io.BufferedIOBase, packed: int) -> IO[bytes]:
+    """All that a decompressing stream gives, in a temporary file without a name, read from its start.
+
+    packed : bytes of the compressed data, by which a bomb is known
+
+    Errors: SkyclassError where it is a bomb, or larger than the disk can bear.
+    """
+    unpacked = 0
+    with tempfile.TemporaryFile() as file:
+        while piece := stream.read(_PIECE):
+            unpacked += len(piece)
+            check_unpacking(unpacked, packed)
+            check_disk(len(piece))
+            file.write(piece)
+        file.flush()
+        file.seek(0)
+        return os.fdopen(os.dup(file.fileno()), "rb")

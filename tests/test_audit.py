@@ -1,0 +1,113 @@
+"""The audit: duplicates across splits and labels, odd images, thin classes, and names that a mirror exchanges."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from skyclass.data.audit import (
+    FEW,
+    balance_problems,
+    chirality_problems,
+    duplicate_clusters,
+    duplicate_problems,
+    duplicate_table,
+    handed_classes,
+    odd_ones,
+)
+
+
+def catalog(labels: list[str | None], splits: list[str | None]) -> pd.DataFrame:
+    ids = [f"image-{number}" for number in range(len(labels))]
+    columns = {"image_id": ids, "file": [f"/data/{name}.png" for name in ids], "label": labels, "split": splits}
+    return pd.DataFrame(columns, dtype=object)
+
+
+def pairs(*rows: tuple[int, int, str, float]) -> pd.DataFrame:
+    frame = pd.DataFrame(list(rows), columns=["first", "second", "kind", "similarity"])
+    return frame.assign(rotation=0.0, mirrored=False)
+
+
+FRAME = catalog(["a", "a", "a", "b", None, "b", "a"], ["train", "test", "train", "train", None, "val", "train"])
+PAIRS = pairs(
+    (0, 2, "near", 0.99), (0, 1, "near", 0.96), (1, 2, "near", 0.97), (3, 6, "exact", 1.0), (4, 5, "near", 0.9)
+)
+
+
+def test_clusters_are_called_by_their_first_image() -> None:
+    names = duplicate_clusters(FRAME, PAIRS)
+    assert names.tolist() == ["image-0", "image-0", "image-0", "image-3", "image-4", "image-4", "image-3"]
+    assert duplicate_clusters(FRAME, PAIRS.iloc[:0]).tolist() == [None] * 7
+
+
+def test_leaks_come_first_then_conflicting_labels_and_absent_ones_conflict_with_nothing() -> None:
+    table = duplicate_table(FRAME, PAIRS)
+    assert table["across"].tolist() == ["splits", "splits", "labels", "", ""]
+    assert table["similarity"].tolist() == [0.97, 0.96, 1.0, 0.99, 0.9]
+    assert table.loc[2, ["image_id", "label", "other_id", "other_label"]].tolist() == ["image-3", "b", "image-6", "a"]
+    assert table["cluster"].tolist() == ["image-0", "image-0", "image-3", "image-0", "image-4"]
+    both = duplicate_table(catalog(["a", "b"], ["train", "test"]), pairs((0, 1, "near", 0.95)))
+    assert both["across"].tolist() == ["splits and labels"]
+    assert duplicate_table(FRAME, PAIRS.iloc[:0]).empty
+
+
+def test_rows_of_a_catalog_whose_index_does_not_begin_at_zero() -> None:
+    later = FRAME.set_axis(range(10, 17))
+    pd.testing.assert_frame_equal(duplicate_table(later, PAIRS), duplicate_table(FRAME, PAIRS))
+
+
+def test_only_harmful_pairs_are_problems() -> None:
+    problems = duplicate_problems(duplicate_table(FRAME, PAIRS))
+    assert [row["image_id"] for row in problems] == ["image-1", "image-0", "image-3"]
+    assert problems[0]["problem"] == "shows the same as image-2, which is in train: a leak"
+    assert problems[2]["problem"] == "shows the same as image-6, which is labelled a: conflicting labels"
+    assert {row["severity"] for row in problems} == {"warning"}
+
+
+def test_odd_ones_are_told_where_nearly_all_agree_and_only_there() -> None:
+    frame = catalog(["a"] * 10, [None] * 10)
+    sizes = ["24x32"] * 8 + ["30x30", None]
+    (problem,) = odd_ones(frame, sizes, "size")
+    assert problem["image_id"] == "image-8"
+    assert problem["problem"] == "odd size: 30x30, where 88.9% of the images have 24x32"
+    assert odd_ones(frame, ["24x32"] * 5 + ["30x30"] * 5, "size") == []
+    assert odd_ones(frame, [1] * 10, "number of bands") == []
+    assert odd_ones(frame, [None] * 10, "size") == []
+
+
+def test_thin_classes_and_empty_splits() -> None:
+    frame = catalog(["many"] * 200 + ["few"] * 9, ["train"] * 208 + ["test"])
+    told = [row["problem"] for row in balance_problems(frame, "/data")]
+    assert told == [
+        "class 'few' has only 9 images",
+        "class 'many' has 22 times the images of 'few'; training.class_weights: balanced gives them the same weight",
+        "no labelled image is in the split 'val'",
+        "class 'many' has no image in test",
+    ]
+    assert FEW == 10
+    enough = catalog(["a"] * 10 + ["b"] * 10, [None] * 20)
+    assert balance_problems(enough, "/data") == []
+    assert balance_problems(catalog([None, None], [None, None]), "/data") == []
+    assert "only one class" in balance_problems(catalog(["a"] * 10, [None] * 10), "/data")[0]["problem"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("spiral_clockwise", "spiral_anticlockwise"),
+        ("Spiral Clockwise", "Spiral Counter-Clockwise"),
+        ("clockwise", "counterclockwise"),
+        ("spiralCW", "spiralACW"),
+        ("left-handed arm", "right-handed arm"),
+        ("S", "Z"),
+    ],
+)
+def test_names_that_a_mirror_exchanges(one: str, other: str) -> None:
+    assert handed_classes([other, "elliptical", one]) == [tuple(sorted((one, other)))]
+    (problem,) = chirality_problems([one, other], "/data")
+    assert f"augment.mirror_swaps: [[{', '.join(sorted((one, other)))}]]" in problem["problem"]
+
+
+@pytest.mark.parametrize("names", [["bright", "light"], ["star", "galaxy"], ["left", "leftover"], ["cwa", "acwa"], []])
+def test_names_that_a_mirror_leaves_alone(names: list[str]) -> None:
+    assert handed_classes(names) == []

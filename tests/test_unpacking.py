@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import contextlib
+import gzip
+import stat
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archives import tarred, zipped
+from skyclass import unpacking
+from skyclass.errors import SkyclassError
+from skyclass.unpacking import unpack
+
+BODY = np.random.default_rng(3).bytes(100_000)
+TREE = {"set/train/no/a.npy": b"1", "set/train/vort/b.npy": b"22", "__MACOSX/set/._a": b"x", "set/.DS_Store": b"x"}
+
+
+def refused(folder: Path, name: str, body: bytes) -> str:
+    """The one sentence about an archive that cannot be unpacked."""
+    (folder / name).write_bytes(body)
+    with pytest.raises(SkyclassError) as error:
+        unpack(folder / name, folder / "out")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def left_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("a.zip", zipped(TREE)),
+        ("A.ZIP", zipped(TREE)),
+        ("a.tgz", tarred(TREE)),
+        ("a.tar", gzip.decompress(tarred(TREE))),
+    ],
+)
+def test_the_members_arrive_without_what_macos_adds(tmp_path: Path, name: str, body: bytes) -> None:
+    (tmp_path / name).write_bytes(body)
+    unpack(tmp_path / name, tmp_path / "out")
+    files = {path.relative_to(tmp_path / "out").as_posix(): path for path in tmp_path.rglob("*.npy")}
+    assert {name: path.read_bytes() for name, path in files.items()} == {
+        "set/train/no/a.npy": b"1",
+        "set/train/vort/b.npy": b"22",
+    }
+    assert not list((tmp_path / "out").rglob("*_*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "said"),
+    [
+        ("a.zip", zipped({"ok.txt": b"1", "../evil.txt": b"2"}), "outside the folder"),
+        ("a.zip", zipped({"/evil.txt": b"2"}), "outside the folder"),
+        ("a.zip", zipped({"deep/../../evil.txt": b"2"}), "outside the folder"),
+        ("a.zip", zipped({"..\\evil.txt": b"2"}), "outside the folder"),
+        ("a.zip", zipped({"C:evil.txt": b"2"}), "outside the folder"),
+        ("a.zip", zipped({"link": b"/etc/passwd"}, stat.S_IFLNK | 0o777), "a link or a device"),
+        ("a.tar.gz", tarred({"ok.txt": b"1", "../evil.txt": b"2"}), "outside the folder"),
+        ("a.tar.gz", tarred({"/evil.txt": b"2"}), "outside the folder"),
+        ("a.tgz", tarred({"link": b""}, tarfile.SYMTYPE, "/etc"), "a link or a device"),
+        ("a.tar.gz", tarred({"link": b""}, tarfile.LNKTYPE, "../evil.txt"), "a link or a device"),
+        ("a.tar.gz", tarred({"pipe": b""}, tarfile.FIFOTYPE), "a link or a device"),
+        ("a.zip", zipped({"a": b"1", "a/b": b"2"}), "damaged archive"),
+        ("a.zip", zipped({"a": BODY})[:-3000], "damaged archive"),
+        ("a.tar.gz", tarred({"a": BODY})[:-3000], "damaged archive"),
+        ("a.gz", gzip.compress(BODY)[:-3000], "damaged archive"),
+        ("a.gz", b"no gzip at all", "damaged archive"),
+    ],
+)
+def test_a_bad_archive_is_refused_and_nothing_lands_elsewhere(
+    tmp_path: Path, name: str, body: bytes, said: str
+) -> None:
+    assert said in refused(tmp_path, name, body)
+    assert left_in(tmp_path) <= {name, "out"}
+    assert not Path("/evil.txt").exists()
+
+
+def test_a_zip_that_is_locked_or_larger_than_the_disk_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = bytearray(zipped({"a.txt": b"1"}))
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        locked[locked.index(signature) + offset] |= 1
+    assert "locked with a password" in refused(tmp_path, "a.zip", bytes(locked))
+    room = type("Room", (), {"free": 10})
+    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda _: room)
+    assert "the disk has 0.0 GB left" in refused(tmp_path, "b.zip", zipped({"a.txt": b"1" * 11}))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_mutated_archives_are_unpacked_or_refused_and_never_leave_the_folder(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    name, body = data.draw(st.sampled_from([("a.zip", zipped(TREE)), ("a.tar", gzip.decompress(tarred(TREE)))]))
+    changed = bytearray(body)
+    for _ in range(data.draw(st.integers(1, 4))):
+        changed[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    root = tmp_path_factory.mktemp("mutated")
+    (root / name).write_bytes(bytes(changed))
+    with contextlib.suppress(SkyclassError):
+        unpack(root / name, root / "out")
+    assert left_in(root) <= {name, "out"}
