@@ -334,3 +334,37 @@ def test_a_folder_with_one_file_of_arrays_points_to_it(tmp_path: Path) -> None:
     hdf5(tmp_path / "galaxies.h5", images=pixels(2))
     with pytest.raises(SkyclassError, match=r"no image in this folder; .* galaxies\.h5, give that file instead"):
         read_source(tmp_path)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_ids_that_begin_anew_in_each_split(tmp_path: Path, together: bool) -> None:
+    parts = {"train": {"images": pixels(3), "id": np.arange(3)}, "test": {"images": pixels(2), "id": np.arange(2)}}
+    if together:
+        npz(tmp_path / "a.npz", **{f"{name}_{split}": array for split in parts for name, array in parts[split].items()})
+    else:
+        for split, arrays in parts.items():
+            npz(tmp_path / f"{split}.npz", **arrays)
+    source = read_source(tmp_path / "a.npz" if together else tmp_path)
+    assert set(source.catalog["image_id"]) == {"train/0", "train/1", "train/2", "test/0", "test/1"}
+    assert source.problems.empty
+
+
+def test_a_damaged_split_does_not_make_images_of_the_others(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        npz(tmp_path / f"{split}.npz", images=pixels(3), labels=np.arange(3))
+    (tmp_path / "test.npz").write_bytes((tmp_path / "test.npz").read_bytes()[:300])
+    with pytest.raises(SkyclassError, match=r"test\.npz"):
+        read_source(tmp_path)
+
+
+def test_one_file_of_names_for_all_splits(tmp_path: Path) -> None:
+    arrays = {"x_train": pixels(2), "y_train": [0, 1], "x_test": pixels(2), "y_test": [1, -1]}
+    source = read_source(npz(tmp_path / "a.npz", **arrays, class_names=np.array(["disc", "bar"])))
+    assert source.catalog["label"].tolist() == ["disc", "bar", "bar", None]
+
+
+def test_names_of_labels_that_are_true_or_false(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", images=pixels(2), labels=np.array([True, False]), class_names=["galaxy", "lens"])
+    catalog = read_source(path).catalog
+    assert catalog["label"].tolist() == ["lens", "galaxy"]
+    assert "class_names" not in catalog

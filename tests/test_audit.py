@@ -13,6 +13,7 @@ from skyclass.data.audit import (
     duplicate_problems,
     duplicate_table,
     handed_classes,
+    mixed_bands,
     odd_ones,
 )
 
@@ -79,10 +80,10 @@ def test_thin_classes_and_empty_splits() -> None:
     frame = catalog(["many"] * 200 + ["few"] * 9, ["train"] * 208 + ["test"])
     told = [row["problem"] for row in balance_problems(frame, "/data")]
     assert told == [
-        "class 'few' has only 9 images",
+        "fewer than 10 images of few (9)",
         "class 'many' has 22 times the images of 'few'; training.class_weights: balanced gives them the same weight",
         "no labelled image is in the split 'val'",
-        "class 'many' has no image in test",
+        "no image of many in test",
     ]
     assert FEW == 10
     enough = catalog(["a"] * 10 + ["b"] * 10, [None] * 20)
@@ -111,3 +112,18 @@ def test_names_that_a_mirror_exchanges(one: str, other: str) -> None:
 @pytest.mark.parametrize("names", [["bright", "light"], ["star", "galaxy"], ["left", "leftover"], ["cwa", "acwa"], []])
 def test_names_that_a_mirror_leaves_alone(names: list[str]) -> None:
     assert handed_classes(names) == []
+
+
+def test_many_thin_classes_share_a_line() -> None:
+    labels: list[str | None] = [f"class-{number:02d}" for number in range(12)]
+    (problem,) = balance_problems(catalog(labels, [None] * 12), "/data")
+    assert problem["problem"].startswith("fewer than 10 images of class-00 (1), class-01 (1), ")
+    assert problem["problem"].endswith("class-07 (1) and 4 more")
+
+
+def test_sets_of_bands_of_which_none_is_usual() -> None:
+    (problem,) = mixed_bands(["g r i"] * 5 + ["g r"] * 4 + [None], "/data")
+    assert problem["problem"].startswith("2 sets of bands: g r i (5), g r (4); a pack has one")
+    assert mixed_bands(["g r i"] * 9 + ["g r"], "/data") == []
+    assert mixed_bands(["grey", "red green blue"], "/data") == []  # these stand for each other
+    assert mixed_bands([None], "/data") == []

@@ -113,8 +113,9 @@ def test_files_that_number_their_bands(tmp_path: Path, suffix: str) -> None:
     got = decode_file(file, [PixelRecipe(file_bands=HSC, bands=("i", "r", "g"))])
     assert (got.error, got.warning, got.bad) == (None, None, 0.0)
     np.testing.assert_array_equal(got.pixels, pixels[[2, 1, 0]])
-    guessed = decode_file(file, [PixelRecipe(bands=HSC[::-1])])
-    assert guessed.warning == "the file does not name its bands: taken in order as y, z, i, r, g"
+    unknown = decode_file(file, [PixelRecipe(bands=HSC)])  # of the right number, but in which order?
+    assert unknown.pixels is None
+    assert "name the file's bands in order by pixels.file_bands" in str(unknown.error)
     assert decode_file(file, [PixelRecipe(file_bands=HSC, bands=HSC)]).warning is None
     refused = decode_file(file, [PixelRecipe(file_bands=("g", "r"))])
     assert refused.pixels is None
@@ -141,3 +142,12 @@ def test_capitals_tell_bands_apart_only_where_nothing_else_does() -> None:
     np.testing.assert_array_equal(select_bands(pixels, ("y", "Y", "J"), ("Y", "J")), pixels[[1, 2]])
     with pytest.raises(SkyclassError, match="wants y, j"):
         select_bands(pixels, ("y", "Y", "J"), ("y", "j"))
+
+
+def test_three_numbered_bands_stand_for_a_colour_image_and_for_nothing_else(tmp_path: Path) -> None:
+    pixels = random_pixels(3, SIZE, 3, "float32")
+    file = write_image(tmp_path / "three.npy", pixels)
+    colours = decode_file(file, [PixelRecipe(bands=("red", "green", "blue"))])
+    assert colours.warning == "the file does not name its bands: taken in order as red, green, blue"
+    np.testing.assert_array_equal(colours.pixels, pixels)
+    assert decode_file(file, [PixelRecipe(bands=("i", "r", "g"))]).pixels is None

@@ -48,6 +48,8 @@ def faults(source: Source) -> list[tuple[str, str, str]]:
         (["y", "Y", "K", "J", "H", "z"], "z y Y J H K"),
         (["F814W", "F606W", "F160W", "F105W", "F435W"], "F435W F606W F814W F105W F160W"),
         (["f444w", "f090w", "f200w", "f150w", "f356w"], "f090w f150w f200w f356w f444w"),
+        (["F410M", "F335M", "F210M", "F090W", "F322W2"], "F090W F210M F322W2 F335M F410M"),
+        (["F300X", "F390W", "F200LP", "F225W"], "F200LP F225W F300X F390W"),
         (["ch2", "ch1"], "ch1 ch2"),
         (["halpha", "r", "g"], "g r halpha"),
     ],

@@ -99,6 +99,20 @@ def test_pieces_about_positions_on_the_sky(tmp_path: Path, world: str) -> None:
         np.testing.assert_array_equal(image.pixels[0], expected)
 
 
+@pytest.mark.parametrize("world", ["ICRS", "FK5", "FK4", "galactic"])
+def test_a_frame_whose_first_axis_is_the_latitude(tmp_path: Path, world: str) -> None:
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["GLAT-TAN", "GLON-TAN"] if world == "galactic" else ["DEC--TAN", "RA---TAN"]
+    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = [2.0, 150.0], [30, 20], [1e-3, -2e-3]
+    if world != "galactic":
+        wcs.wcs.radesys = world
+    pixels = np.arange(SIZE[0] * SIZE[1], dtype="float32").reshape(SIZE)
+    file = write_frame(tmp_path / "x.fits", fits.PrimaryHDU(pixels, wcs.to_header()))
+    for x, y in ((12, 5), (80, 33)):
+        place = wcs.pixel_to_world(x, y).icrs
+        assert read_image(f"{file}::sky({place.ra.deg},{place.dec.deg})[1x1]").pixels.item() == pixels[y, x]
+
+
 def test_the_position_that_the_fits_standard_gives(frame: Path) -> None:
     middle = read_image(f"{frame}::sky(150.0,2.0)[60x90]")  # CRVAL lies at CRPIX, by definition
     np.testing.assert_array_equal(middle.pixels[0], fits.getdata(frame))
@@ -228,6 +242,8 @@ def test_frames_of_no_use_are_refused(tmp_path: Path) -> None:
     linear["CTYPE1"], linear["CTYPE2"] = "DETX", "DETY"
     broken["CTYPE1"] = "RA---XYZ"
     singular["CDELT1"] = 0.0
+    third = fits.Header()
+    third.update({"CTYPE1": "FREQ", "CTYPE2": "RA---TAN", "CTYPE3": "DEC--TAN", "CRVAL2": 150.0, "CRVAL3": 2.0})
     text, table = tmp_path / "text.fits", tmp_path / "table.fits"
     text.write_text("no frame")
     write_frame(table, fits.PrimaryHDU(), fits.BinTableHDU(np.zeros(3, [("ra", "f8")])))
@@ -238,6 +254,7 @@ def test_frames_of_no_use_are_refused(tmp_path: Path) -> None:
         write_frame(tmp_path / "linear.fits", fits.PrimaryHDU(pixels, linear)): "no WCS",
         write_frame(tmp_path / "broken.fits", fits.PrimaryHDU(pixels, broken)): "WCS",
         write_frame(tmp_path / "singular.fits", fits.PrimaryHDU(pixels, singular)): "WCS",
+        write_frame(tmp_path / "third.fits", fits.PrimaryHDU(pixels[None], third)): "not on the first two axes",
         text: "not a FITS file",
         table: "without an image",
         cut: "ends early",

@@ -113,3 +113,35 @@ def test_images_alone_in_parquet(tmp_path: Path) -> None:
     pd.DataFrame({"image": [b"1", b"2", b"3"]}).to_parquet(tmp_path / "train.parquet")
     source = read_source(tmp_path / "train.parquet")
     assert columns(source, "image_id", "label", "split") == [(str(i), None, None) for i in range(3)]
+
+
+def test_files_of_one_name_in_the_folders_of_splits(tmp_path: Path) -> None:
+    for split in ("train", "test"):  # as the Hub's own conversion to Parquet lays them
+        parquet_images(tmp_path / split / "0000.parquet", [1, 0], ["a", "b"])
+    source = read_source(tmp_path)
+    assert columns(source, "image_id", "split") == [
+        ("test/0000/0", "test"),
+        ("test/0000/1", "test"),
+        ("train/0000/0", "train"),
+        ("train/0000/1", "train"),
+    ]
+    assert source.problems.empty
+
+
+def test_ids_that_begin_anew_in_each_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split, ids in (("train", [0, 1, 2]), ("test", [0, 1])):
+        table = pq.read_table(parquet_images(tmp_path / f"{split}.parquet", ids, ["a", "b", "c"]))
+        pq.write_table(table.append_column("id", [ids]), tmp_path / f"{split}.parquet")
+    source = read_source(tmp_path)
+    assert source.catalog["image_id"].tolist() == ["test/0", "test/1", "train/0", "train/1", "train/2"]
+    assert source.problems.empty
+    assert "ids begin anew in each file" in capsys.readouterr().err
+
+
+def test_a_few_ids_in_two_files_are_repeated_ids(tmp_path: Path) -> None:
+    for split, ids in (("train", [10, 11, 12]), ("test", [12, 13, 14])):
+        table = pq.read_table(parquet_images(tmp_path / f"{split}.parquet", [0, 1, 0], ["a", "b"]))
+        pq.write_table(table.append_column("id", [ids]), tmp_path / f"{split}.parquet")
+    source = read_source(tmp_path)
+    assert source.catalog["image_id"].tolist() == ["12", "13", "14", "10", "11"]
+    assert source.problems["problem"].tolist() == ["repeated id: the first row with it is kept"]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -277,6 +279,14 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path, write: Writer) -> Non
     np.testing.assert_array_equal(row_of(file, 1).pixels[0], after[1])
 
 
+def test_an_hdf5_file_written_again_in_its_place(tmp_path: Path) -> None:
+    file = write_hdf5(tmp_path / "x", images=np.zeros((2, 4, 6), "uint8"))
+    assert row_of(file, 1).pixels.max() == 0
+    code = "import sys, h5py, numpy as np; h5py.File(sys.argv[1], 'w')['images'] = np.full((3, 4, 6), 9, 'uint8')"
+    subprocess.run([sys.executable, "-c", code, str(file)], check=True)  # as another program would
+    assert row_of(file, 2).pixels.min() == 9
+
+
 @pytest.mark.parametrize("write", WRITERS)
 def test_threads_over_more_files_than_stay_open(tmp_path: Path, write: Writer) -> None:
     images = random_pixels(9, SIZE, 6)
@@ -458,3 +468,13 @@ def test_a_false_offset_in_a_zip_is_refused(tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(SkyclassError, match=r"images"):
         row_of(file, 0)
+
+
+def test_a_forked_process_opens_files_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    (tmp_path / "x").touch()
+    kept = open_files.KeptOpen(lambda path: opened.append(path), 2)
+    for process in (1, 1, 2):
+        monkeypatch.setattr(open_files.os, "getpid", lambda process=process: process)
+        kept.get(tmp_path / "x")
+    assert len(opened) == 2

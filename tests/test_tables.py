@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import os
+import sys
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
@@ -20,6 +24,7 @@ from skyclass.data.source_options import SourceOptions
 from skyclass.data.sources import Source, read_source
 from skyclass.data.table_files import read_rows
 from skyclass.errors import SkyclassError
+from skyclass.images import read_image
 
 FORMATS = (".csv", ".tsv", ".parquet", ".ecsv", ".fits", ".fits.gz", ".vot", ".votable", ".xml", ".xml.gz")
 OWN_TYPES = tuple(suffix for suffix in FORMATS if suffix not in (".csv", ".tsv"))
@@ -316,3 +321,83 @@ def test_class_names_of_a_table(tmp_path: Path) -> None:
     assert named.tolist() == ["not_lens", None, "lens"]
     with pytest.raises(SkyclassError, match=r"t\.csv: label '1.0' is none of the numbers 0 to 0"):
         read_source(path, SourceOptions(class_names=("lens",)))
+
+
+def test_text_stored_as_bytes_in_parquet(tmp_path: Path) -> None:
+    images(tmp_path, "1.png", "2.png", "3.png")
+    table = pa.table({"id": pa.array([1, 2, 3]), "label": pa.array([b"spiral", b"bar ", None], pa.binary())})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert read_source(tmp_path / "t.parquet").catalog["label"].tolist() == ["spiral", "bar", None]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_long_numbers_beside_an_empty_cell_keep_every_digit(tmp_path: Path, suffix: str) -> None:
+    images(tmp_path, f"{LONG_ID}.png", "7.png")
+    frame = pd.DataFrame({"objid": [LONG_ID, None, 7], "spectrum": [LONG_ID, 7, None]}, dtype="Int64")
+    frame["flux"] = [2e20, 1.5, np.nan]
+    source = read_source(write_table(tmp_path / f"t{suffix}", frame))
+    assert source.catalog["image_id"].tolist() == [str(LONG_ID), "7"]
+    assert source.catalog["spectrum"][0] == LONG_ID
+    assert source.catalog["flux"].dtype == "float64"
+
+
+def test_the_index_of_a_data_frame_is_a_column(tmp_path: Path) -> None:
+    images(tmp_path, "1.png", "2.png")
+    frame = pd.DataFrame({"id": [2, 1], "field": ["a", "b"], "label": ["x", "y"]}, index=[5, 3])
+    frame.to_parquet(tmp_path / "plain.parquet")
+    frame.set_index(["field", "id"]).to_parquet(tmp_path / "index.parquet")
+    for name in ("plain", "index"):
+        source = read_source(tmp_path / f"{name}.parquet")
+        assert rows(source, "image_id", "label", "field") == [("2", "x", "a"), ("1", "y", "b")]
+        assert set(source.catalog) == {"image_id", "file", "label", "split", "field"}
+
+
+def test_text_of_a_fits_table_that_is_not_ascii(tmp_path: Path) -> None:
+    images(tmp_path, "1.png", "2.png")
+    columns = [
+        fits.Column("id", "K", array=[1, 2]),
+        fits.Column("label", "8A", array=np.array(["étoile".encode("latin-1"), b"galaxie"])),
+    ]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "t.fits")
+    assert read_source(tmp_path / "t.fits").catalog["label"].tolist() == ["étoile", "galaxie"]
+
+
+def test_a_table_that_is_not_utf_8_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("file,label\n1.png,étoile\n".encode("latin-1"))
+    with pytest.raises(SkyclassError, match=r"t\.csv: .* \(its text is not UTF-8\); save it again as UTF-8"):
+        read_source(tmp_path / "t.csv")
+
+
+def test_names_that_no_disk_could_bear_cost_no_other_row(tmp_path: Path) -> None:
+    images(tmp_path, "1.png")
+    names = ["1.png", "x" * 300 + "/a.png", "y" * 300 + ".png", "x" * 300 + "/s.npy::[1]", "a/\0/b.png"]
+    source = read_source(write_table(tmp_path / "t.csv", pd.DataFrame({"file": names, "label": list("abcde")})))
+    assert source.catalog["label"].tolist() == ["a"]
+    assert source.problems["problem"].tolist() == ["no such file"] * 4
+    for name in names[1:]:
+        with pytest.raises(SkyclassError, match="no such file"):
+            read_image(name)
+        with pytest.raises(SkyclassError, match="no such file"):
+            read_source(name)
+
+
+@pytest.mark.parametrize(
+    ("names", "unit"), [(("_RAJ2000", "_DEJ2000"), "rad"), (("ALPHA_J2000", "DELTA_J2000"), "arcmin")]
+)
+def test_positions_by_any_name_have_units(tmp_path: Path, names: tuple[str, str], unit: str) -> None:
+    (tmp_path / "frame.fits").touch()
+    places = np.array([[150.0, 2.0], [151.0, -3.0]])
+    columns = {name: (column * u.deg).to(unit) for name, column in zip(names, places.T, strict=True)}
+    Table({"id": [1, 2], **columns}).write(tmp_path / "t.ecsv")
+    options = SourceOptions(image_root=tmp_path / "frame.fits", cutout=(4, 6))
+    np.testing.assert_allclose(read_source(tmp_path / "t.ecsv", options).catalog[["ra", "dec"]], places)
+
+
+def test_ids_of_files_that_share_no_folder(tmp_path: Path) -> None:
+    images(tmp_path, "1.png")
+    elsewhere = Path(sys.executable)
+    files = [str(tmp_path / "1.png"), str(elsewhere)]
+    shared = Path(os.path.commonpath(files))
+    source = read_source(write_table(tmp_path / "t.csv", pd.DataFrame({"file": files})))
+    expected = [(tmp_path / "1").relative_to(shared).as_posix(), elsewhere.relative_to(shared).as_posix()]
+    assert source.catalog["image_id"].tolist() == expected

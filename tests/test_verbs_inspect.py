@@ -70,7 +70,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
     assert summary["formats"] == {"fits": 6, "png": 5, "npy": 3}
     assert summary["bands"]["grey"] == 4
     assert summary["errors"] == n_bad + 3  # the all-zero, the constant and the all-NaN image are of no use
-    assert summary["warnings"] == 1 + 2  # an image with NaN; two classes of five images
+    assert summary["warnings"] == 1 + 1  # an image with NaN; two classes of five images each
     assert json.loads((tmp_path / "out/summary.json").read_text()) == summary
 
 
@@ -86,9 +86,9 @@ def test_problems_stand_in_the_order_of_the_files_with_their_reasons(tmp_path: P
     source = mixed_source(tmp_path / "source")
     inspect(source, out=tmp_path / "out")
     problems = pd.read_csv(tmp_path / "out/problems.csv")
-    of_classes = ["class 'blob' has only 5 images", "class 'ring' has only 5 images"]
-    assert problems["problem"].tolist()[:2] == of_classes  # what concerns them all comes first
-    problems = problems.iloc[2:]
+    of_classes = ["fewer than 10 images of blob (5), ring (5)"]
+    assert problems["problem"].tolist()[:1] == of_classes  # what concerns them all comes first
+    problems = problems.iloc[1:]
     assert problems["file"].tolist() == sorted(problems["file"])
     reasons = {Path(row.file).name: row.problem for row in problems.itertuples()}
     bad = bad_files(tmp_path / "again")
@@ -218,7 +218,7 @@ def test_the_terminal_at_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert lines[-3:] == [
         f"25 left out, 1 warning, of {tmp_path.parent}:",
         f"  {name}/train/ring/bad_00.png and 24 more: the file is empty; copy it again from its source",
-        f"  {name}: class 'spiral_anticlockwise' has only 5 images",
+        f"  {name}: fewer than 10 images of spiral_anticlockwise (5)",
     ]
     monkeypatch.setattr(verb, "TOLD", 1)
     inspect(tmp_path, duplicates=False)

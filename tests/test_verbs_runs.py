@@ -15,7 +15,7 @@ import yaml
 from safetensors.numpy import load_file
 
 from commands import CLASSES, TOY, P, done, drawn, predictions, refused, skyclass, the_error, toy_run
-from make_data import class_folders, odd_files, random_pixels, toy_image, write_image, write_jpeg
+from make_data import class_folders, image_table, odd_files, random_pixels, toy_image, write_image, write_jpeg
 from skyclass.classifier import Classifier
 from skyclass.data.pack import Pack
 from skyclass.training.task import Task
@@ -165,6 +165,20 @@ def test_folder_pack_table_and_file_are_predicted_alike(place: Path, tmp_path: P
     np.testing.assert_allclose(single[P], folder[P].iloc[[5]], atol=1e-5)
     inside = pd.read_parquet(run / "predictions.parquet").set_index("file")  # what the training wrote
     np.testing.assert_allclose(inside[P], folder.loc[inside.index, P], atol=1e-5)
+
+
+def test_rows_without_an_image_have_a_row_in_the_predictions(place: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(image_table(tmp_path, ("bar", "blob", "ring"), 2))
+    table.loc[1, "file"] = "images/gone.png"
+    repeated = pd.concat([table, table.iloc[[0]]])
+    repeated.to_csv(tmp_path / "labels.csv", index=False)
+    frame = predictions(place / "run", tmp_path / "labels.csv", tmp_path / "out.parquet").set_index("image_id")
+    assert sorted(frame.index) == sorted(table["image_id"])  # a repeated id is no other image
+    assert frame.loc["object-0001", "error"] == "no such file"
+    assert frame.loc["object-0001", P].isna().all()
+    assert frame.drop("object-0001")["error"].isna().all()
+    problems = pd.read_csv(tmp_path / "out.problems.csv")
+    assert problems["problem"].str.contains("no such file").sum() == 1
 
 
 def test_simulated_folders_go_from_pack_to_predictions(tmp_path: Path) -> None:

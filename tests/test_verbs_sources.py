@@ -116,7 +116,7 @@ def test_inspect_counts_measures_and_names(tmp_path: Path) -> None:
     warnings = problems[problems["severity"] == "warning"]
     assert list(zip(warnings["file"], warnings["problem"], strict=True)) == [
         (str(root / "void"), "no image in this class folder"),
-        (str(root), "class 'blob' has only 3 images"),
+        (str(root), "fewer than 10 images of blob (3)"),
         (str(root / "ring" / "large.png"), "odd size: 30x20, where 85.7% of the images have 24x32"),
         (str(root / "ring" / "large.png"), "odd number of bands: 1, where 85.7% of the images have 3"),
     ]

@@ -102,7 +102,7 @@ def _parsed(text: str) -> Address:
 def _is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
-    except (OSError, ValueError):  # too long a name, or a null byte in it
+    except OSError:  # too long a name
         return False
 
 
@@ -131,5 +131,7 @@ def image_id_of(address: Address) -> str:
 
 def stem_of(name: str) -> str:
     """A file's name without the suffix of an image, if it has one; other dots (as in coordinates) stay."""
-    suffix = next((suffix for suffix in _LONGEST_FIRST if name.lower().endswith(suffix)), "")
-    return name[: len(name) - len(suffix)]
+    lower = name.lower()
+    if not lower.endswith(IMAGE_SUFFIXES):
+        return name
+    return name[: -len(next(suffix for suffix in _LONGEST_FIRST if lower.endswith(suffix)))]

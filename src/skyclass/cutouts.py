@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from astropy.coordinates import ICRS, SkyCoord
+from astropy.coordinates import FK5, ICRS, BaseCoordinateFrame, Galactic, UnitSphericalRepresentation
 from astropy.io import fits
 from astropy.nddata import NoOverlapError, overlap_slices
+from astropy.units import deg
 from astropy.wcs import WCS
-from astropy.wcs.utils import skycoord_to_pixel, wcs_to_celestial_frame
+from astropy.wcs.utils import wcs_to_celestial_frame
 
 from .addresses import Cutout
 from .errors import SkyclassError, one_line
@@ -32,12 +33,17 @@ _BROKEN = "solve its astrometry again, or give x and y in pixels"
 
 @dataclass(eq=False)
 class Frame:
-    """An open FITS file: the HDU that pixel positions mean; that of sky positions and its WCS, or what is wrong."""
+    """An open FITS file: the HDU that pixel positions mean; that of sky positions, or what is wrong with its WCS.
+
+    system : the coordinates of the WCS
+    rotation : (3, 3), which turns unit vectors of the ICRS into the system's, where that is all there is to it
+    """
 
     image: Any
     sky_image: Any = None
     wcs: WCS | None = None
-    is_icrs: bool = False
+    system: BaseCoordinateFrame | None = None
+    rotation: np.ndarray | None = None
     fault: str = "no WCS of the sky in any of its images"
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -99,15 +105,35 @@ def _pixel_of(frame: Frame, cutout: Cutout) -> tuple[float, float]:
     if not -90 <= cutout.y <= 90:
         raise SkyclassError(f"a declination of {cutout.y:g} degrees", fix="correct it, or leave the row out")
     try:
-        if frame.is_icrs:  # what skycoord_to_pixel would do, 50 times faster
-            x, y = frame.wcs.all_world2pix(cutout.x, cutout.y, 0, ra_dec_order=True)
-        else:
-            x, y = skycoord_to_pixel(SkyCoord(cutout.x, cutout.y, unit="deg"), frame.wcs, origin=0, mode="all")
+        longitude, latitude = _in_system(frame, cutout.x, cutout.y)
+        is_latitude_first = frame.wcs.wcs.lat < frame.wcs.wcs.lng
+        world = (latitude, longitude) if is_latitude_first else (longitude, latitude)
+        x, y = frame.wcs.all_world2pix(*world, 0)
     except Exception as error:  # the WCS of a frame can be wrong in any way
         raise SkyclassError(f"the WCS has no pixel for this position ({one_line(error)[:200]})", fix=_BROKEN) from error
     if not (np.isfinite(x) and np.isfinite(y)):
         raise SkyclassError("the cutout lies outside the frame, where its WCS has no pixels", fix="leave the row out")
     return float(x), float(y)
+
+
+def _in_system(frame: Frame, ra: float, dec: float) -> tuple[float, float]:
+    """Longitude and latitude, in degrees, of a position of the ICRS in the coordinates of the frame's WCS."""
+    if frame.rotation is not None:
+        a, d = math.radians(ra), math.radians(dec)
+        u, v, w = frame.rotation @ (math.cos(d) * math.cos(a), math.cos(d) * math.sin(a), math.sin(d))
+        return math.degrees(math.atan2(v, u)), math.degrees(math.atan2(w, math.hypot(u, v)))
+    if isinstance(frame.system, ICRS):
+        return ra, dec
+    place = ICRS(ra * deg, dec * deg).transform_to(frame.system).represent_as(UnitSphericalRepresentation)
+    return float(place.lon.deg), float(place.lat.deg)
+
+
+def _rotation(system: BaseCoordinateFrame) -> np.ndarray | None:
+    """The matrix of a system that is the ICRS turned; a transformation by astropy takes as long as ten cutouts."""
+    if not isinstance(system, FK5 | Galactic):
+        return None
+    axes = ICRS([0, 90, 0] * deg, [0, 0, 90] * deg)  # the unit vectors x, y and z
+    return np.array(axes.transform_to(system).cartesian.xyz.value)
 
 
 def _open_frame(path: Path) -> Frame:
@@ -127,10 +153,13 @@ def _frame_of(hdus: fits.HDUList, n_bytes: int) -> Frame:
         if isinstance(hdu, fits.CompImageHDU):
             check_shape(hdu.tile_shape)
         try:
-            wcs = WCS(hdu.header, hdus).celestial  # distortions may lie in other HDUs
-            if wcs.has_celestial:
-                is_icrs = isinstance(wcs_to_celestial_frame(wcs), ICRS)
-                frame.sky_image, frame.wcs, frame.is_icrs = hdu, wcs, is_icrs
+            wcs = WCS(hdu.header, hdus)  # distortions may lie in other HDUs
+            if wcs.has_celestial and {wcs.wcs.lng, wcs.wcs.lat} != {0, 1}:
+                frame.fault = "the sky is not on the first two axes of its WCS"
+            elif wcs.has_celestial:
+                system = wcs_to_celestial_frame(wcs.celestial)
+                frame.sky_image, frame.wcs = hdu, wcs.celestial
+                frame.system, frame.rotation = system, _rotation(system)
                 break
         except Exception as error:  # the WCS of a frame can be wrong in any way
             frame.fault = f"the WCS is broken ({one_line(error)[:200]})"

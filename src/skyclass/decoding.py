@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import SkyclassError, one_line
+from .image_arrays import RGB
 from .images import Image, read_image
 from .pixels import apply_recipes, are_numbered, bad_pixel_fraction, named_bands
 from .recipe import PixelRecipe
@@ -36,12 +37,19 @@ def decode_files(files: Sequence[str | Path], recipes: Sequence[PixelRecipe]) ->
 
 def decode_file(file: str | Path, recipes: Sequence[PixelRecipe]) -> Decoded:
     """Read one file and take it through the recipes."""
+    return read_and_decode(file, recipes)[1]
+
+
+def read_and_decode(file: str | Path, recipes: Sequence[PixelRecipe]) -> tuple[Image | None, Decoded]:
+    """As `decode_file`, with the image as it was read, if it could be."""
+    image = None
     try:
-        return decode_image(read_image(Path(file)), recipes)
+        image = read_image(file)
+        return image, decode_image(image, recipes)
     except SkyclassError as refusal:
-        return Decoded(None, _without_place(refusal), None)
+        return image, Decoded(None, _without_place(refusal), None)
     except Exception as error:  # a decoder's own bug must not cost the good rows
-        return Decoded(None, f"cannot be decoded: {one_line(error)}", None)
+        return image, Decoded(None, f"cannot be decoded: {one_line(error)}", None)
 
 
 def decode_rows(
@@ -87,8 +95,8 @@ def judge(image: Image, recipes: Sequence[PixelRecipe]) -> tuple[str | None, str
         filled = {"zero": "zero", "min": "the least finite value", "median": "the median"}[first.fill_nan]
         oddities.append(f"{bad:.2%} of the pixels are NaN or infinite; packing and predicting fill them with {filled}")
     bands = named_bands(image.bands, first.file_bands)
-    if first.bands and are_numbered(bands) and not set(first.bands) <= set(bands):
-        oddities.append(f"the file does not name its bands: taken in order as {', '.join(first.bands)}")
+    if first.bands == RGB and are_numbered(bands):
+        oddities.append("the file does not name its bands: taken in order as red, green, blue")
     shares = saturated_shares(pixels)
     if max(shares):
         whose = f" of {bands[int(np.argmax(shares))]}" if len(bands) > 1 else ""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -60,11 +61,32 @@ class _Quiet:
 QUIET = _Quiet()
 
 
+@contextmanager
+def naming(where: str | Path, damage: Callable[[Exception], tuple[str, str]]) -> Iterator[None]:
+    """Silence, and whatever goes wrong (damaged files make libraries raise anything) becomes a SkyclassError.
+
+    where : what the message names
+    damage : the fault behind an exception of a library's, and the way out
+    """
+    try:
+        with QUIET:
+            yield
+    except SkyclassError as refusal:
+        raise SkyclassError(printable(refusal.what), where=where, fix=refusal.fix and printable(refusal.fix)) from None
+    except Exception as error:
+        what, fix = damage(error)
+        raise SkyclassError(printable(what), where=where, fix=fix) from error
+
+
 def check_file(path: Path) -> None:
     """Refuse folders and files that are not there."""
-    if path.is_dir():
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError:  # too long a name
+        is_folder = is_file = False
+    if is_folder:
         raise SkyclassError("a folder, not an image", where=path, fix="name a file in it")
-    if not path.is_file():
+    if not is_file:
         hint = "; nor is it an address such as stack.h5::images[0] or frame.fits::sky(150.1,2.2)[64x64]"
         looks_like_one = "::" in str(path)
         raise SkyclassError(f"no such file{hint if looks_like_one else ''}", where=path, fix="correct the path")

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +27,11 @@ from .image_arrays import (
     CUT,
     MAX_BYTES,
     MAX_PIXELS,
-    QUIET,
     REAL,
     are_names,
     check_file,
     check_shape,
-    printable,
+    naming,
 )
 
 # What the decoders say when the bytes run out.
@@ -58,7 +56,7 @@ class Image:
 
 def is_image_name(path: str | Path) -> bool:
     """Whether the name ends as an image's does; hidden files (such as macOS's `._x.jpg`) are not images."""
-    name = Path(path).name.lower()
+    name = str(path).lower().replace(os.sep, "/").rpartition("/")[2]  # a million paths would take seconds
     return name.endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
@@ -92,7 +90,7 @@ def _read_file(path: Path) -> Image:
 def _read_row(row: Row) -> Image:
     from .stacks import read_row
 
-    with _decoding(str(row)):
+    with naming(str(row), _damage):
         content, kind = read_row(row.path, row.key, row.row)
         if isinstance(content, tuple):
             return Image(_stored(content[0]), content[1], kind)
@@ -102,7 +100,7 @@ def _read_row(row: Row) -> Image:
 def _read_cutout(cutout: Cutout) -> Image:
     from .cutouts import read_cutout
 
-    with _decoding(str(cutout)):
+    with naming(str(cutout), _damage):
         (pixels, bands), warning = read_cutout(cutout)
         return Image(_stored(pixels), bands, "fits", warning)
 
@@ -131,26 +129,12 @@ def decode_image(data: bytes, name: str) -> Image:
 
     Errors: SkyclassError as for `read_image`.
     """
-    with _decoding(name):
+    with naming(name, _damage):
         if data[:2] == b"\x1f\x8b":
             data = _gunzip(data)
         kind = _format_of(data)
         pixels, bands = DECODERS[kind](data)
         return Image(_stored(pixels), bands, kind)
-
-
-@contextmanager
-def _decoding(name: str) -> Iterator[None]:
-    """Silence, and whatever goes wrong becomes a SkyclassError about `name`."""
-    try:
-        with QUIET:
-            yield
-    except SkyclassError as refusal:
-        fix = refusal.fix and printable(refusal.fix)
-        raise SkyclassError(printable(refusal.what), where=name, fix=fix) from None
-    except Exception as error:  # a damaged file makes a decoder raise anything
-        what, way_out = _damage(error)
-        raise SkyclassError(printable(what), where=name, fix=way_out) from error
 
 
 def _format_of(data: bytes) -> str:

@@ -31,19 +31,21 @@ class KeptOpen(Generic[Opened]):
         self._open_file = open_file
         self._at_most = at_most
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, int, int], Opened] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, str], tuple[tuple[int, int, int], Opened]] = OrderedDict()
 
     def get(self, path: Path) -> Opened:
         """The open file. Errors: OSError, and those of `open_file`."""
         status = path.stat()
-        key = (str(path), status.st_mtime_ns, status.st_size)
+        version = (status.st_ino, status.st_mtime_ns, status.st_size)
+        name = (os.getpid(), str(path))  # a forked process would share the place in the file with its parent
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = self._open_file(path)
+            if name not in self._kept or self._kept[name][0] != version:
+                self._kept.pop(name, None)  # first: while a file is open libhdf5 gives back what it was
+                self._kept[name] = version, self._open_file(path)
                 if len(self._kept) > self._at_most:
                     self._kept.popitem(last=False)
-            self._kept.move_to_end(key)
-            return self._kept[key]
+            self._kept.move_to_end(name)
+            return self._kept[name][1]
 
 
 def check_unpacking(unpacked: int, packed: int) -> None:

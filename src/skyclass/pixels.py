@@ -7,15 +7,18 @@ Stored integers stand for [0, 1], uint8 in steps of 1/255 and uint16 of 1/65535 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from .decoders import RGB, band_names
 from .errors import SkyclassError
 from .recipe import PixelRecipe
 from .resizing import resize, round_to
 from .stretching import LEVELS, stretch
+
+if TYPE_CHECKING:
+    import torch
 
 LUMINANCE = (0.299, 0.587, 0.114)  # Rec. ITU-R BT.601, 2.5.1
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -89,15 +92,16 @@ def select_bands(pixels: np.ndarray, bands: Sequence[str], wanted: Sequence[str]
     """Bands by name and in order: (C, H, W) -> (len(wanted), H, W).
 
     A grey image stands for red, green and blue alike; of a red, green and blue one the luminance is the grey (integers
-    rounded to the nearest, halves to even). Bands that the file only numbers (`are_numbered`) are taken in order where
-    there are as many as wanted. Capitals count only where bands differ in nothing else: FITS writes extension g as G.
+    rounded to the nearest, halves to even). Three bands that the file only numbers (`are_numbered`) stand for red,
+    green and blue, as in arrays of colour images; of others nobody knows the order. Capitals count only where bands
+    differ in nothing else: FITS writes extension g as G.
     """
     place = {name.lower(): row for row, name in enumerate(bands)}
     if len(place) == len(bands) and {name.lower() for name in wanted} <= set(place):
         return pixels[[place[name.lower()] for name in wanted]]
     if set(wanted) <= set(bands):
         return pixels[[list(bands).index(name) for name in wanted]]
-    if are_numbered(bands) and len(wanted) == len(bands):
+    if are_numbered(bands) and len(bands) == len(RGB) and tuple(wanted) == RGB:
         return pixels
     if tuple(bands) == ("grey",) and set(wanted) <= set(RGB):
         return np.repeat(pixels, len(wanted), axis=0)  # (1, H, W) -> (C', H, W)
@@ -105,9 +109,10 @@ def select_bands(pixels: np.ndarray, bands: Sequence[str], wanted: Sequence[str]
         colours = select_bands(pixels, bands, RGB).astype(np.float32)
         grey = np.tensordot(np.asarray(LUMINANCE, np.float32), colours, axes=1)[None]  # (3, H, W) -> (1, H, W)
         return round_to(grey, pixels.dtype)
+    fix = "name the file's bands in order by pixels.file_bands" if are_numbered(bands) else "leave it out"
     raise SkyclassError(
         f"the image has the bands {_listed(bands)}, the recipe wants {_listed(wanted)}",
-        fix="set pixels.bands to names that every image has, before packing, or leave such images out",
+        fix=f"{fix}, or set pixels.bands to names that it has (null: as they are)",
     )
 
 
@@ -201,6 +206,8 @@ def network_input(batch: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, dt
 
     mean, std : (C,) in unit scale, on the batch's device. One multiply-add in float32, rounded to `dtype` at the end.
     """
+    import torch  # here, because inspecting and packing do without it, and it takes a second
+
     factor = unit_scale(batch.dtype) / std.float()
     offset = -mean.float() / std.float()
     return torch.addcmul(offset[:, None, None], batch.float(), factor[:, None, None]).to(dtype)

@@ -5,8 +5,7 @@ Files stay open for the next row; threads may read at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,13 @@ from .array_files import open_hdf5, open_npy, open_npz
 from .errors import SkyclassError, one_line
 from .image_arrays import (
     COPY_AGAIN,
-    QUIET,
     Decoded,
     check_file,
     check_numbers,
     check_shape,
     from_array,
     named_bands,
-    printable,
+    naming,
 )
 from .named_arrays import Stack, column_of
 from .open_files import KeptOpen
@@ -45,7 +43,7 @@ def stack_arrays(path: str | Path) -> dict[str, tuple[tuple[int, ...], np.dtype]
     Errors: SkyclassError where the file is damaged or none of the three.
     """
     path = Path(path)
-    with _named(path):
+    with naming(path, _damage):
         return {name: (array.shape, array.dtype) for name, array in _stack(path).arrays.items()}
 
 
@@ -55,7 +53,7 @@ def read_column(path: str | Path, key: str) -> np.ndarray:
     Errors: SkyclassError where there is no such array, or it has more axes or holds objects.
     """
     path = Path(path)
-    with _named(path):
+    with naming(path, _damage):
         return column_of(_stack(path).array(key), key)
 
 
@@ -100,15 +98,5 @@ def _opened(path: Path) -> Stack | ParquetImages:
 _open: KeptOpen[Stack | ParquetImages] = KeptOpen(_opened, _AT_MOST)
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Silence, and whatever goes wrong with the file becomes a SkyclassError that names it."""
-    try:
-        with QUIET:
-            yield
-    except SkyclassError as refusal:
-        fix = refusal.fix and printable(refusal.fix)
-        raise SkyclassError(printable(refusal.what), where=path, fix=fix) from None
-    except Exception as error:  # a damaged file makes the libraries raise anything
-        what = f"cannot be read ({printable(one_line(error))[:200]})"
-        raise SkyclassError(what, where=path, fix=COPY_AGAIN) from error
+def _damage(error: Exception) -> tuple[str, str]:
+    return f"cannot be read ({one_line(error)[:200]})", COPY_AGAIN

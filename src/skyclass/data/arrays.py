@@ -22,7 +22,8 @@ from ..image_arrays import MAX_BANDS
 from ..stacks import read_column, stack_arrays
 from .catalog import SPLIT_NAMES, Found
 from .columns import given_columns, name_classes, name_columns
-from .rows import checked_rows
+from .file_names import short_names
+from .rows import checked_rows, joined
 from .source_options import SourceOptions
 from .tables import read_named
 
@@ -30,7 +31,7 @@ STACK_SUFFIXES = (".h5", ".hdf5", ".npz", ".npy")
 IMAGE_KEYS = ("images", "x", "X", "data", "image")
 LABEL_KEYS = ("labels", "label", "ans", "y", "Y", "class", "classes", "target", "targets")
 _NAME_KEYS = ("class_names", "classes")  # texts, as many as there are classes
-_OF_BANDS = ("bands", "filters")
+_NO_COLUMNS = ("bands", "filters", "class_names")  # what is as long as there are images by chance
 _FIX = "save the images as one array called `images` and their labels as `labels`"
 
 # Name of an array -> its shape and type.
@@ -72,13 +73,17 @@ def read_stack(path: Path, options: SourceOptions) -> Found:
 
     Errors: SkyclassError where the images are not to be found or do not go with the labels.
     """
-    return _checked([_file_frame(path, None, options, prefix="")], path)
+    return _checked(_file_frame(path, None, options, prefix=""), path)
 
 
 def read_split_stacks(root: Path, files: Sequence[Path], options: SourceOptions) -> Found:
     """Files of many images, each of which is (a part of) the split that its name says."""
-    frames = [_file_frame(file, split_named(Path(file.name)), options, prefix=f"{file.stem}/") for file in files]
-    return _checked(frames, root)
+    prefixes = [f"{name}/" for name in short_names(files, root)]
+    frames = [
+        _file_frame(file, split_named(Path(file.name)), options, prefix)
+        for file, prefix in zip(files, prefixes, strict=True)
+    ]
+    return _checked(joined(list(zip(prefixes, frames, strict=True)), root), root)
 
 
 def read_stack_table(table: Path, stack: Path, options: SourceOptions) -> Found:
@@ -93,11 +98,10 @@ def read_stack_table(table: Path, stack: Path, options: SourceOptions) -> Found:
     if count != len(frame):
         what = f"the table has {len(frame):,} rows and {stack.name} {count:,} images"
         raise SkyclassError(what, where=table, fix="give a table with one row an image, in the order of the images")
-    return _checked([_addressed(frame, stack, key, "")], table)
+    return _checked(_addressed(frame, stack, key, ""), table)
 
 
-def _checked(frames: Sequence[pd.DataFrame], path: Path) -> Found:
-    frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+def _checked(frame: pd.DataFrame, path: Path) -> Found:
     return checked_rows(frame, path, "arrays", sought=frame["file"].tolist(), root=path, fix=_FIX)
 
 
@@ -121,8 +125,8 @@ def _file_frame(path: Path, split: str | None, options: SourceOptions, prefix: s
     parts = []
     for word, names in splits.items():
         frame = _part(path, {key: arrays[key] for key in names}, names, options, f"{prefix}{word}/")
-        parts.append(frame.assign(split=SPLIT_NAMES[word]))
-    return pd.concat(parts, ignore_index=True)
+        parts.append((f"{prefix}{word}/", frame.assign(split=SPLIT_NAMES[word])))
+    return joined(parts, path)
 
 
 def _last_names(arrays: Arrays) -> dict[str, str]:
@@ -137,7 +141,7 @@ def _splits_in(arrays: Arrays) -> dict[str, dict[str, str]]:
         names = {key: key.removesuffix(f"_{word}").removeprefix(f"{word}_").removeprefix(f"{word}/") for key in arrays}
         names = {key: name for key, name in names.items() if name != key}
         if set(names.values()) & set(IMAGE_KEYS):
-            found[word] = names
+            found[word] = names | {key: key for key in _NAME_KEYS if key in arrays and key not in names.values()}
     return found
 
 
@@ -155,7 +159,7 @@ def _part(path: Path, arrays: Arrays, names: Mapping[str, str], options: SourceO
         shape, dtype = arrays[key]
         if name == label:
             columns[name] = _labels(read_column(path, key), path, name)
-        elif key != images and shape in ((count,), (count, 1)) and name not in _OF_BANDS and dtype.kind in "biufSU":
+        elif key != images and shape in ((count,), (count, 1)) and name not in _NO_COLUMNS and dtype.kind in "biufSU":
             columns[name] = read_column(path, key).reshape(count)
     frame = pd.DataFrame(columns, index=pd.RangeIndex(count))
     frame = name_columns(frame, given_columns(options) | {"file": None, "label": label}, path, places=False)

@@ -27,6 +27,9 @@ DUPLICATES = [
     *("other_id", "other_label", "other_split", "other_file"),
 ]
 
+# Bands that stand for each other (`pixels.select_bands`).
+_COLOUR = {"grey", "red green blue", "band_1 band_2 band_3"}
+
 # Words that turn into each other in a mirror.
 _HANDED = (
     *(("clockwise", "anticlockwise"), ("clockwise", "counterclockwise"), ("clockwise", "counter_clockwise")),
@@ -116,33 +119,40 @@ def odd_ones(catalog: pd.DataFrame, values: Sequence[Any], what: str) -> list[Pr
     ]
 
 
+def mixed_bands(bands: Sequence[str | None], path: str) -> list[Problem]:
+    """A warning where no set of bands is that of nearly all images: a pack has one, and leaves the others out."""
+    counts = Counter(names for names in bands if names is not None)
+    if set(counts) <= _COLOUR or counts.most_common(1)[0][1] >= USUAL * counts.total():
+        return []
+    told = ", ".join(f"{names} ({n:,})" for names, n in counts.most_common(4))
+    return [_warning(f"{len(counts)} sets of bands: {told}; a pack has one: choose by --pixels bands=[...]", file=path)]
+
+
 def balance_problems(catalog: pd.DataFrame, path: str) -> list[Problem]:
     """Warnings of classes with few images or far fewer than others, and of empty splits; `path` names the source."""
     labelled = catalog[catalog["label"].notna()]
     counts = Counter(labelled["label"])
-    problems = [
-        _warning(f"class {name!r} has only {count} image{'' if count == 1 else 's'}", file=path)
-        for name, count in sorted(counts.items())
-        if count < FEW
-    ]
+    thin = [f"{name} ({count})" for name, count in sorted(counts.items()) if count < FEW]
+    told = [f"fewer than {FEW} images of {_listed(thin)}"] if thin else []
     if len(counts) == 1:
-        problems.append(_warning(f"only one class, {next(iter(counts))!r}: a classifier needs two at least", file=path))
+        told.append(f"only one class, {next(iter(counts))!r}: a classifier needs two at least")
     largest, smallest = max(counts, key=counts.__getitem__, default=""), min(counts, key=counts.__getitem__, default="")
     if counts and counts[largest] >= IMBALANCE * counts[smallest]:
         what = f"class {largest!r} has {counts[largest] / counts[smallest]:.0f} times the images of {smallest!r}"
-        problems.append(_warning(f"{what}; training.class_weights: balanced gives them the same weight", file=path))
-    given = Counter(labelled["split"].dropna())
-    problems += [
-        _warning(f"no labelled image is in the split {name!r}", file=path)
-        for name in SPLITS
-        if given and not given[name]
-    ]
-    missing = [
-        f"class {name!r} has no image in {split}"
-        for split, name in itertools.product(SPLITS, sorted(counts))
-        if given[split] and not ((labelled["label"] == name) & (labelled["split"] == split)).any()
-    ]
-    return problems + [_warning(text, file=path) for text in missing]
+        told.append(f"{what}; training.class_weights: balanced gives them the same weight")
+    given = labelled.dropna(subset="split").groupby("split")["label"].agg(set).to_dict()
+    for split in SPLITS if given else ():
+        absent = sorted(set(counts) - given.get(split, set()))
+        if split not in given:
+            told.append(f"no labelled image is in the split {split!r}")
+        elif absent:
+            told.append(f"no image of {_listed(absent)} in {split}")
+    return [_warning(text, file=path) for text in told]
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def handed_classes(classes: Iterable[str]) -> list[tuple[str, str]]:

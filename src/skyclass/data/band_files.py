@@ -14,7 +14,7 @@ from ..addresses import BandFiles
 from ..console import say
 from ..errors import SkyclassError
 from .catalog import Found, Problem, warning
-from .folders import has_splits, place_of, visible_files
+from .folders import files_below, has_splits, place_of
 from .rows import checked_rows
 from .source_options import SourceOptions
 from .tables import read_named
@@ -23,9 +23,13 @@ from .tables import read_named
 _NAMES = ("FUV", "NUV", "u", "U", "B", "g", "V", "r", "R", "i", "I", "z", "y", "Y", "J", "H", "Ks", "K", "W1", "W2")
 _CENTRES = (153, 231, 355, 365, 445, 480, 551, 620, 650, 760, 800, 890, 990, 1020, 1250, 1650, 2150, 2200, 3400, 4600)
 _WAVELENGTHS = dict(zip(_NAMES, _CENTRES, strict=True))
-# Filters of Hubble are numbered in nanometres from F200 on and in tens of them below; those of Webb, in tens.
-_FILTER = re.compile(r"[fF]([0-9]{3,4})[A-Za-z]{1,2}")
-_WEBB = (200, 277, 356, 444, 560, 770)
+# Filters of Hubble are numbered in nanometres from F200 on and in tens of them below; those of Webb, in tens. F410M,
+# which both have, is taken for Webb's.
+_FILTER = re.compile(r"F([0-9]{3,4})(?:W2?|M|N|X|LP)")
+_WEBB = (
+    *("F200W", "F210M", "F212N", "F250M", "F277W", "F300M", "F322W2", "F323N", "F335M", "F356W", "F360M", "F380M"),
+    *("F405N", "F410M", "F430M", "F444W", "F460M", "F466N", "F470N", "F480M", "F560W", "F770W"),
+)
 
 
 class _Object(NamedTuple):
@@ -44,10 +48,10 @@ def read_band_files(root: Path, options: SourceOptions) -> Found:
     with_splits = has_splits(root)
     rows, faults = [], {}
     for row, (one, found) in enumerate(objects.items()):
-        split, label = place_of(one.folder / one.id, with_splits)
-        ids = (one.folder / one.id).as_posix()
+        image_id = (one.folder / one.id).as_posix()
+        split, label = place_of(image_id, with_splits)
         file = str(_address(root / one.folder, pattern, one.id, bands))
-        rows.append({"image_id": ids, "file": file, "label": label, "split": split})
+        rows.append({"image_id": image_id, "file": file, "label": label, "split": split})
         lacking = [band for band in bands if band not in found]
         if lacking:
             faults[row] = _lacks(pattern, one.id, lacking)
@@ -105,9 +109,9 @@ def by_wavelength(bands: Iterable[str]) -> tuple[str, ...]:
 
 def _wavelength(band: str) -> float | None:
     """Nanometres, or None."""
-    if filter := _FILTER.fullmatch(band):
-        number = int(filter[1])
-        return number * 10.0 if number < 200 or number >= 1000 or number in _WEBB else float(number)
+    if named := _FILTER.fullmatch(band.upper()):
+        number = int(named[1])
+        return number * 10.0 if number < 200 or number >= 1000 or band.upper() in _WEBB else float(number)
     return _WAVELENGTHS.get(band)
 
 
@@ -117,7 +121,7 @@ def _objects(root: Path, pattern: str) -> tuple[list[Path], dict[_Object, set[st
     Errors: SkyclassError for a pattern without {id} and {band}, and where no file fits it.
     """
     fits_pattern = _expression(pattern)
-    files = sorted(Path(file).relative_to(root) for file in visible_files(root))
+    files = [Path(file) for file in files_below(root)]
     depth = len(Path(pattern).parts)
     objects: dict[_Object, set[str]] = {}
     for file in files:

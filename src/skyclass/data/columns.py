@@ -23,6 +23,11 @@ _GUESSES: dict[str, tuple[str, ...]] = {
     "split": ("split", "set", "subset"),
     "group": ("group",),
 }
+# What the columns of a position on the sky may be called, in small letters, the likeliest first.
+SKY = (
+    *(("ra", "dec"), ("_raj2000", "_dej2000"), ("raj2000", "dej2000"), ("ra_deg", "dec_deg")),
+    *(("alpha_j2000", "delta_j2000"), ("alphawin_j2000", "deltawin_j2000"), ("ra_icrs", "de_icrs")),
+)
 _HOURS = {"ra": "hourangle", "dec": "deg"}  # what sexagesimal text without letters counts
 
 
@@ -130,11 +135,13 @@ def degrees(column: pd.Series, name: str, path: Path) -> pd.Series:
 
 
 def name_classes(labels: pd.Series, names: Sequence[str], where: str | Path) -> pd.Series:
-    """Labels numbered from 0, as 1 or 1.0, as the names of their classes; None stays.
+    """Labels numbered from 0, as 1, 1.0 or True, as the names of their classes; None stays, and -1 becomes None.
 
     Errors: SkyclassError for a label that is no number, or has no name.
     """
     numbers = {text: name for number, name in enumerate(names) for text in (str(number), f"{number}.0")}
+    numbers |= dict(zip(("False", "True"), names, strict=False))
+    labels = labels.mask(labels.isin(["-1", "-1.0"]), None)  # what stands for "not labelled" where classes are numbers
     unknown = sorted(set(labels.dropna()) - set(numbers))
     if unknown:
         what = f"label {unknown[0]!r} is none of the numbers 0 to {len(names) - 1} of the {len(names)} class names"

@@ -11,7 +11,7 @@ from ..addresses import Cutout
 from ..console import say
 from ..errors import SkyclassError
 from .catalog import Found
-from .columns import degrees
+from .columns import SKY, degrees
 from .rows import checked_rows
 from .source_options import SourceOptions
 from .table_files import FITS_SUFFIXES
@@ -19,11 +19,7 @@ from .tables import find_files, read_named
 
 FRAME_SUFFIXES = (*FITS_SUFFIXES, ".fits.fz")
 
-# What the columns of a position may be called, in small letters, the likeliest first.
-_SKY = (
-    *(("ra", "dec"), ("_raj2000", "_dej2000"), ("raj2000", "dej2000"), ("ra_deg", "dec_deg")),
-    *(("alpha_j2000", "delta_j2000"), ("alphawin_j2000", "deltawin_j2000"), ("ra_icrs", "de_icrs")),
-)
+# What the columns of a position in the frame may be called, in small letters, the likeliest first.
 _PIXELS = (("x", "y"), ("xcentroid", "ycentroid"), ("xcen", "ycen"))
 _FROM_ONE = (("x_image", "y_image"), ("xwin_image", "ywin_image"))  # SExtractor counts pixels from 1
 
@@ -95,7 +91,7 @@ def _positions(frame: pd.DataFrame, path: Path) -> tuple[np.ndarray, np.ndarray,
     Errors: SkyclassError where there are no columns of positions, or they hold no numbers.
     """
     spelling = {str(name).lower(): str(name) for name in reversed(frame.columns)}
-    for pair, kind in ((p, k) for k, pairs in (("sky", _SKY), ("0", _PIXELS), ("1", _FROM_ONE)) for p in pairs):
+    for pair, kind in ((p, k) for k, pairs in (("sky", SKY), ("0", _PIXELS), ("1", _FROM_ONE)) for p in pairs):
         if not all(name in spelling for name in pair):
             continue
         one, other = (spelling[name] for name in pair)

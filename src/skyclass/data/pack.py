@@ -142,8 +142,10 @@ def start_pack(folder: Path, *, overwrite: bool) -> None:
 
     Errors: SkyclassError where the folder holds something and `overwrite` is not set.
     """
+    if folder.is_dir() and [entry.name for entry in folder.iterdir()] == ["problems.csv"]:
+        overwrite = True  # all that a pack of which no image could be read has left
     new_folder(folder, overwrite=overwrite, fix=OVERWRITE)
-    if is_pack(folder):
+    if (folder / "catalog.parquet").is_file():
         (folder / "duplicates.csv").unlink(missing_ok=True)  # the new one may not look for any
     (folder / "pack.json").unlink(missing_ok=True)
     for prepared in (folder / "prepared").glob("*.npy"):

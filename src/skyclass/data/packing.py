@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..console import progress, say
-from ..decoding import Decoded, decode_file
+from ..decoding import Decoded, read_and_decode
 from ..errors import SkyclassError
 from ..files import written_whole
 from ..images import read_image
@@ -82,11 +82,22 @@ def pack_catalog(
     try:
         pixels = settle(pixels, catalog["file"].tolist())
         chunks = _chunks(catalog, pixels, found, prints if duplicates else None)
-        pack = write_pack(chunks, folder, pixels, classes=None, source=source, finish=finish)
+        pack = write_pack(_some(chunks, found, folder), folder, pixels, classes=None, source=source, finish=finish)
     finally:
         problems = pd.concat([problems, problems_frame(found)], ignore_index=True)
         write_problems(problems, folder / "problems.csv")
     return Packed(pack, problems, table[0] if table else None)
+
+
+def _some(chunks: Iterator[Chunk], found: list[dict[str, Any]], folder: Path) -> Iterator[Chunk]:
+    """The chunks. Errors: SkyclassError where there is none, with the first of the reasons in `found`."""
+    first = next(chunks, None)
+    if first is None:
+        error = next(problem for problem in found if problem["severity"] == "error")
+        what = f"none of the images can be used, the first, {error['file']}, because: {error['problem']}"
+        raise SkyclassError(what, where=folder / "problems.csv", fix="the file has the reason of each")
+    yield first
+    yield from chunks
 
 
 def _chunks(
@@ -97,10 +108,10 @@ def _chunks(
     """
 
     def read(file: str) -> _Read:
-        decoded = decode_file(file, [pixels])
-        if prints is None or decoded.pixels is None:
+        image, decoded = read_and_decode(file, [pixels])
+        if prints is None or image is None or decoded.pixels is None:
             return _Read(decoded, None)
-        return _Read(decoded, fingerprint(decoded.pixels))
+        return _Read(decoded, fingerprint(image.pixels))  # as it was read: margins and other sizes would mislead
 
     images: list[np.ndarray] = []
     rows: list[int] = []

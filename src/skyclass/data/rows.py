@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
+from ..console import say
 from ..errors import SkyclassError
 from .catalog import REQUIRED, Found, Kind, Problem
 
 _WAY_OUT = "name the folder of the images (--image-root) and the columns (--file-column and the like)"
+
+
+def joined(parts: Sequence[tuple[str, pd.DataFrame]], path: Path) -> pd.DataFrame:
+    """The rows of several files, or splits of one, each with what its ids begin with where they need it, as one table.
+
+    Where most ids of a part are those of others too, they begin anew in each, which is said, and are no repeated ids.
+    """
+    if len(parts) == 1:
+        return parts[0][1]
+    ids = [set(part["image_id"].dropna()) for _, part in parts]
+    times = Counter(chain.from_iterable(ids))
+    if any(2 * sum(times[name] > 1 for name in part) > len(part) for part in ids):
+        say(f"{path.name}: the ids begin anew in each file or split, whose names are put before them")
+        for beginning, part in parts:
+            part["image_id"] = part["image_id"].map(
+                lambda name, beginning=beginning: beginning + name, na_action="ignore"
+            )
+    return pd.concat([part for _, part in parts], ignore_index=True)
 
 
 def checked_rows(

@@ -19,8 +19,10 @@ from ..errors import SkyclassError, one_line
 from .arrays import split_named
 from .catalog import Found
 from .columns import given_columns, name_classes, name_columns
-from .rows import checked_rows
+from .file_names import short_names
+from .rows import checked_rows, joined
 from .source_options import SourceOptions
+from .table_files import as_frame
 
 # What a column of encoded images may be called where nothing else says that it is one.
 _NAMES = ("image", "img", "images", "picture", "jpg", "png", "webp", "image_bytes")
@@ -44,13 +46,14 @@ def read_parquet_images(root: Path, files: Sequence[Path], options: SourceOption
     Errors: SkyclassError for a shard that is damaged or has no images.
     """
     frames = []
-    for file in files:
-        frame = _shard(file, options, "" if file == root else f"{file.stem}/")
+    names = [""] if list(files) == [root] else [f"{name}/" for name in short_names(files, root)]
+    for file, name in zip(files, names, strict=True):
+        frame = _shard(file, options, name)
         split = split_named(file.relative_to(root)) if file != root else None
         if split is not None and "split" not in frame.columns:
             frame["split"] = split
         frames.append(frame)
-    frame = pd.concat(frames, ignore_index=True)
+    frame = joined(list(zip(names, frames, strict=True)), root)
     return checked_rows(frame, root, "parquet images", sought=frame["file"].tolist(), root=root, fix=_FIX)
 
 
@@ -64,7 +67,7 @@ def _shard(path: Path, options: SourceOptions, prefix: str) -> pd.DataFrame:
         table = pq.read_table(path, columns=flat)
         table.validate(full=True)
         count = pq.read_metadata(path).num_rows
-        frame = table.to_pandas(ignore_metadata=True).set_axis(pd.RangeIndex(count)) if flat else None
+        frame = as_frame(table) if flat else pd.DataFrame(index=pd.RangeIndex(count))
     except (pa.ArrowException, OSError, ValueError) as error:
         what = f"unreadable table ({one_line(error)[:200].rstrip('.')})"
         raise SkyclassError(what, where=path, fix="download it again") from None
@@ -72,12 +75,10 @@ def _shard(path: Path, options: SourceOptions, prefix: str) -> pd.DataFrame:
     given = given_columns(options)
     if given["label"] is None and len(names) == 1:
         given["label"] = next(iter(names))
-    frame = pd.DataFrame(index=pd.RangeIndex(count)) if frame is None else frame
     frame = name_columns(frame, given | {"file": None}, path, places=False)
     label = given["label"] or next((name for name in names if name in ("label", "class")), None)
     if label in names and "label" in frame.columns:
-        known = frame["label"].mask(frame["label"] == "-1", None)  # what the library writes for "unknown"
-        frame["label"] = name_classes(known, names[label], path)
+        frame["label"] = name_classes(frame["label"], names[label], path)
     if "file" in frame.columns:
         frame = frame.rename(columns={"file": "table_file"})
     if "image_id" not in frame.columns:

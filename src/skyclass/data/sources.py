@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..addresses import stem_of
 from ..console import say
 from ..errors import SkyclassError
 from ..images import IMAGE_SUFFIXES, is_image_name
@@ -18,8 +19,7 @@ from .arrays import STACK_SUFFIXES, is_stack, read_split_stacks, read_stack, rea
 from .band_files import read_band_files, read_band_table
 from .catalog import Found, Kind, check_catalog, problems_frame
 from .columns import name_classes
-from .file_names import stem_of
-from .folders import read_folders, visible_files
+from .folders import files_below, read_folders
 from .frames import read_cutouts
 from .shards import holds_images, read_parquet_images
 from .source_options import SourceOptions
@@ -57,7 +57,11 @@ def read_source(path: str | Path, options: SourceOptions = SourceOptions()) -> S
     Errors: SkyclassError where there is nothing to read or no image in it, and for options that do not apply.
     """
     path = Path(path).absolute()
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError:  # too long a name
+        exists = False
+    if not exists:
         raise SkyclassError("no such file or folder", where=path, fix="check the path")
     found = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
     catalog = found.catalog
@@ -75,24 +79,26 @@ def _read_folder(path: Path, options: SourceOptions) -> Found:
         _refuse(options, ("image_root", "cutout", *_COLUMNS), path, "a table", "this is a folder of band files")
         return read_band_files(path, options)
     _refuse(options, ("image_root", "cutout"), path, "a table", "this is none")
-    files = sorted(Path(file) for file in visible_files(path))
+    files = files_below(path)
     stacks = _split_stacks(path, files)
     if stacks:
         return read_split_stacks(path, stacks, options)
-    shards = [file for file in files if file.suffix.lower() == ".parquet"]
-    if not any(is_image_name(file) for file in files) and any(holds_images(file, options) for file in shards):
+    shards = [path / file for file in files if file.lower().endswith(".parquet")]
+    if shards and not any(map(is_image_name, files)) and any(holds_images(file, options) for file in shards):
         return read_parquet_images(path, shards, options)
     _refuse(options, _COLUMNS, path, "tables and arrays", "this is neither")
-    return read_folders(path)
+    return read_folders(path, files)
 
 
-def _split_stacks(root: Path, files: Sequence[Path]) -> list[Path]:
+def _split_stacks(root: Path, files: Sequence[str]) -> list[Path]:
     """The arrays of a folder that has no other images, if some are called after splits."""
-    images = [file for file in files if is_image_name(file) or file.suffix.lower() in STACK_SUFFIXES]
-    plain = all(file.parent == root and file.suffix.lower() in _SPLIT_SUFFIXES for file in images)
-    if not plain or not any(split_named(Path(file.name)) for file in images):
+    images = [file for file in files if is_image_name(file) or file.lower().endswith(STACK_SUFFIXES)]
+    plain = all("/" not in file and file.lower().endswith(_SPLIT_SUFFIXES) for file in images)
+    if not plain or not any(split_named(Path(file)) for file in images):
         return []
-    return images if all(is_stack(file) for file in images) else []
+    # Of damaged ones it is not known what they were; they are refused by name beside one that is sound.
+    stacks = [root / file for file in images]
+    return stacks if any(is_stack(file) for file in stacks) else []
 
 
 def _read_file(path: Path, options: SourceOptions) -> Found:

@@ -12,32 +12,39 @@ import math
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io import fits, votable
-from astropy.table import Column, Table
+from astropy.table import Column, MaskedColumn, Table
 
 from ..console import say
 from ..errors import SkyclassError, one_line
+from .columns import SKY
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz")
 MAX_UNPACKED = 2**29  # bytes that a packed table may unpack to
 MAX_CELL = 2**16  # values in one cell of a VOTable
 
+# Integers that floating-point numbers, in which pandas marks what is absent, cannot hold.
+_EXACT = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
+
 # What stands for "absent" in columns that are no text.
 _ABSENT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None", "<NA>")
+_ON_THE_SKY = frozenset(name for pair in SKY for name in pair)
 _MEND = "open and mend it"
 _CELL = re.compile(rb"""arraysize\s*=\s*["']\s*([0-9][0-9x\s]*)["']""", re.IGNORECASE)
 _ELSEWHERE = re.compile(rb"<[^<>]*STREAM[^<>]*\shref", re.IGNORECASE)
 
 
-def table_suffix(path: Path) -> str | None:
+def table_suffix(path: str | Path) -> str | None:
     """The suffix by which a file is a table, or None; FITS files are tables by their content, not by this."""
-    name = path.name.lower()
+    name = str(path).lower()
     return next((suffix for suffix in TABLE_READERS if name.endswith(suffix)), None)
 
 
@@ -67,6 +74,10 @@ def read_rows(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
             table = reader(path, text_columns)
     except SkyclassError as refusal:
         raise SkyclassError(refusal.what, where=path, fix=refusal.fix) from None
+    except UnicodeDecodeError:
+        raise SkyclassError(
+            "unreadable table (its text is not UTF-8)", where=path, fix="save it again as UTF-8"
+        ) from None
     except MemoryError:
         raise SkyclassError("the table needs more memory than there is", where=path, fix="cut it up") from None
     except Exception as error:  # a damaged file makes a reader raise anything
@@ -93,14 +104,36 @@ def _read_separated(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
     table = pd.read_csv(path, sep=separator, dtype=text, keep_default_na=False, na_values=absent, low_memory=False)
     if not isinstance(table.index, pd.RangeIndex):  # pandas took the first fields for names of the rows
         raise ValueError("its rows have more fields than its header")
+    for name in table.columns[table.dtypes == "float64"]:
+        if _lost_digits(table[name]):
+            with suppress(ValueError, TypeError):  # floating-point numbers indeed
+                table[name] = pd.read_csv(path, sep=separator, usecols=[name], dtype={name: "Int64"}, low_memory=False)
     return table
+
+
+def _lost_digits(column: pd.Series) -> bool:
+    """Whether the numbers may have been long integers, which an empty cell among them turned into floating point."""
+    return bool((column.abs() >= 2**53).any() and (column.dropna() % 1 == 0).all())
 
 
 def _read_parquet(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
     table = pq.read_table(path)
     table.validate(full=True)  # text that is no UTF-8 would be found out later, by whoever looks at it
-    frame: pd.DataFrame = table.to_pandas()
-    return frame if frame.index.name is None else frame.reset_index()
+    frame = as_frame(table)
+    return frame.drop(columns=[name for name in frame.columns if re.fullmatch("__index_level_[0-9]+__", name)])
+
+
+def as_frame(table: pa.Table) -> pd.DataFrame:
+    """Arrow's table as pandas's: bytes that are text as text, and long integers exact even beside an empty cell."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            with suppress(pa.ArrowInvalid):  # bytes that are no text
+                table = table.set_column(i, field.name, table.column(i).cast(pa.string()))
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    for i, field in enumerate(table.schema):
+        if field.type in _EXACT and table.column(i).null_count:
+            frame.isetitem(i, table.column(i).to_pandas(types_mapper=_EXACT.get))
+    return frame
 
 
 def _read_ecsv(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
@@ -151,15 +184,27 @@ def _unpacked(path: Path) -> bytes:
 def _as_frame(table: Table, path: Path) -> pd.DataFrame:
     """Astropy's table as pandas's: coordinates in degrees, masked values absent, columns of arrays left out."""
     for name in table.colnames:
-        if name.strip().lower() in ("ra", "dec"):
+        if name.strip().lower() in _ON_THE_SKY:
             table[name] = _in_degrees(table[name])
     wide = [name for name in table.colnames if not _is_flat(table[name])]
     if wide:
         say(f"{path.name}: columns that hold more than one value a row are left out: {', '.join(wide)}")
         table.remove_columns(wide)
-    table.convert_bytestring_to_unicode()
+    for name in table.colnames:
+        if isinstance(table[name], Column) and table[name].dtype.kind == "S":
+            table[name] = _decoded(table[name])
     frame: pd.DataFrame = table.to_pandas(index=False)
     return frame
+
+
+def _decoded(column: Column) -> Column:
+    """Bytes as text, which the FITS standard has as ASCII and people write as UTF-8 or Latin-1."""
+    values = np.asarray(column)
+    try:
+        text = np.char.decode(values, "utf-8")
+    except UnicodeDecodeError:
+        text = np.char.decode(values, "latin-1")
+    return MaskedColumn(text, mask=getattr(column, "mask", None), name=column.name)
 
 
 def _is_flat(column: Column) -> bool:

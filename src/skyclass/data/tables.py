@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..addresses import BandFiles, Cutout, Row, parse_address
+from ..addresses import BandFiles, Cutout, Row, parse_address, stem_of
 from ..console import say
 from ..errors import SkyclassError
 from ..images import IMAGE_SUFFIXES, is_image_name
 from .catalog import Found
 from .columns import given_columns, name_columns, text_columns
-from .file_names import ids_of, stem_of
+from .file_names import ids_of
 from .rows import checked_rows
 from .source_options import SourceOptions
 from .table_files import read_rows
+
+# Root and folder as rows name it -> its path with a separator, and what names in it stand for which files.
+Listings = dict[tuple[str, str], tuple[str, dict[str, str]]]
 
 _USUAL_FOLDERS = ("images", "png")  # where a table's images lie when they do not lie beside it
 
@@ -40,7 +43,7 @@ def read_table_source(path: Path, options: SourceOptions) -> Found:
     if "image_id" not in frame.columns:
         frame["image_id"] = pd.Series(_ids_of_files(names.tolist(), files, root), dtype=object)
     frame["file"] = pd.Series(files, dtype=object)  # as object, or pandas turns None into NaN
-    sought = [str(root / name) if name else None for name in names]
+    sought = [file or (str(root / name) if name else None) for name, file in zip(names, files, strict=True)]
     return checked_rows(frame, path, "table", sought=sought, root=root)
 
 
@@ -52,20 +55,20 @@ def find_files(names: Sequence[str | None], table: Path, image_root: Path | None
 
     Errors: SkyclassError where the image root is no folder.
     """
-    known: dict[Path, dict[str, str]] = {}
+    known: Listings = {}
     if image_root is not None:
         if not image_root.is_dir():
             what = "the image root is no folder"
             raise SkyclassError(what, where=image_root, fix="give the folder that the file names are relative to")
         root = image_root.absolute()
-        return root, [_find(root, name, known) for name in names]
+        return root, [_find(str(root), name, known) for name in names]
     below = [table.parent / name for name in _USUAL_FOLDERS]
     usual = [table.parent, *(folder for folder in below if folder.is_dir())]
     found: dict[Path, list[str | None]] = {}
     for root in (*usual, *_other_folders(table.parent, usual)):
         if len(found) >= len(usual) and 2 * max(map(_count, found.values())) >= len(names):
             break
-        found[root] = [_find(root, name, known) for name in names]
+        found[root] = [_find(str(root), name, known) for name in names]
     root = max(found, key=lambda root: _count(found[root]))  # the first of equals
     if root != table.parent:
         say(f"{table.name}: the images are in {root}")
@@ -81,7 +84,7 @@ def _other_folders(parent: Path, usual: Sequence[Path]) -> list[Path]:
     return sorted(folder for folder in below if folder not in usual)
 
 
-def _find(root: Path, name: str | None, known: dict[Path, dict[str, str]]) -> str | None:
+def _find(root: str, name: str | None, known: Listings) -> str | None:
     """The file called so, or so with the suffix of an image, or the address with its files found."""
     if name is None:
         return None
@@ -99,16 +102,15 @@ def _find(root: Path, name: str | None, known: dict[Path, dict[str, str]]) -> st
     return None
 
 
-def _find_file(root: Path, name: str, known: dict[Path, dict[str, str]]) -> str | None:
+def _find_file(root: str, name: str, known: Listings) -> str | None:
     """The file in a folder; an absolute name needs no root."""
-    folder, last = root, name
-    if "/" in name or os.sep in name:  # making a path of each name would take most of the time
-        place = root / name
-        folder, last = place.parent, place.name
-    if folder not in known:
-        known[folder] = _names_in(folder)
-    actual = known[folder].get(last)
-    return None if actual is None else f"{folder}{os.sep}{actual}"
+    head, slash, last = name.replace(os.sep, "/").rpartition("/")
+    place = root, head + slash
+    if place not in known:
+        folder = Path(*place)  # once a folder: a path for each name would take most of the time
+        known[place] = f"{folder}{os.sep}", _names_in(folder)
+    beginning, names = known[place]
+    return beginning + names[last] if last in names else None
 
 
 def _names_in(folder: Path) -> dict[str, str]:
@@ -116,9 +118,10 @@ def _names_in(folder: Path) -> dict[str, str]:
 
     One listing answers for all rows; asking for each file with each suffix takes minutes on a network disk.
     """
-    if not folder.is_dir():
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+    except (OSError, ValueError):  # no folder, or none that may be read, or could be by its name
         return {}
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     images = [name for name in names if is_image_name(name)]
     # Of several files that differ in the suffix alone, the one whose suffix stands first in IMAGE_SUFFIXES counts.
     images.sort(key=lambda name: IMAGE_SUFFIXES.index(name[len(stem_of(name)) :].lower()), reverse=True)
@@ -127,10 +130,11 @@ def _names_in(folder: Path) -> dict[str, str]:
 
 def _ids_of_files(names: Sequence[str | None], files: Sequence[str | None], root: Path) -> list[str | None]:
     """Ids of a table that has none: the file's path from the root (or from where all files lie) without suffix."""
-    found = {file: Path(file) for file in files if file is not None}
-    if any(not path.is_relative_to(root) for path in found.values()):
-        root = Path(os.path.commonpath([path.parent for path in found.values()]))
-    below = {file: path.relative_to(root).as_posix() for file, path in found.items()}
+    found = [file for file in files if file is not None]
+    top = f"{root}{os.sep}"
+    if not all(file.startswith(top) for file in found):
+        top = os.path.commonpath([Path(file).parent for file in found]).rstrip(os.sep) + os.sep
+    below = {file: file[len(top) :].replace(os.sep, "/") for file in found}
     ids = ids_of(below.values())
     return [
         ids[below[file]] if file is not None else name and stem_of(name)

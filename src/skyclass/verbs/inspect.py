@@ -17,6 +17,7 @@ from ..data.audit import (
     chirality_problems,
     duplicate_problems,
     duplicate_table,
+    mixed_bands,
     odd_ones,
 )
 from ..data.catalog import SPLITS, problems_frame, tell_problems
@@ -27,6 +28,7 @@ from ..data.source_options import SourceOptions
 from ..data.survey import UNLABELLED, Reader, Row, Survey, counted, survey_images
 from ..errors import SkyclassError
 from ..evaluation.label_errors import held_out, rank_label_errors
+from ..evaluation.metrics import balanced_accuracy
 from ..images import Image, read_image
 
 TOLD = 20  # faults named at the terminal
@@ -89,6 +91,7 @@ def _problems(opened: Opened, survey: Survey, pairs: pd.DataFrame | None, source
     catalog, place = opened.catalog, str(Path(source).absolute())
     found: list[Any] = balance_problems(catalog, place)
     found += chirality_problems(catalog["label"].dropna().unique(), place)
+    found += mixed_bands(survey.bands, place)
     found += survey.problems
     found += duplicate_problems(pairs) if pairs is not None else []
     found += odd_ones(catalog, survey.sizes, "size")
@@ -108,12 +111,25 @@ def _label_errors(catalog: pd.DataFrame, runs: Sequence[str | Path], source: str
     if both.empty:
         what = "no image with a label that the runs know was held out in them"
         raise SkyclassError(what, where=source, fix="give the source that the runs were trained on")
-    say(f"{len(both):,} labelled images with predictions by a network that was not trained on them")
     p = both[[f"p_{name}" for name in predicted.classes]].to_numpy()
+    _tell_held_out(both["label"], p, predicted.classes)
     ranked = rank_label_errors(both["label"], p, predicted.classes)
     ranked.insert(0, "image_id", both["image_id"].to_numpy()[ranked["row"]])
     ranked.insert(1, "file", both["file"].to_numpy()[ranked["row"]])
     return ranked.drop(columns="row")
+
+
+def _tell_held_out(labels: pd.Series, p: np.ndarray, classes: Sequence[str]) -> None:
+    """Say how far the networks can be believed: one that guesses doubts everything."""
+    known = ~np.isnan(p).any(axis=1)
+    index = np.array([classes.index(label) for label in labels[known]])
+    found = balanced_accuracy(index, p[known]) if known.any() else float("nan")
+    say(
+        f"{len(labels):,} labelled images with predictions by a network that was not trained on them, "
+        f"whose balanced accuracy is {found:.3f}"
+    )
+    if found < 0.5 + 0.5 / len(classes):  # nearer to chance than to perfection
+        say("Warning: these networks hardly know the classes; train longer before you believe their doubts")
 
 
 def class_counts(catalog: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ..classifier import Classifier
+import pandas as pd
+
 from ..console import say, say_where
 from ..data.catalog import tell_problems
 from ..data.pack import is_pack, start_pack
@@ -45,8 +46,7 @@ def pack(
     if is_pack(Path(source)):
         raise SkyclassError("it is a pack already", where=source, fix="train on it, or pack the files it was made from")
     found = read_source(source, options)
-    recipe = Classifier.load(like, "cpu").pixels[0] if like else PixelRecipe()
-    recipe = parse_pixels(recipe, pixels)
+    recipe = parse_pixels(_pixels_of(like) if like else PixelRecipe(), pixels)
     train, val, test = splits
     origin: dict[str, Any] = {"source": str(source), "kind": found.kind, "splits": list(splits), "seed": seed}
     try:
@@ -64,7 +64,7 @@ def pack(
         )
     except SkyclassError as refusal:  # what is wrong with the splits is wrong with the source
         raise SkyclassError(refusal.what, where=refusal.where or source, fix=refusal.fix) from None
-    _tell(made)
+    _tell(made, found.catalog)
     if form == "npz":
         files = unpack_splits(made.pack)
         say(f"One file a split: {', '.join(file.name for file in files)}")
@@ -73,14 +73,26 @@ def pack(
     return out
 
 
-def _tell(made: Packed) -> None:
-    """Say what was packed."""
+def _pixels_of(classifier: str | Path) -> PixelRecipe:
+    """The pixel recipe of the files that a classifier was made from."""
+    from ..classifier import Classifier  # here, because the networks take seconds to import
+
+    return Classifier.load(classifier, "cpu").pixels[0]
+
+
+def _tell(made: Packed, catalog: pd.DataFrame) -> None:
+    """Say what was packed of the source's catalog."""
     pack = made.pack
     _, bands, height, width = pack.images.shape
     plural = "" if bands == 1 else "s"
     say(f"{len(pack.images):,} images, {bands} band{plural} of {height}x{width} pixels, {pack.images.dtype}")
     for name in pack.classes:
         say(f"  {name}: {int((pack.catalog['label'] == name).sum()):,}")
+    for name in sorted(set(catalog["label"].dropna()) - set(pack.classes)):
+        say(f"  {name}: none of its {int((catalog['label'] == name).sum()):,} images can be used")
+    given = catalog.loc[catalog["label"].notna(), "split"].notna()
+    if given.any():
+        say(f"splits: {'as' if given.all() else f'{given.sum():,} images as'} the source has them")
     if not pack.classes:
         say("  no labels: good for predicting, not for training; see --label-column, or use class folders")
     if made.duplicates is not None and len(made.duplicates):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ import pandas as pd
 from ..classifier import BATCH, Classifier
 from ..console import progress, say, say_where
 from ..data.catalog import problems_frame, tell_problems, write_problems
-from ..data.opening import open_source
+from ..data.opening import Opened, open_source
 from ..data.pack import Pack
 from ..data.source_options import SourceOptions
-from ..decoding import decode_rows
+from ..decoding import Decoded, decode_rows
 from ..errors import SkyclassError
 from ..predictions import predictions_writer
 
@@ -33,8 +33,9 @@ def predict(
 ) -> Path:
     """Predict every image of a source, read as `options` say; returns the Parquet file.
 
-    Labels, splits and groups of the source are carried along. Images that cannot be read have a row with the reason in
-    `error`; they and odd ones are listed in `<out>.problems.csv` too.
+    Labels, splits and groups of the source are carried along. Images that cannot be read, or of which the source names
+    a file that is not there, have a row with the reason in `error`; they and odd ones are listed in
+    `<out>.problems.csv` too.
     """
     out = Path(out)
     if out.is_dir() or out.suffix.lower() != ".parquet":
@@ -45,16 +46,28 @@ def predict(
     opened = open_source(source, options)
     catalog, pack = opened.catalog, opened.pack
     frames = _pack_frames(model, pack, batch_size) if pack else model.stream(catalog["file"].tolist(), batch_size)
+    lost = _lost(opened)
+    if len(lost):
+        catalog = pd.concat([catalog, lost[["image_id", "file"]]], ignore_index=True).astype({"label": object})
+        unread = [Decoded(None, problem, None) for problem in lost["problem"]]
+        frames = chain(frames, [model.frame(lost["image_id"].tolist(), unread)])
     origin = {"source": str(source), "source_hash": pack.hash if pack else None, **model.made_from}
     wrong = _write(out, model, frames, catalog, origin)
-    problems = pd.concat([opened.problems, problems_frame(wrong)], ignore_index=True)
+    problems = pd.concat([opened.problems.drop(lost.index), problems_frame(wrong)], ignore_index=True)
     listed = out.with_name(f"{out.stem}.problems.csv")
     write_problems(problems, listed)
-    unread = sum(row["severity"] == "error" for row in wrong)
-    say(f"{len(catalog) - unread:,} of {len(catalog):,} images predicted, {unread} could not be read")
+    failed = sum(row["severity"] == "error" for row in wrong)
+    say(f"{len(catalog) - failed:,} of {len(catalog):,} images predicted, {failed:,} could not be read")
     tell_problems(problems, listed)
     say_where("Predictions", out)
     return out
+
+
+def _lost(opened: Opened) -> pd.DataFrame:
+    """The problems of images that the catalog lacks, such as files that are not there: one a missing image id."""
+    problems = opened.problems
+    absent = problems["image_id"].ne("") & ~problems["image_id"].isin(opened.catalog["image_id"])
+    return problems[absent & (problems["severity"] == "error")].drop_duplicates("image_id")
 
 
 def _write(
