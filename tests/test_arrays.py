@@ -279,7 +279,7 @@ def objects(n: int) -> np.ndarray:
         ({"images": np.zeros((2, 3, 4, 5, 6))}, {}, "is not a row of images"),
         ({"images": np.zeros((0, 4, 5, 3))}, {}, "is not a row of images"),
         ({"images": np.array([[["a"]], [["b"]]])}, {}, "values of type <U1, not images"),
-        ({"images": pixels(2), "split": np.array(["train", "tset"])}, {}, "unknown split 'tset'"),
+        ({"images": pixels(2), "split": np.array(["A", "B"])}, {"split_column": "split"}, "unknown split 'A'"),
         ({"images": pixels(2), "image_id": np.array(["", ""])}, {}, "none of its 2 rows"),
     ],
 )
@@ -368,3 +368,16 @@ def test_names_of_labels_that_are_true_or_false(tmp_path: Path) -> None:
     catalog = read_source(path).catalog
     assert catalog["label"].tolist() == ["lens", "galaxy"]
     assert "class_names" not in catalog
+
+
+def test_a_bad_split_beside_images_costs_that_split_alone(tmp_path: Path) -> None:
+    source = read_source(npz(tmp_path / "a.npz", images=pixels(2), split=np.array(["train", "tset"])))
+    assert source.catalog["split"].tolist() == ["train", None]
+    assert source.problems["problem"].tolist() == ["row 1: 'tset' in column 'split' is no split, and the row has none"]
+
+
+def test_a_named_array_of_a_file_without_names(tmp_path: Path) -> None:
+    np.save(tmp_path / "stack.npy", pixels(2))
+    for options in (SourceOptions(label_column="foo"), SourceOptions(file_column="foo")):
+        with pytest.raises(SkyclassError, match=r"no array 'foo'; an \.npy file holds one array without a name"):
+            read_source(tmp_path / "stack.npy", options)

@@ -202,14 +202,35 @@ def test_frames_named_by_the_rows(tmp_path: Path) -> None:
 
 
 def test_rows_without_a_position_are_problems(tmp_path: Path, frame: Path) -> None:
-    table = {"id": list("abcd"), "ra": [150.0, np.nan, 150.0, 400.0], "dec": [2.0, 2.0, 95.0, 0.0]}
+    table = {"id": list("abcde"), "ra": [150.0, np.nan, 150.0, 400.0, "--"], "dec": [2.0, 2.0, 95.0, 0.0, 2.0]}
     source = cutouts(write_table(tmp_path / "t.csv", pd.DataFrame(table)), frame)
     assert source.catalog["image_id"].tolist() == ["a"]
     assert source.problems["problem"].tolist() == [
-        "no position",
+        "row 1 has no position",
         "no place on the sky: 150, 95",
         "no place on the sky: 400, 0",
+        "row 4: '--' in column 'ra' is no number of degrees",
     ]
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("RAJ2000", "DEJ2000")])
+def test_a_bad_position_costs_no_other(tmp_path: Path, frame: Path, names: tuple[str, str]) -> None:
+    table = pd.DataFrame({"id": ["a", "b"], names[0]: ["150", "foo"], names[1]: [2.0, 2.0]})
+    source = cutouts(write_table(tmp_path / "t.csv", table), frame)
+    assert source.catalog["image_id"].tolist() == ["a"]
+    assert source.problems[["image_id", "problem", "severity"]].values.tolist() == [
+        ["b", "row 1 has no position", "error"]
+    ]
+
+
+def test_cutouts_about_coordinates_that_are_none_are_refused(tmp_path: Path, frame: Path) -> None:
+    for name, other, message in (
+        ("ra", "dec", "no columns of positions"),
+        ("raj2000", "dej2000", "not one of degrees"),
+    ):
+        path = write_table(tmp_path / f"{name}.csv", pd.DataFrame({name: ["east", "west"], other: [1, 2]}))
+        with pytest.raises(SkyclassError, match=message):
+            cutouts(path, frame)
 
 
 def test_cutouts_that_cannot_be_made_are_refused(tmp_path: Path, frame: Path) -> None:
@@ -222,7 +243,7 @@ def test_cutouts_that_cannot_be_made_are_refused(tmp_path: Path, frame: Path) ->
         cutouts(write_table(tmp_path / "u.csv", pd.DataFrame({"name": [1]})), frame)
     with pytest.raises(SkyclassError, match="'x' is not one of pixel positions"):
         cutouts(write_table(tmp_path / "v.csv", pd.DataFrame({"x": ["left"], "y": [1]})), frame)
-    with pytest.raises(SkyclassError, match="none of its 1 rows can be used; the first: no position"):
+    with pytest.raises(SkyclassError, match="none of its 1 rows can be used; the first: row 0 has no position"):
         cutouts(write_table(tmp_path / "w.csv", pd.DataFrame({"x": [np.nan], "y": [1]})), frame)
     with pytest.raises(SkyclassError, match="no size of cutouts"):
         read_source(good, SourceOptions(image_root=frame, cutout=(0, 4)))
@@ -230,3 +251,26 @@ def test_cutouts_that_cannot_be_made_are_refused(tmp_path: Path, frame: Path) ->
         read_source(frame, SourceOptions(cutout=(4, 4)))
     with pytest.raises(SkyclassError, match="neither a stack nor a frame"):
         read_source(good, SourceOptions(image_root=frame))
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern"),
+    [
+        ([f"{i}_{band}.fits" for i in range(3) for band in "gr"], "{id}_{band}.fits"),
+        ([f"x/{i}-{band}.fits.gz" for i in range(3) for band in ("F814W", "F606W")], "{id}-{band}.fits.gz"),
+        ([f"x/{i}.{band}.npy" for i in range(5) for band in "uy"[: max(1, i)]], "{id}.{band}.npy"),
+        ([f"{i}_{band}.fits" for i in range(2) for band in "griz"], None),  # two objects
+        ([f"{i}_g.fits" for i in range(9)], None),  # one band each
+        ([f"{i}_{band}.fits" for i in range(3) for band in "ab"], None),
+        ([f"{i}_{band}" for i in range(3) for band in ("g.fits", "r.png")], None),
+    ],
+)
+def test_names_like_one_file_a_band_are_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: list[str], pattern: str | None
+) -> None:
+    assert len(read_source(touch(tmp_path, *names)).catalog) == len(names)
+    said = " ".join(capsys.readouterr().err.split())
+    assert ("one file a band" in said) == (pattern is not None)
+    assert pattern is None or f"these names look like one file a band: --band-files '{pattern}'" in said
+    if pattern:
+        assert read_source(tmp_path, SourceOptions(band_files=pattern)).kind == "band files"

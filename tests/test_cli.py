@@ -286,7 +286,7 @@ ERRORS: dict[str, list[str]] = {
     "pack images p --cutout 64": ["images: --cutout is for a table, and this is none; leave it out"],
     "pack table/labels.csv p --cutout big": ["--cutout: 'big' is no size; as in --cutout 64 or --cutout 48x64"],
     "pack table/labels.csv p --cutout 0x9": ["--cutout: '0x9' is no size; as in --cutout 64 or --cutout 48x64"],
-    "inspect pack --id-column kind": ["pack: id_column: these options are for sources, and this is a pack; leave"],
+    "inspect pack --id-column kind": ["pack: --id-column: these options are for sources, and this is a pack; leave"],
     "pack table/labels.csv p --label-column kind": ["labels.csv: no column 'kind'; its columns are image_id, file"],
     "pack table/nameless.csv p": ["nameless.csv: no column of files or ids", "among label, ra (--file-column"],
     "pack table/gone.csv p": ["gone.csv: none of its 12 rows can be used", "no such file", "gone.png", "--image-root"],

@@ -265,3 +265,31 @@ def test_refusals_of_band_files_name_the_file(tmp_path: Path) -> None:
             read_image(f"{tmp_path}/{{{bands}}}.png")
         assert str(caught.value).startswith(f"{tmp_path}/{words}")
         assert caught.value.fix
+
+
+def test_images_that_are_left_out_are_a_warning() -> None:
+    def hdu(*shape: int, **cards: str) -> Any:
+        return fits.ImageHDU(np.ones(shape, "f4"), fits.Header(cards))
+
+    image = read(fits.PrimaryHDU(np.ones((4, 6), "f4")), hdu(5, 7), hdu(2, 8, 9))
+    assert image.pixels.shape == (1, 4, 6)
+    assert image.warning == "2 other images in the file are left out: 5x7, 2x8x9"
+    assert read(fits.PrimaryHDU(), hdu(4, 6), hdu(5, 7)).warning == "1 other image in the file is left out: 5x7"
+    bands = read(fits.PrimaryHDU(), hdu(4, 6, EXTNAME="g"), hdu(4, 6, EXTNAME="r"), hdu(4, 6, EXTNAME="WEIGHT"))
+    assert (bands.bands, bands.warning) == (("g", "r"), None)  # all are read, but for what goes with them
+    five = read(fits.PrimaryHDU(), *(hdu(side, 7) for side in range(3, 8)))
+    assert five.warning == "4 other images in the file are left out: 4x7, 5x7, 6x7, ..."
+
+
+def test_a_warning_of_one_band_file_is_that_of_the_image(tmp_path: Path) -> None:
+    for band in "gr":
+        others = [fits.ImageHDU(np.ones((5, 7), "f4"))] if band == "r" else []
+        fits.HDUList([fits.PrimaryHDU(np.ones((4, 6), "f4")), *others]).writeto(tmp_path / f"m51_{band}.fits")
+    image = read_image(tmp_path / "m51_{g,r}.fits")
+    assert image.warning == "m51_r.fits: 1 other image in the file is left out: 5x7"
+
+
+def test_a_damaged_header_is_not_answered_with_advice_for_programmers() -> None:
+    with pytest.raises(SkyclassError, match="not a FITS file, or one whose header is damaged") as refusal:
+        decode_image(b"SIMPLE  =" + b" " * 5000, "x.fits")
+    assert "ignore_missing_simple" not in str(refusal.value)

@@ -238,6 +238,14 @@ def test_array_layouts(tmp_path: Path) -> None:
     check(saved(pixels[None, None, :1]), pixels[:1], GREY, "npy")
     check(saved(pixels[0] > 0), np.where(pixels[:1] > 0, 255, 0).astype(np.uint8), GREY, "npy")
     check(saved(pixels[:, :5, :5]), pixels[:, :5, :5], BAND_5, "npy")  # equal axes: bands first
+    three = pixels[:3].astype(np.uint8)
+    numbered = ("band_1", "band_2", "band_3")
+    check(saved(interleaved(three)), three, RGB, "npy")  # as pictures are kept
+    check(saved(interleaved(three)[None]), three, RGB, "npy")
+    check(saved(three), three, numbered, "npy")
+    check(saved(three[:, :3, :3]), three[:, :3, :3], numbered, "npy")
+    check(saved(interleaved(three).astype("f4")), three.astype("f4"), numbered, "npy")
+    check(saved(interleaved(three).astype("u2")), three.astype("u2"), numbered, "npy")
 
 
 def test_what_float32_cannot_hold_becomes_infinite(tmp_path: Path) -> None:

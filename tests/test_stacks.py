@@ -99,7 +99,10 @@ def test_rows_with_bands_first_or_last(tmp_path: Path, write: Writer) -> None:
         for file in (first, last, fortran):
             image = row_of(file, row)
             np.testing.assert_array_equal(image.pixels, images[row])
-            assert image.bands == NUMBERED
+            # Colours last, of 8 bits, are how pictures are kept.
+            assert image.bands == (("red", "green", "blue") if file == last else NUMBERED)
+    of_floats = write(tmp_path / "floats", images=images.transpose(0, 2, 3, 1).astype("f4"))
+    assert row_of(of_floats, 0).bands == NUMBERED
 
 
 @pytest.mark.parametrize("write", NAMED)

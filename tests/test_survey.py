@@ -146,7 +146,7 @@ def test_a_source_of_strangers_is_said_to_have_no_duplicates(tmp_path: Path) -> 
     assert summary["duplicates"]["clusters"] == 0
     assert "duplicates: none" in said.err
     assert pd.read_csv(tmp_path / "out/duplicates.csv").empty
-    assert "No image shows the same as another" in section(tmp_path / "out", "duplicates")
+    assert "No image was found to show the same as another" in section(tmp_path / "out", "duplicates")
     assert problems.empty
 
 

@@ -148,11 +148,42 @@ def test_sexagesimal_coordinates(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["25:61:00", "east", "10:20:30:40"])
-def test_coordinates_that_are_none_are_refused(tmp_path: Path, value: str) -> None:
+def test_a_column_called_ra_without_coordinates_is_kept_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
     images(tmp_path, "1.png")
-    path = write_table(tmp_path / "t.csv", pd.DataFrame({"id": ["1"], "ra": [value]}))
-    with pytest.raises(SkyclassError, match="column 'ra' is not a number of degrees"):
-        read_source(path)
+    path = write_table(tmp_path / "t.csv", pd.DataFrame({"id": ["1"], "ra": [value], "dec": [1.5]}))
+    catalog = read_source(path).catalog
+    assert catalog["table_ra"].tolist() == [value]
+    assert "ra" not in catalog.columns
+    assert catalog["dec"].tolist() == [1.5]
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"column 'ra' holds no coordinates, such as {value!r}: it is kept as 'table_ra'" in said
+
+
+@pytest.mark.parametrize("value", ["--", "east", "10:61:00"])
+def test_a_bad_coordinate_costs_that_coordinate_alone(tmp_path: Path, value: str) -> None:
+    images(tmp_path, "1.png", "2.png", "3.png", "4.png")
+    frame = pd.DataFrame(
+        {"id": ["1", "2", "3", "4"], "ra": ["10.5", value, "1:00:00", ""], "dec": ["1", "2", "3", "x"]}
+    )
+    source = read_source(write_table(tmp_path / "t.csv", frame))
+    np.testing.assert_allclose(source.catalog["ra"], [10.5, np.nan, 15.0, np.nan])
+    np.testing.assert_allclose(source.catalog["dec"], [1, 2, 3, np.nan])
+    assert source.problems[["image_id", "problem", "severity"]].values.tolist() == [
+        ["2", f"row 1: {value!r} in column 'ra' is no number of degrees", "warning"],
+        ["4", "row 3: 'x' in column 'dec' is no number of degrees", "warning"],
+    ]
+
+
+def test_a_bad_split_costs_that_split_alone(tmp_path: Path) -> None:
+    images(tmp_path, "1.png", "2.png", "3.png")
+    frame = pd.DataFrame({"id": ["1", "2", "3"], "split": ["train", "foo", ""]})
+    source = read_source(write_table(tmp_path / "t.csv", frame))
+    assert source.catalog["split"].tolist() == ["train", None, None]
+    assert source.problems[["image_id", "file", "problem", "severity"]].values.tolist() == [
+        ["2", str(tmp_path / "2.png"), "row 1: 'foo' in column 'split' is no split, and the row has none", "warning"]
+    ]
 
 
 def test_columns_of_arrays_are_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

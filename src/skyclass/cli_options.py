@@ -46,31 +46,49 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is th
 Recipe = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped one")]
 
 
+_PANEL = "How the source is read"
+
 # The options of a source: name -> its type and description at the command line.
 SOURCE_OPTIONS: dict[str, Any] = {
     "image_root": Annotated[
         Path | None,
-        typer.Option(help="folder that a table's file names are relative to, or the stack or FITS frame of its images"),
+        typer.Option(
+            rich_help_panel=_PANEL,
+            help="folder that a table's file names are relative to, or the stack or FITS frame of its images",
+        ),
     ],
-    "id_column": Annotated[str | None, typer.Option(help="the table's column of image ids")],
-    "file_column": Annotated[str | None, typer.Option(help="the table's column of files")],
-    "label_column": Annotated[str | None, typer.Option(help="the table's column of labels")],
-    "split_column": Annotated[str | None, typer.Option(help="the table's column of train, val, test")],
-    "group_column": Annotated[str | None, typer.Option(help="the table's column of groups that no split may part")],
+    "id_column": Annotated[str | None, typer.Option(rich_help_panel=_PANEL, help="the table's column of image ids")],
+    "file_column": Annotated[str | None, typer.Option(rich_help_panel=_PANEL, help="the table's column of files")],
+    "label_column": Annotated[str | None, typer.Option(rich_help_panel=_PANEL, help="the table's column of labels")],
+    "split_column": Annotated[
+        str | None, typer.Option(rich_help_panel=_PANEL, help="the table's column of train, val, test")
+    ],
+    "group_column": Annotated[
+        str | None, typer.Option(rich_help_panel=_PANEL, help="the table's column of groups that no split may part")
+    ],
     "band_files": Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="one file a band, named as in {id}_{band}.fits")
+        str | None,
+        typer.Option(rich_help_panel=_PANEL, metavar="PATTERN", help="one file a band, named as in {id}_{band}.fits"),
     ],
     "cutout": Annotated[
-        str | None, typer.Option(metavar="SIZE", help="cut 64 or 48x64 (height x width) pixels about ra, dec or x, y")
+        str | None,
+        typer.Option(
+            rich_help_panel=_PANEL, metavar="SIZE", help="cut 64 or 48x64 (height x width) pixels about ra, dec or x, y"
+        ),
     ],
     "votes": Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=VALUE", help="labels of vote fractions, as in keep=3, threshold=0.6, classes.smooth=..."
+            rich_help_panel=_PANEL,
+            metavar="KEY=VALUE",
+            help="labels of vote fractions, as in keep=3, threshold=0.6, classes.smooth=...",
         ),
     ],
     "class_names": Annotated[
-        str | None, typer.Option(metavar="NAME,NAME", help="names of the classes that the source numbers from 0")
+        str | None,
+        typer.Option(
+            rich_help_panel=_PANEL, metavar="NAME,NAME", help="names of the classes that the source numbers from 0"
+        ),
     ],
 }
 

@@ -36,7 +36,14 @@ _AUXILIARY = re.compile(
 
 
 def decode_fits(data: bytes) -> Decoded:
-    """The image of a FITS file, compressed or not; bands first, BSCALE, BZERO and BLANK applied (blank pixels are NaN).
+    """The image of a FITS file, as `read_fits` gives it."""
+    return read_fits(data)[0]
+
+
+def read_fits(data: bytes) -> tuple[Decoded, str | None]:
+    """The image of a FITS file, compressed or not, and a warning of the other images in it that are left out.
+
+    Bands come first; BSCALE, BZERO and BLANK are applied (blank pixels are NaN).
 
     Image HDUs of one and the same two-axis shape that each have a name of their own (FILTER, BAND or EXTNAME) are the
     bands; those that an EXTNAME calls errors, weights or masks go with them and are left out. In all other cases the
@@ -53,9 +60,18 @@ def decode_fits(data: bytes) -> Decoded:
             if isinstance(hdu, fits.CompImageHDU):
                 check_unpacking(8 * math.prod(hdu.shape), hdu.fileinfo()["datSpan"])
         if names:
-            return np.concatenate([from_array(hdu.data, bands_first=True)[0] for hdu in chosen]), names
+            return (np.concatenate([from_array(hdu.data, bands_first=True)[0] for hdu in chosen]), names), None
         decoded = from_array(chosen[0].data, bands_first=True)
-        return named_bands(decoded, cube_names(chosen[0], len(decoded[1])))
+        return named_bands(decoded, cube_names(chosen[0], len(decoded[1]))), _left_out(images[1:])
+
+
+def _left_out(others: list[Any]) -> str | None:
+    """What to say of images that are not read."""
+    if not others:
+        return None
+    sizes = ", ".join("x".join(map(str, hdu.shape)) for hdu in others[:3]) + (", ..." if len(others) > 3 else "")
+    count = "1 other image in the file is" if len(others) == 1 else f"{len(others)} other images in the file are"
+    return f"{count} left out: {sizes}"
 
 
 def image_hdus(hdus: fits.HDUList) -> list[Any]:

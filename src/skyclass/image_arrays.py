@@ -114,7 +114,8 @@ def from_array(array: np.ndarray, bands_first: bool = False) -> Decoded:
     """(H, W), (C, H, W) or (H, W, C), after any leading axes of length 1 -> (C, H, W).
 
     Of a three-axis array the shorter of the first and last axes is the bands (the first where they are equal), if it is
-    no longer than MAX_BANDS; with `bands_first` it is the first, of any length.
+    no longer than MAX_BANDS; with `bands_first` it is the first, of any length. Three bands last, of 8 bits, are red,
+    green and blue, as pictures are kept; in all other cases an array does not say what its bands are.
     """
     shape = array.shape
     while array.ndim > 3 and array.shape[0] == 1:
@@ -130,6 +131,8 @@ def from_array(array: np.ndarray, bands_first: bool = False) -> Decoded:
             )
         if array.shape[-1] < array.shape[0]:
             array = np.moveaxis(array, -1, 0)  # (H, W, C) -> (C, H, W)
+            if len(array) == 3 and array.dtype == np.uint8:
+                return array, RGB
     return array, band_names(len(array))
 
 

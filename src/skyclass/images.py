@@ -22,6 +22,7 @@ from PIL import Image as pillow
 from .addresses import IMAGE_SUFFIXES, Address, BandFiles, Cutout, Row, parse_address
 from .decoders import DECODERS, MAGIC
 from .errors import SkyclassError, one_line
+from .fits_images import read_fits
 from .image_arrays import (
     COPY_AGAIN,
     CUT,
@@ -110,6 +111,7 @@ def _read_band_files(address: BandFiles) -> Image:
     if not are_names(address.bands):
         raise SkyclassError("a band is named twice", where=str(address), fix="name each band once")
     planes: list[np.ndarray] = []
+    warnings: list[str] = []
     for file in address.files.values():
         image = _read_file(file)
         n_bands, *size = image.pixels.shape
@@ -121,7 +123,8 @@ def _read_band_files(address: BandFiles) -> Image:
             raise SkyclassError(what, where=file, fix="bring the bands to one size")
         check_shape((len(address.bands), *size))
         planes.append(image.pixels[0])
-    return Image(_stored(np.stack(planes)), address.bands, image.format)
+        warnings += [f"{file.name}: {image.warning}"] if image.warning else []
+    return Image(_stored(np.stack(planes)), address.bands, image.format, "; ".join(warnings) or None)
 
 
 def decode_image(data: bytes, name: str) -> Image:
@@ -133,8 +136,8 @@ def decode_image(data: bytes, name: str) -> Image:
         if data[:2] == b"\x1f\x8b":
             data = _gunzip(data)
         kind = _format_of(data)
-        pixels, bands = DECODERS[kind](data)
-        return Image(_stored(pixels), bands, kind)
+        (pixels, bands), warning = read_fits(data) if kind == "fits" else (DECODERS[kind](data), None)
+        return Image(_stored(pixels), bands, kind, warning)
 
 
 def _format_of(data: bytes) -> str:
@@ -162,6 +165,8 @@ def _damage(error: Exception) -> tuple[str, str]:
     if isinstance(error, PermissionError):
         return f"cannot be read ({error.strerror})", "check its permissions"
     text = one_line(error)
+    if text.startswith("No SIMPLE card"):  # astropy goes on with advice for programmers
+        return "not a FITS file, or one whose header is damaged", COPY_AGAIN
     if isinstance(error, EOFError) or any(word in text.lower() for word in _EARLY):
         return "the file ends early", COPY_AGAIN
     return f"cannot be decoded ({text.rstrip('.')[:200]})", COPY_AGAIN

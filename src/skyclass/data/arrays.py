@@ -9,7 +9,7 @@ rows. Every other array of N numbers or texts, such as `ra`, becomes a column. A
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +102,7 @@ def read_stack_table(table: Path, stack: Path, options: SourceOptions) -> Found:
 
 
 def _checked(frame: pd.DataFrame, path: Path) -> Found:
-    return checked_rows(frame, path, "arrays", sought=frame["file"].tolist(), root=path, fix=_FIX)
+    return checked_rows(frame, path, "arrays", sought=frame["file"].tolist(), fix=_FIX)
 
 
 def _addressed(frame: pd.DataFrame, path: Path, key: str, prefix: str) -> pd.DataFrame:
@@ -176,10 +176,10 @@ def _images_in(arrays: Arrays, names: Mapping[str, str], wanted: str | None, pat
 
     Errors: SkyclassError where it is not `wanted`, nor clear by its name or its axes.
     """
-    have = ", ".join(arrays) or "none of numbers or text"
+    have = ", ".join(filter(None, arrays)) or "none of numbers or text"
     if wanted is not None:
         if wanted not in arrays:
-            raise SkyclassError(f"no array {wanted!r}", where=path, fix=f"its arrays are {have}")
+            raise _no_array(wanted, arrays, path)
         return wanted
     stacks = [key for key, (shape, _) in arrays.items() if len(shape) >= 3]
     named = next((found for name in IMAGE_KEYS if (found := [key for key in stacks if names[key] == name])), stacks)
@@ -187,6 +187,14 @@ def _images_in(arrays: Arrays, names: Mapping[str, str], wanted: str | None, pat
         return named[0]
     what = f"no one array of images was recognised among its arrays ({have}; pickled objects are never read)"
     raise SkyclassError(what, where=path, fix="say which it is (--file-column NAME), or call it `images`")
+
+
+def _no_array(wanted: str, names: Iterable[str], path: Path) -> SkyclassError:
+    if list(names) == [""]:
+        fix = "an .npy file holds one array without a name; save several in an .npz, or leave the option out"
+    else:
+        fix = f"its arrays are {', '.join(names)}"
+    return SkyclassError(f"no array {wanted!r}", where=path, fix=fix)
 
 
 def _count(arrays: Arrays, key: str, path: Path) -> int:
@@ -210,7 +218,7 @@ def _label_name(arrays: Arrays, keys: Mapping[str, str], count: int, wanted: str
     Errors: SkyclassError where it is not as long as that of the images.
     """
     if wanted is not None and wanted not in keys:
-        raise SkyclassError(f"no array {wanted!r}", where=path, fix=f"its arrays are {', '.join(keys)}")
+        raise _no_array(wanted, keys, path)
     name = wanted or next((name for name in LABEL_KEYS if name in keys and _may_label(name, arrays[keys[name]])), None)
     # Classes of another length are the names of the classes.
     if name is None or (name == "classes" and not wanted and arrays[keys[name]][0] != (count,)):

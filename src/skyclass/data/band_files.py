@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..addresses import BandFiles
+from ..addresses import BandFiles, stem_of
 from ..console import say
 from ..errors import SkyclassError
 from .catalog import Found, Problem, warning
@@ -26,6 +26,7 @@ _WAVELENGTHS = dict(zip(_NAMES, _CENTRES, strict=True))
 # Filters of Hubble are numbered in nanometres from F200 on and in tens of them below; those of Webb, in tens. F410M,
 # which both have, is taken for Webb's.
 _FILTER = re.compile(r"F([0-9]{3,4})(?:W2?|M|N|X|LP)")
+_ONE_BAND = re.compile(rf"(?P<id>.+)(?P<mark>[_.-])(?:[ugrizy]|{_FILTER.pattern})", re.DOTALL)
 _WEBB = (
     *("F200W", "F210M", "F212N", "F250M", "F277W", "F300M", "F322W2", "F323N", "F335M", "F356W", "F360M", "F380M"),
     *("F405N", "F410M", "F430M", "F444W", "F460M", "F466N", "F470N", "F480M", "F560W", "F770W"),
@@ -58,9 +59,7 @@ def read_band_files(root: Path, options: SourceOptions) -> Found:
     frame = pd.DataFrame(rows)
     if frame["label"].isna().all():
         frame = frame.drop(columns="label")
-    found_rows = checked_rows(
-        frame, root, "band files", sought=frame["file"].tolist(), root=root, faults=faults, fix=_FIX
-    )
+    found_rows = checked_rows(frame, root, "band files", sought=frame["file"].tolist(), faults=faults, fix=_FIX)
     return found_rows._replace(problems=[*found_rows.problems, *_passed_over(root, files, objects, bands, pattern)])
 
 
@@ -98,7 +97,23 @@ def read_band_table(path: Path, options: SourceOptions) -> Found:
         frame = frame.rename(columns={"file": "table_file"})
     frame["file"] = pd.Series(files, dtype=object)
     sought = [str(root / _name(pattern, name, bands[0])) if name else None for name in frame["image_id"]]
-    return checked_rows(frame, path, "band files", sought=sought, root=root, faults=faults)
+    return checked_rows(frame, path, "band files", sought=sought, faults=faults)
+
+
+def band_pattern(files: Iterable[str]) -> str | None:
+    """The pattern of names that differ in a band alone (u, g, r, i, z, y or F606W and the like), or None.
+
+    At least 3 objects have to have 2 bands or more.
+    """
+    kinds: dict[tuple[str, str], Counter[str]] = {}
+    for file in files:
+        stem = stem_of(file)
+        if named := _ONE_BAND.fullmatch(stem):
+            kinds.setdefault((named["mark"], file[len(stem) :]), Counter())[named["id"]] += 1
+    for (mark, suffix), times in kinds.items():
+        if sum(count > 1 for count in times.values()) >= 3:
+            return f"{{id}}{mark}{{band}}{suffix}"
+    return None
 
 
 def by_wavelength(bands: Iterable[str]) -> tuple[str, ...]:

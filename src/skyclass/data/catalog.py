@@ -31,6 +31,9 @@ class Problem(TypedDict):
     severity: Literal["error", "warning"]
 
 
+# Columns by which readers tell `rows.checked_rows` of a row that cannot be used, and of a value that is odd.
+FAULT, ODDITY = "skyclass: fault", "skyclass: oddity"
+
 # What a source is: class folders, a table, images without labels, arrays of many images, Parquet files that hold
 # images, one file a band, or cutouts about the positions of a table.
 Kind = Literal["folders", "table", "files", "arrays", "parquet images", "band files", "cutouts"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,7 @@ from astropy.coordinates.angles.errors import IllegalSecondWarning
 
 from ..console import say
 from ..errors import SkyclassError
-from .catalog import COORDINATES, SPLIT_NAMES, TEXT, as_text
+from .catalog import COORDINATES, FAULT, ODDITY, SPLIT_NAMES, SPLITS, TEXT, as_text
 from .source_options import SourceOptions
 
 # Column names by the part they play, the likeliest first, in small letters.
@@ -28,6 +30,9 @@ SKY = (
     *(("ra", "dec"), ("_raj2000", "_dej2000"), ("raj2000", "dej2000"), ("ra_deg", "dec_deg")),
     *(("alpha_j2000", "delta_j2000"), ("alphawin_j2000", "deltawin_j2000"), ("ra_icrs", "de_icrs")),
 )
+# All that sexagesimal text is made of; the parser takes its time over anything else.
+_SEXAGESIMAL = re.compile(r"[-+\u2212]?\s*[0-9][0-9.\s:\u00b0'\"\u2032\u2033hdmsegarcinoutNSEW]*")
+_READABLE = 0.1  # share of the values of a column of coordinates that have to be some
 _HOURS = {"ra": "hourangle", "dec": "deg"}  # what sexagesimal text without letters counts
 
 
@@ -56,23 +61,65 @@ def name_columns(
 
     `given` says for each of image_id, file, label, split and group the column to take, or None to guess it. Those parts
     are text or None, splits are spelt train, val, test; sexagesimal `ra` (hours) and `dec` become degrees. A column of
-    the user's that bears the name of a part that another column plays becomes `table_<name>`.
+    the user's that bears the name of a part that another column plays, or of coordinates and holds none, becomes
+    `table_<name>`. Single values that are no split or no coordinate are left empty, and named in the column ODDITY.
     places : whether the table has to say, by files or ids, where the images are
 
-    Errors: SkyclassError for a column it lacks, neither files nor ids, an unknown split, a coordinate that is none.
+    Errors: SkyclassError for a column it lacks, neither files nor ids, and a given column without any split.
     """
+    faults = table.get(FAULT)
+    table = table.drop(columns=FAULT, errors="ignore")
     parts = _parts(table, given, path, places)
     rest = table.drop(columns=list(set(parts.values())))
     rest = rest.rename(columns={name: _free_name(name, rest.columns) for name in rest.columns})
+    odd: dict[Hashable, list[str]] = {}
     for name in COORDINATES:
         if name in rest.columns:
-            rest[name] = degrees(rest[name], name, path)
+            rest = _with_degrees(rest, name, path, odd)
     frame = pd.DataFrame({part: as_text(table[name], path) for part, name in parts.items()}, index=table.index)
     frame = frame.join(rest)
     if "split" in frame.columns:
-        spelt = frame["split"].map(lambda split: SPLIT_NAMES.get(split.lower(), split), na_action="ignore")
-        frame["split"] = spelt.astype(object).mask(spelt.isna(), None)
-    return frame
+        frame["split"] = _splits(frame["split"], parts["split"], path, odd)
+    if odd:
+        texts = {row: f"row {row}: {', '.join(said)}" for row, said in odd.items()}
+        frame[ODDITY] = pd.Series(texts, dtype=object).reindex(frame.index)
+    return frame if faults is None else frame.assign(**{FAULT: faults})
+
+
+def _splits(column: pd.Series, called: str, path: Path, odd: dict[Hashable, list[str]]) -> pd.Series:
+    """The splits as this house calls them, None for what is none, which goes to `odd`.
+
+    Errors: SkyclassError where no value is a split.
+    """
+    spelt = column.map(lambda split: SPLIT_NAMES.get(split.lower()), na_action="ignore").astype(object)
+    spelt = spelt.mask(spelt.isna(), None)
+    unknown = column[spelt.isna() & column.notna()]
+    if len(unknown) and spelt.isna().all():
+        fix = f"the splits are {', '.join(SPLITS)}, and no value of column {called!r} is one"
+        raise SkyclassError(f"unknown split {unknown.iloc[0]!r}", where=path, fix=fix)
+    for row, value in unknown.items():
+        odd.setdefault(row, []).append(f"{value!r} in column {called!r} is no split, and the row has none")
+    return spelt
+
+
+def _with_degrees(table: pd.DataFrame, name: str, path: Path, odd: dict[Hashable, list[str]]) -> pd.DataFrame:
+    """The table with `name` in degrees, or called `table_<name>` where it holds something else, which is said."""
+    values, bad = degrees(table[name], name)
+    if not is_read(values, bad):
+        other = f"table_{name}"
+        while other in table.columns:
+            other = f"table_{other}"
+        say(f"{path.name}: column {name!r} holds no coordinates, such as {bad.iloc[0]!r}: it is kept as {other!r}")
+        return table.rename(columns={name: other})
+    for row, value in bad.items():
+        odd.setdefault(row, []).append(f"{value!r} in column {name!r} is no number of degrees")
+    return table.assign(**{name: values})
+
+
+def is_read(values: pd.Series, bad: pd.Series) -> bool:
+    """Whether enough of a column could be read as numbers for it to be one of positions."""
+    count = int(values.notna().sum())
+    return bad.empty or (count > 0 and count >= _READABLE * (count + len(bad)))
 
 
 def _parts(table: pd.DataFrame, given: Mapping[str, str | None], path: Path, places: bool) -> dict[str, str]:
@@ -108,30 +155,33 @@ def _free_name(name: str, taken: pd.Index) -> str:
     return f"table_{name}" if name in TEXT else name
 
 
-def degrees(column: pd.Series, name: str, path: Path) -> pd.Series:
-    """A column of degrees, or of sexagesimal text, as float64 degrees; NaN where it is empty.
+def degrees(column: pd.Series, name: str) -> tuple[pd.Series, pd.Series]:
+    """A column of degrees, or of sexagesimal text, as float64 degrees, NaN where it is empty; and what is neither.
 
     Text such as 10:12:33.1, 10 12 33.1 or 10h12m33.1s counts hours in `ra` and degrees in `dec`.
-
-    Errors: SkyclassError for text that is neither.
     """
     numbers = pd.to_numeric(column, errors="coerce").astype("float64")
     if pd.api.types.is_numeric_dtype(column.dtype):
-        return numbers
-    text = as_text(column, path)
+        return numbers, pd.Series(dtype=object)
+    text = column.map(str, na_action="ignore").astype(object).str.strip()
     words = text[numbers.isna() & text.notna()].astype(str)
-    words = words[words.str.lower() != "nan"]
-    if words.empty:
-        return numbers
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", IllegalSecondWarning)  # 60 seconds are a minute
-            angles = Angle(words.tolist(), unit=_HOURS[name]).deg
-    except Exception as error:  # the parser raises errors of its own for every kind of nonsense
-        what = f"column {column.name!r} is not a number of degrees: {words.iloc[0]!r}"
-        raise SkyclassError(what, where=path, fix="write degrees or hh:mm:ss, or rename the column") from error
+    words = words[(words != "") & (words.str.lower() != "nan")]
+    angles = pd.Series(_angles(words.tolist(), _HOURS[name]), index=words.index, dtype="float64")
     numbers.loc[words.index] = angles
-    return numbers
+    return numbers, words[angles.isna()]
+
+
+def _angles(words: Sequence[str], unit: str) -> list[float]:
+    """Degrees of sexagesimal text; NaN where it is none."""
+    plausible = [place for place, word in enumerate(words) if _SEXAGESIMAL.fullmatch(word)]
+    angles = [float("nan")] * len(words)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", IllegalSecondWarning)  # 60 seconds are a minute
+        for place in plausible:
+            # The parser raises errors of its own for every kind of nonsense.
+            with suppress(Exception):
+                angles[place] = float(Angle(words[place], unit=unit).deg)
+    return angles
 
 
 def name_classes(labels: pd.Series, names: Sequence[str], where: str | Path) -> pd.Series:

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..console import progress
+from ..console import progress, say
 from ..threads import in_order
 from .alignment import align, angular
 from .fingerprints import DISC, SIDE, Fingerprint, fingerprint, flatten, harmonics
@@ -90,6 +90,11 @@ def _near(fingerprints: Sequence[Fingerprint], rows: np.ndarray) -> list[tuple[i
     structure = np.concatenate(list(in_order(_structure, chunks(pictures))))
     pairs = all_pairs(len(rows)) if len(rows) <= _ALL_PAIRS else candidates(pictures, descriptors)
     limit = np.maximum(_limit_of_structure(structure, pairs), _limit_of_set(pictures))
+    if len(limit) and np.median(limit) > STRONG:
+        say(
+            "duplicates: these images resemble each other; only pairs that correlate above "
+            f"{np.median(limit):.2f} count, so copies that are noisy or cropped as well may be missed"
+        )
     with progress("Comparing", len(pairs.first), "pairs") as advance:
         verdict = _compare(pictures, pairs, worth_aligning=_ANGULAR, advance=advance)
     found = np.flatnonzero(verdict.similarity >= limit)

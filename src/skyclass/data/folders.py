@@ -16,6 +16,8 @@ from .catalog import SPLIT_NAMES, Found, warning
 from .file_names import ids_of
 from .table_files import table_suffix
 
+OUTPUTS = ("pack.json", "run.json", "inspect.html")  # one of these lies in every folder that Skyclass writes
+
 
 def read_folders(root: Path, files: Sequence[str]) -> Found:
     """Class folders with or without splits; whatever lies deeper in a class folder belongs to the class.
@@ -30,7 +32,9 @@ def read_folders(root: Path, files: Sequence[str]) -> Found:
         raise SkyclassError("no image in this folder", where=root, fix=_way_out(files))
     tables = [file for file in files if "/" not in file and table_suffix(file)]
     problems = [
-        warning(root / file, "a table; to read the labels from it, give it instead of the folder")
+        warning((root / file).parent, "an output of Skyclass's own, no class: left out")
+        if _is_output(file)
+        else warning(root / file, "a table; to read the labels from it, give it instead of the folder")
         if file in tables
         else warning(root / file, "not an image by its suffix")
         for file in files
@@ -53,9 +57,16 @@ def read_folders(root: Path, files: Sequence[str]) -> Found:
         outside = [file for file, (_, label) in zip(images, places, strict=True) if label is None]
         problems += [warning(root / file, "in no class folder: kept without a label", ids[file]) for file in outside]
     problems += [
-        warning(folder, "no image in this class folder") for folder in _empty_classes(root, with_splits, images)
+        warning(folder, "no image in this class folder")
+        for folder in _empty_classes(root, with_splits, images)
+        if not any((folder / name).is_file() for name in OUTPUTS)
     ]
     return Found(catalog, problems, "folders" if catalog["label"].notna().any() else "files")
+
+
+def _is_output(file: str) -> bool:
+    """Whether the file marks its folder, below the root, as one of Skyclass's own."""
+    return "/" in file and file.rpartition("/")[2] in OUTPUTS
 
 
 def _way_out(files: Sequence[str]) -> str:
@@ -69,12 +80,15 @@ def _way_out(files: Sequence[str]) -> str:
 def files_below(root: Path) -> list[str]:
     """Paths from the root, with slashes, in order, of the files below it, through linked folders too.
 
-    Hidden files, and those in hidden folders, are left out.
+    Hidden files, and those in hidden folders, are left out. Of a folder that Skyclass wrote, one of OUTPUTS is given.
     """
     entered = {root.resolve()}
     found: list[str] = []
     for folder, below, names in os.walk(root, followlinks=True):
         kept = []
+        ours = [name for name in OUTPUTS if name in names and Path(folder) != root]
+        if ours:
+            below[:], names = [], ours[:1]
         for name in sorted(below):
             real = Path(folder, name).resolve()
             if not name.startswith(".") and real not in entered:  # a link may lead back to where we are

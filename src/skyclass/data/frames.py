@@ -10,8 +10,8 @@ import pandas as pd
 from ..addresses import Cutout
 from ..console import say
 from ..errors import SkyclassError
-from .catalog import Found
-from .columns import SKY, degrees
+from .catalog import ODDITY, Found
+from .columns import SKY, degrees, is_read
 from .rows import checked_rows
 from .source_options import SourceOptions
 from .table_files import FITS_SUFFIXES
@@ -39,15 +39,17 @@ def read_cutouts(path: Path, options: SourceOptions) -> Found:
     frame = read_named(path, options, places=False)
     if options.image_root is not None and options.image_root.is_file() and "file" in frame.columns:
         frame = frame.rename(columns={"file": "table_file"})  # the one frame counts
-    names, files, root = _frames(frame, path, options.image_root)
+    names, files = _frames(frame, path, options.image_root)
     x, y, on_sky = _positions(frame, path)
     faults = {}
     for row in np.flatnonzero(~(np.isfinite(x) & np.isfinite(y))):
-        faults[int(row)] = "no position"
+        faults[int(row)] = f"row {row} has no position"
     if on_sky:
         with np.errstate(invalid="ignore"):
             off = (np.abs(y) > 90) | (x < -180) | (x > 360)
         faults |= {int(row): f"no place on the sky: {x[row]:g}, {y[row]:g}" for row in np.flatnonzero(off)}
+    if ODDITY in frame.columns:  # says which value it is
+        faults |= {row: text for row, text in frame[ODDITY].dropna().items() if row in faults}
     if "image_id" not in frame.columns:
         frame["image_id"] = [str(row) for row in range(len(frame))]
     addresses = [
@@ -60,13 +62,11 @@ def read_cutouts(path: Path, options: SourceOptions) -> Found:
     ]
     frame["file"] = pd.Series(addresses, dtype=object)
     fix = "give positions in ra and dec (degrees) or x and y (pixels), and frames that exist"
-    return checked_rows(frame, path, "cutouts", sought=names, root=root, faults=faults, fix=fix)
+    return checked_rows(frame, path, "cutouts", sought=names, faults=faults, fix=fix)
 
 
-def _frames(
-    frame: pd.DataFrame, path: Path, image_root: Path | None
-) -> tuple[list[str | None], list[str | None], Path]:
-    """Each row's frame as it was looked for, as it was found (or None), and the folder of all.
+def _frames(frame: pd.DataFrame, path: Path, image_root: Path | None) -> tuple[list[str | None], list[str | None]]:
+    """Each row's frame as it was looked for, and as it was found (or None).
 
     Errors: SkyclassError where rows name no frames and there is not one for all.
     """
@@ -75,14 +75,14 @@ def _frames(
             fix = f"cutouts are made of {', '.join(FRAME_SUFFIXES)}"
             raise SkyclassError("not a FITS frame by its suffix", where=image_root, fix=fix)
         one: list[str | None] = [str(image_root.absolute())] * len(frame)
-        return one, one, image_root.parent
+        return one, one
     if "file" not in frame.columns:
         what = "cutouts of which frame? no column of files was recognised"
         fix = "name the one FITS frame (--image-root FILE) or the column of frames (--file-column)"
         raise SkyclassError(what, where=path, fix=fix)
     names = frame["file"].tolist()
     root, files = find_files(names, path, image_root)
-    return [str(root / name) if name else None for name in names], files, root
+    return [str(root / name) if name else None for name in names], files
 
 
 def _positions(frame: pd.DataFrame, path: Path) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -98,9 +98,13 @@ def _positions(frame: pd.DataFrame, path: Path) -> tuple[np.ndarray, np.ndarray,
         what = {"sky": "degrees", "0": "pixels counted from 0", "1": "pixels counted from 1"}[kind]
         say(f"{path.name}: positions from columns {one!r} and {other!r}, {what}")
         if kind == "sky":
-            x, y = (degrees(frame[spelling[name]], part, path) for name, part in zip(pair, ("ra", "dec"), strict=True))
-            frame["ra"], frame["dec"] = x, y
-            return x.to_numpy(), y.to_numpy(), True
+            for name, part in zip(pair, ("ra", "dec"), strict=True):
+                column = frame[spelling[name]]
+                frame[part], bad = degrees(column, part)
+                if not is_read(frame[part], bad):
+                    what = f"column {column.name!r} is not one of degrees: {bad.iloc[0]!r}"
+                    raise SkyclassError(what, where=path, fix="write degrees or hh:mm:ss, or rename the column")
+            return frame["ra"].to_numpy(), frame["dec"].to_numpy(), True
         shift = 1.0 if kind == "1" else 0.0
         return _pixels(frame[one], path) - shift, _pixels(frame[other], path) - shift, False
     have = ", ".join(map(str, frame.columns))
@@ -108,8 +112,13 @@ def _positions(frame: pd.DataFrame, path: Path) -> tuple[np.ndarray, np.ndarray,
 
 
 def _pixels(column: pd.Series, path: Path) -> np.ndarray:
-    try:
-        return pd.to_numeric(column).astype("float64").to_numpy()
-    except (ValueError, TypeError):
-        what = f"column {column.name!r} is not one of pixel positions"
-        raise SkyclassError(what, where=path, fix="write numbers, or rename the column") from None
+    """Numbers, NaN where a value is none.
+
+    Errors: SkyclassError where (nearly) none is.
+    """
+    numbers = pd.to_numeric(column, errors="coerce").astype("float64")
+    bad = column[numbers.isna() & column.notna()]
+    if not is_read(numbers, bad):
+        what = f"column {column.name!r} is not one of pixel positions: {bad.iloc[0]!r}"
+        raise SkyclassError(what, where=path, fix="write numbers, or rename the column")
+    return numbers.to_numpy()

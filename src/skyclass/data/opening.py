@@ -30,7 +30,8 @@ def open_source(path: str | Path, options: SourceOptions = SourceOptions()) -> O
     """
     if is_pack(Path(path)):
         if options.given():
-            what = f"{', '.join(options.given())}: these options are for sources, and this is a pack"
+            said = ", ".join(f"--{name.replace('_', '-')}" for name in options.given())
+            what = f"{said}: these options are for sources, and this is a pack"
             raise SkyclassError(what, where=path, fix="leave those options out or give the source")
         pack = Pack.open(Path(path))
         return Opened(pack.catalog, problems_frame([]), pack)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..console import say
 from ..errors import SkyclassError
-from .catalog import REQUIRED, Found, Kind, Problem
+from .catalog import FAULT, ODDITY, REQUIRED, Found, Kind, Problem, warning
 
 _WAY_OUT = "name the folder of the images (--image-root) and the columns (--file-column and the like)"
 
@@ -41,15 +41,14 @@ def checked_rows(
     kind: Kind,
     *,
     sought: Sequence[str | None],
-    root: Path,
     faults: Mapping[int, str] | None = None,
     fix: str = _WAY_OUT,
 ) -> Found:
     """The rows that are images, with the columns of a catalog first, and what is wrong with the rest.
 
-    frame : columns `image_id` and `file` (None where there is none), rows numbered from 0
+    frame : columns `image_id` and `file` (None where there is none), rows numbered from 0; perhaps FAULT and ODDITY
     path : the source, which messages name
-    sought : a row's file as it was looked for, or None where the row names none; it stands in `root`
+    sought : a row's file as it was looked for, or None where the row names none
     faults : row -> what the reader knows to be wrong with it
 
     Errors: SkyclassError, with the way out `fix`, where no row is left.
@@ -58,18 +57,26 @@ def checked_rows(
     for name in REQUIRED:
         column = frame[name].astype(object) if name in frame.columns else pd.Series(None, frame.index, dtype=object)
         frame[name] = column.mask(column.isna(), None)
-    problems = _problems(frame, sought, root, labelled, faults or {})
+    odd = frame[ODDITY].dropna() if ODDITY in frame.columns else pd.Series(dtype=object)
+    if FAULT in frame.columns:
+        faults = {**(faults or {}), **frame[FAULT].dropna()}
+    frame = frame.drop(columns=[FAULT, ODDITY], errors="ignore")
+    problems = _problems(frame, sought, path, labelled, faults or {})
     out = [row for row, problem in problems.items() if problem["severity"] == "error"]
     if len(out) == len(frame):
         first = problems[out[0]]
         what = f"none of its {len(frame)} rows can be used; the first: {first['problem']} ({first['file']})"
         raise SkyclassError(what, where=path, fix=fix)
     rest = [name for name in frame.columns if name not in REQUIRED]
-    return Found(frame.drop(index=out)[[*REQUIRED, *rest]], list(problems.values()), kind)
+    kept = frame.drop(index=out)[[*REQUIRED, *rest]]
+    odd = odd[odd.index.isin(kept.index)]
+    named = zip(odd, kept.loc[odd.index, "file"], kept.loc[odd.index, "image_id"], strict=True)
+    oddities = [warning(Path(file), text, image_id) for text, file, image_id in named]
+    return Found(kept, [*problems.values(), *oddities], kind)
 
 
 def _problems(
-    frame: pd.DataFrame, sought: Sequence[str | None], root: Path, labelled: bool, faults: Mapping[int, str]
+    frame: pd.DataFrame, sought: Sequence[str | None], path: Path, labelled: bool, faults: Mapping[int, str]
 ) -> dict[int, Problem]:
     """Row -> what is wrong with it."""
     problems: dict[int, Problem] = {}
@@ -86,7 +93,7 @@ def _problems(
         elif image_id is None and sought[row]:
             problem = "no id"
         elif file is None:
-            problem = "no such file" if sought[row] else "no file named"
+            problem = "no such file" if sought[row] else f"row {row} names no file"
         elif len(labels_of[image_id, file]) > 1:
             problem = "conflicting labels: " + ", ".join(sorted(labels_of[image_id, file]))
         elif first_of.setdefault(image_id, row) != row:
@@ -95,6 +102,6 @@ def _problems(
             problem, severity = "no label", "warning"
         else:
             continue
-        named = str(file or sought[row] or root)
+        named = str(file or sought[row] or path)
         problems[row] = Problem(image_id=image_id or "", file=named, problem=problem, severity=severity)
     return problems

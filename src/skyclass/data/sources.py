@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..addresses import stem_of
+from ..addresses import files_of, image_id_of, parse_address
 from ..console import say
 from ..errors import SkyclassError
 from ..images import IMAGE_SUFFIXES, is_image_name
 from .arrays import STACK_SUFFIXES, is_stack, read_split_stacks, read_stack, read_stack_table, split_named
-from .band_files import read_band_files, read_band_table
+from .band_files import band_pattern, read_band_files, read_band_table
 from .catalog import Found, Kind, check_catalog, problems_frame
 from .columns import name_classes
 from .folders import files_below, read_folders
@@ -52,18 +52,15 @@ def read_source(path: str | Path, options: SourceOptions = SourceOptions()) -> S
     - a folder: class folders ROOT/class/... or ROOT/{train,val,test}/class/..., images without labels, arrays called
       train.npz, val.npz and test.npz, the Parquet shards of an image data set, or one file a band (`band_files`)
     - a table (CSV, TSV, ECSV, Parquet, FITS, VOTable) of files, ids, votes, rows of an array or positions for cutouts
-    - arrays of many images: HDF5, NPZ, NPY; a Parquet file with images in it; one image file
+    - arrays of many images: HDF5, NPZ, NPY; a Parquet file with images in it; one image, by its file or its address
 
     Errors: SkyclassError where there is nothing to read or no image in it, and for options that do not apply.
     """
     path = Path(path).absolute()
-    try:
-        exists = path.exists()
-    except OSError:  # too long a name
-        exists = False
-    if not exists:
-        raise SkyclassError("no such file or folder", where=path, fix="check the path")
-    found = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
+    if not _exists(path):
+        found = _read_address(path, options)
+    else:
+        found = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
     catalog = found.catalog
     if options.votes or ("label" in catalog and catalog["label"].isna().all() and has_votes(catalog)):
         if not options.votes:
@@ -72,6 +69,32 @@ def read_source(path: str | Path, options: SourceOptions = SourceOptions()) -> S
     if options.class_names:
         catalog = catalog.assign(label=name_classes(catalog["label"], options.class_names, path))
     return Source(check_catalog(catalog, path), problems_frame(found.problems), found.kind, path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long a name
+        return False
+
+
+def _read_address(path: Path, options: SourceOptions) -> Found:
+    """The one image that an address names.
+
+    Errors: SkyclassError where it names none, or a file that does not exist.
+    """
+    address = parse_address(path)
+    lacking = [file for file in files_of(address) if not _exists(file)] if address != path else [path]
+    if lacking:
+        raise SkyclassError("no such file or folder", where=lacking[0], fix="check the path")
+    options_of_more = ("image_root", "cutout", "band_files", *_COLUMNS)
+    _refuse(options, options_of_more, path, "sources of many images", "this is the address of one")
+    return _one_image(image_id_of(address), str(address))
+
+
+def _one_image(image_id: str, file: str) -> Found:
+    row = {"image_id": image_id, "file": file, "label": None, "split": None}
+    return Found(pd.DataFrame([row]), [], "files")
 
 
 def _read_folder(path: Path, options: SourceOptions) -> Found:
@@ -87,6 +110,8 @@ def _read_folder(path: Path, options: SourceOptions) -> Found:
     if shards and not any(map(is_image_name, files)) and any(holds_images(file, options) for file in shards):
         return read_parquet_images(path, shards, options)
     _refuse(options, _COLUMNS, path, "tables and arrays", "this is neither")
+    if pattern := band_pattern(filter(is_image_name, files)):
+        say(f"{path.name}: these names look like one file a band: --band-files '{pattern}'")
     return read_folders(path, files)
 
 
@@ -106,14 +131,20 @@ def _read_file(path: Path, options: SourceOptions) -> Found:
         return read_parquet_images(path, [path], options)
     if table_suffix(path) or is_fits_table(path):
         return _read_table(path, options)
-    _refuse(options, ("image_root", "cutout", "band_files"), path, "a table", "this is none")
+    known = ", ".join(TABLE_READERS)
+    _refuse(
+        options,
+        ("image_root", "cutout", "band_files"),
+        path,
+        "a table",
+        f"this is none: tables end in {known} or .fits",
+    )
     named = any(getattr(options, name) for name in _COLUMNS) and path.suffix.lower() in STACK_SUFFIXES
     if named or is_stack(path):
         return read_stack(path, options)
     _refuse(options, _COLUMNS, path, "tables and arrays", "this is neither")
     if is_image_name(path):
-        row = {"image_id": stem_of(path.name), "file": str(path), "label": None, "split": None}
-        return Found(pd.DataFrame([row]), [], "files")
+        return _one_image(image_id_of(path), str(path))
     known = ", ".join(dict.fromkeys((*TABLE_READERS, *IMAGE_SUFFIXES, *STACK_SUFFIXES)))
     raise SkyclassError("neither a table nor an image by its suffix", where=path, fix=f"the suffixes are {known}")
 

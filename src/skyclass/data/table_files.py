@@ -26,6 +26,7 @@ from astropy.table import Column, MaskedColumn, Table
 from ..console import say
 from ..errors import SkyclassError, one_line
 from .columns import SKY
+from .separated_files import read_separated
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz")
 MAX_UNPACKED = 2**29  # bytes that a packed table may unpack to
@@ -34,8 +35,6 @@ MAX_CELL = 2**16  # values in one cell of a VOTable
 # Integers that floating-point numbers, in which pandas marks what is absent, cannot hold.
 _EXACT = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
 
-# What stands for "absent" in columns that are no text.
-_ABSENT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None", "<NA>")
 _ON_THE_SKY = frozenset(name for pair in SKY for name in pair)
 _MEND = "open and mend it"
 _CELL = re.compile(rb"""arraysize\s*=\s*["']\s*([0-9][0-9x\s]*)["']""", re.IGNORECASE)
@@ -90,30 +89,6 @@ def read_rows(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
     if table.empty:
         raise SkyclassError("the table has no rows", where=path, fix="give a table with one row an image")
     return table.reset_index(drop=True)
-
-
-def _read_separated(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
-    """CSV and its like; `text_columns` stay text, so that long ids keep every digit."""
-    with path.open(encoding="utf-8-sig") as stream:
-        header = stream.readline()
-    separator = next((mark for mark in ("\t", ",", ";", "|") if mark in header), ",")
-    names = pd.read_csv(path, sep=separator, nrows=0).columns
-    text = {name: str for name in names if name.strip().lower() in text_columns}
-    # A class may be called None or NA: such words mean "absent" in the other columns only.
-    absent = {name: list(_ABSENT) for name in names if name not in text}
-    table = pd.read_csv(path, sep=separator, dtype=text, keep_default_na=False, na_values=absent, low_memory=False)
-    if not isinstance(table.index, pd.RangeIndex):  # pandas took the first fields for names of the rows
-        raise ValueError("its rows have more fields than its header")
-    for name in table.columns[table.dtypes == "float64"]:
-        if _lost_digits(table[name]):
-            with suppress(ValueError, TypeError):  # floating-point numbers indeed
-                table[name] = pd.read_csv(path, sep=separator, usecols=[name], dtype={name: "Int64"}, low_memory=False)
-    return table
-
-
-def _lost_digits(column: pd.Series) -> bool:
-    """Whether the numbers may have been long integers, which an empty cell among them turned into floating point."""
-    return bool((column.abs() >= 2**53).any() and (column.dropna() % 1 == 0).all())
 
 
 def _read_parquet(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
@@ -242,8 +217,8 @@ def _in_degrees(column: Column) -> Column:
 
 # Suffix -> reader of a table, given the names of the columns that have to stay text.
 TABLE_READERS: dict[str, Callable[[Path, frozenset[str]], pd.DataFrame]] = {
-    ".csv": _read_separated,
-    ".tsv": _read_separated,
+    ".csv": read_separated,
+    ".tsv": read_separated,
     ".parquet": _read_parquet,
     ".ecsv": _read_ecsv,
     ".vot": _read_votable,
