@@ -36,6 +36,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/simulate.py
 	$(BIN)/python benchmarks/gradcam.py
+	$(BIN)/python benchmarks/label_errors.py
 
 clean:
 	rm -rf .venv demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
