@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from catalogs import faults, rows, touch
 from make_data import random_pixels, sky_frame, write_image, write_table
 from skyclass.addresses import Cutout, parse_address
 from skyclass.data.band_files import by_wavelength
@@ -20,22 +20,6 @@ from skyclass.errors import SkyclassError
 from skyclass.images import read_image
 
 PATTERN = SourceOptions(band_files="{id}_{band}.fits")
-
-
-def touch(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    return folder
-
-
-def rows(source: Source, *columns: str) -> list[tuple[Any, ...]]:
-    return list(source.catalog[list(columns)].itertuples(index=False, name=None))
-
-
-def faults(source: Source) -> list[tuple[str, str, str]]:
-    frame = source.problems.assign(file=[Path(file).name for file in source.problems["file"]])
-    return list(frame[["file", "problem", "severity"]].itertuples(index=False, name=None))
 
 
 # One file a band

@@ -20,7 +20,7 @@ import torch
 
 from commands import done, refused, skyclass, the_error, toy_run
 from make_data import class_folders, image_table
-from skyclass import __version__, cli
+from skyclass import __version__, cli, cli_recipes
 from skyclass.cli_options import SOURCE_OPTIONS
 from skyclass.data.source_options import SourceOptions
 
@@ -109,10 +109,10 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 def test_the_list_of_recipes_fits_a_terminal_and_keeps_a_line_each_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     piped = done("recipes", "list").out.splitlines()
     monkeypatch.setenv("COLUMNS", "70")
-    monkeypatch.setattr(cli, "sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True), argv=sys.argv))
+    monkeypatch.setattr(cli_recipes, "sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True), argv=sys.argv))
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
-        cli.recipes_list()
+        cli_recipes.recipes_list()
     lines = shown.getvalue().splitlines()
     assert len(lines) > len(piped)
     assert max(map(len, lines)) <= 70
@@ -175,7 +175,7 @@ def test_the_command_line_has_every_option_of_a_source() -> None:
 @pytest.mark.parametrize("name", RECIPE_VERBS)
 def test_a_recipes_command_has_the_options_of_its_function(name: str) -> None:
     function = getattr(importlib.import_module("skyclass.verbs.recipes"), RECIPE_VERBS[name])
-    command = inspect.signature(getattr(cli, f"recipes_{name}")).parameters
+    command = inspect.signature(getattr(cli_recipes, f"recipes_{name}")).parameters
     assert {{"set_": "overrides"}.get(key, key) for key in command} == set(inspect.signature(function).parameters)
 
 

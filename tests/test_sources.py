@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from catalogs import faults, rows, touch
 from skyclass.data.columns import name_columns
 from skyclass.data.opening import open_source
 from skyclass.data.source_options import SourceOptions
-from skyclass.data.sources import Source, read_source
+from skyclass.data.sources import read_source
 from skyclass.data.table_files import read_rows
 from skyclass.errors import SkyclassError
 
@@ -27,22 +27,9 @@ def make(tmp_path: Path) -> Callable[..., Path]:
     """Make empty files (nothing here opens them) and, for text, full ones."""
 
     def files(*names: str, **texts: str) -> Path:
-        for name in names:
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        return tmp_path
+        return touch(tmp_path, *names)
 
     return files
-
-
-def rows(source: Source, *columns: str) -> list[tuple[Any, ...]]:
-    return list(source.catalog[list(columns)].itertuples(index=False, name=None))
-
-
-def faults(source: Source) -> list[tuple[str, str, str]]:
-    frame = source.problems.assign(file=[Path(file).name for file in source.problems["file"]])
-    return list(frame[["file", "problem", "severity"]].itertuples(index=False, name=None))
 
 
 def table(folder: Path, text: str, name: str = "table.csv") -> Path:

@@ -17,11 +17,12 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
+from catalogs import rows, touch
 from make_data import random_pixels, write_image, write_table
 from skyclass.data import table_files
 from skyclass.data.columns import name_columns
 from skyclass.data.source_options import SourceOptions
-from skyclass.data.sources import Source, read_source
+from skyclass.data.sources import read_source
 from skyclass.data.table_files import read_rows
 from skyclass.errors import SkyclassError
 from skyclass.images import read_image
@@ -31,20 +32,9 @@ OWN_TYPES = tuple(suffix for suffix in FORMATS if suffix not in (".csv", ".tsv")
 LONG_ID = 587725469055320114
 
 
-def images(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    return folder
-
-
-def rows(source: Source, *columns: str) -> list[tuple[object, ...]]:
-    return list(source.catalog[list(columns)].itertuples(index=False, name=None))
-
-
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_every_format_gives_the_same_catalog(tmp_path: Path, suffix: str) -> None:
-    images(tmp_path, f"{LONG_ID}.png", "7.png", "8.png")
+    touch(tmp_path, f"{LONG_ID}.png", "7.png", "8.png")
     frame = pd.DataFrame(
         {
             "objid": [LONG_ID, 7, 8, 9],
@@ -71,7 +61,7 @@ def test_every_format_gives_the_same_catalog(tmp_path: Path, suffix: str) -> Non
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_repeated_ids_and_conflicting_labels_of_every_format(tmp_path: Path, suffix: str) -> None:
-    images(tmp_path, "a.png", "b.png", "c.png")
+    touch(tmp_path, "a.png", "b.png", "c.png")
     frame = pd.DataFrame({"id": ["a", "a", "b", "b", "c"], "label": ["x", "x", "x", "y", "y"]})
     source = read_source(write_table(tmp_path / f"t{suffix}", frame))
     assert rows(source, "image_id", "label") == [("a", "x"), ("c", "y")]
@@ -84,7 +74,7 @@ def test_repeated_ids_and_conflicting_labels_of_every_format(tmp_path: Path, suf
 
 @pytest.mark.parametrize("suffix", [".ecsv", ".fits", ".vot"])
 def test_masked_values_are_absent(tmp_path: Path, suffix: str) -> None:
-    images(tmp_path, "1.png", "2.png")
+    touch(tmp_path, "1.png", "2.png")
     table = Table(
         {
             "id": [1, 2],
@@ -104,7 +94,7 @@ def test_masked_values_are_absent(tmp_path: Path, suffix: str) -> None:
 def test_coordinates_in_other_units_become_degrees(tmp_path: Path, suffix: str, unit: str) -> None:
     if unit == "hourangle" and suffix != ".ecsv":
         pytest.skip("neither FITS nor VOTable has a name for it")
-    images(tmp_path, "1.png", "2.png")
+    touch(tmp_path, "1.png", "2.png")
     angles = [150.0, 15.0] * u.deg
     values = angles.to_value("hourangle" if unit == "h" else unit)
     table = Table({"id": [1, 2], "RA": values, "dec": [1.0, -2.0], "size": [1.0, 2.0]})
@@ -125,7 +115,7 @@ def test_a_coordinate_in_a_unit_that_is_no_angle_is_refused(tmp_path: Path) -> N
 
 
 def test_positions_as_one_column_of_astropy(tmp_path: Path) -> None:
-    images(tmp_path, "1.png")
+    touch(tmp_path, "1.png")
     Table({"id": [1], "where": SkyCoord([10.0], [-5.0], unit="deg")}).write(tmp_path / "t.ecsv")
     catalog = read_source(tmp_path / "t.ecsv").catalog
     np.testing.assert_allclose(catalog[["ra", "dec"]], [[10.0, -5.0]])
@@ -133,7 +123,7 @@ def test_positions_as_one_column_of_astropy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_sexagesimal_coordinates(tmp_path: Path, suffix: str) -> None:
-    images(tmp_path, "1.png", "2.png", "3.png", "4.png")
+    touch(tmp_path, "1.png", "2.png", "3.png", "4.png")
     frame = pd.DataFrame(
         {
             "id": ["1", "2", "3", "4"],
@@ -151,7 +141,7 @@ def test_sexagesimal_coordinates(tmp_path: Path, suffix: str) -> None:
 def test_a_column_called_ra_without_coordinates_is_kept_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str
 ) -> None:
-    images(tmp_path, "1.png")
+    touch(tmp_path, "1.png")
     path = write_table(tmp_path / "t.csv", pd.DataFrame({"id": ["1"], "ra": [value], "dec": [1.5]}))
     catalog = read_source(path).catalog
     assert catalog["table_ra"].tolist() == [value]
@@ -163,7 +153,7 @@ def test_a_column_called_ra_without_coordinates_is_kept_as_it_is(
 
 @pytest.mark.parametrize("value", ["--", "east", "10:61:00"])
 def test_a_bad_coordinate_costs_that_coordinate_alone(tmp_path: Path, value: str) -> None:
-    images(tmp_path, "1.png", "2.png", "3.png", "4.png")
+    touch(tmp_path, "1.png", "2.png", "3.png", "4.png")
     frame = pd.DataFrame(
         {"id": ["1", "2", "3", "4"], "ra": ["10.5", value, "1:00:00", ""], "dec": ["1", "2", "3", "x"]}
     )
@@ -177,7 +167,7 @@ def test_a_bad_coordinate_costs_that_coordinate_alone(tmp_path: Path, value: str
 
 
 def test_a_bad_split_costs_that_split_alone(tmp_path: Path) -> None:
-    images(tmp_path, "1.png", "2.png", "3.png")
+    touch(tmp_path, "1.png", "2.png", "3.png")
     frame = pd.DataFrame({"id": ["1", "2", "3"], "split": ["train", "foo", ""]})
     source = read_source(write_table(tmp_path / "t.csv", frame))
     assert source.catalog["split"].tolist() == ["train", None, None]
@@ -187,7 +177,7 @@ def test_a_bad_split_costs_that_split_alone(tmp_path: Path) -> None:
 
 
 def test_columns_of_arrays_are_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images(tmp_path, "1.png", "2.png")
+    touch(tmp_path, "1.png", "2.png")
     for name, kind in (("t.fits", "fits"), ("t.vot", "votable"), ("t.ecsv", "ascii.ecsv")):
         Table({"id": [1, 2], "flux": np.zeros((2, 3)), "label": [b"x", b"y"]}).write(tmp_path / name, format=kind)
         source = read_source(tmp_path / name)
@@ -208,7 +198,7 @@ def test_a_fits_image_stays_an_image(tmp_path: Path) -> None:
 
 
 def test_the_folder_of_the_images_is_found_beside_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images(tmp_path, "images_training_rev1/1.jpg", "images_training_rev1/2.jpg", "a/1.jpg", "images/1.jpg", "z/3.txt")
+    touch(tmp_path, "images_training_rev1/1.jpg", "images_training_rev1/2.jpg", "a/1.jpg", "images/1.jpg", "z/3.txt")
     path = write_table(tmp_path / "t.csv", pd.DataFrame({"id": [1, 2, 3], "label": list("abc")}))
     source = read_source(path)
     assert rows(source, "file") == [(str(tmp_path / f"images_training_rev1/{i}.jpg"),) for i in (1, 2)]
@@ -282,7 +272,7 @@ def test_an_xml_bomb_is_refused(tmp_path: Path, encoding: str) -> None:
 
 @pytest.mark.parametrize("link", ["file:///etc/passwd", "http://127.0.0.1:9/x", "httpg://x"])
 def test_a_votable_never_reads_another_file(tmp_path: Path, link: str) -> None:
-    images(tmp_path, "1.png")
+    touch(tmp_path, "1.png")
     stream = f'<BINARY><STREAM encoding="base64"\n href="{link}"/></BINARY>'
     (tmp_path / "t.vot").write_bytes(votable(ID, stream))
     with pytest.raises(SkyclassError, match="rows lie in another file"):
@@ -297,7 +287,7 @@ def test_a_votable_with_enormous_cells_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_votable_that_claims_too_many_rows(tmp_path: Path) -> None:
-    images(tmp_path, "1.png")
+    touch(tmp_path, "1.png")
     claim = votable(ID, ROW).replace(b"<TABLE>", b'<TABLE nrows="100000000000000">')
     (tmp_path / "t.vot").write_bytes(claim)
     with pytest.raises(SkyclassError, match=r"t\.vot: (unreadable|the) table"):
@@ -318,7 +308,7 @@ def test_a_packed_table_that_unpacks_to_too_much_is_refused(tmp_path: Path, monk
 
 
 def test_columns_given_by_name_reach_every_format(tmp_path: Path) -> None:
-    images(tmp_path, "1.png", "2.png")
+    touch(tmp_path, "1.png", "2.png")
     frame = pd.DataFrame({"name": ["1", "2"], "kind": ["a", "b"], "night": [7, 8]})
     options = SourceOptions(id_column="name", label_column="kind", group_column="night")
     for suffix in FORMATS:
@@ -327,7 +317,7 @@ def test_columns_given_by_name_reach_every_format(tmp_path: Path) -> None:
 
 
 def test_addresses_stand_in_tables_of_files(tmp_path: Path) -> None:
-    images(tmp_path, "sky/a.h5", "sky/f.fits", "sky/m_g.fits", "sky/m_r.fits", "sky/n_g.fits", "sky/odd{1}.png")
+    touch(tmp_path, "sky/a.h5", "sky/f.fits", "sky/m_g.fits", "sky/m_r.fits", "sky/n_g.fits", "sky/odd{1}.png")
     names = [
         "a.h5::images[3]",
         "f.fits::pixel(4.0,5.5)[6x8]",
@@ -346,7 +336,7 @@ def test_addresses_stand_in_tables_of_files(tmp_path: Path) -> None:
 
 
 def test_class_names_of_a_table(tmp_path: Path) -> None:
-    images(tmp_path, "1.png", "2.png", "3.png")
+    touch(tmp_path, "1.png", "2.png", "3.png")
     path = write_table(tmp_path / "t.csv", pd.DataFrame({"id": [1, 2, 3], "label": [1, None, 0]}))
     named = read_source(path, SourceOptions(class_names=("lens", "not_lens"))).catalog["label"]
     assert named.tolist() == ["not_lens", None, "lens"]
@@ -355,7 +345,7 @@ def test_class_names_of_a_table(tmp_path: Path) -> None:
 
 
 def test_text_stored_as_bytes_in_parquet(tmp_path: Path) -> None:
-    images(tmp_path, "1.png", "2.png", "3.png")
+    touch(tmp_path, "1.png", "2.png", "3.png")
     table = pa.table({"id": pa.array([1, 2, 3]), "label": pa.array([b"spiral", b"bar ", None], pa.binary())})
     pq.write_table(table, tmp_path / "t.parquet")
     assert read_source(tmp_path / "t.parquet").catalog["label"].tolist() == ["spiral", "bar", None]
@@ -363,7 +353,7 @@ def test_text_stored_as_bytes_in_parquet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_long_numbers_beside_an_empty_cell_keep_every_digit(tmp_path: Path, suffix: str) -> None:
-    images(tmp_path, f"{LONG_ID}.png", "7.png")
+    touch(tmp_path, f"{LONG_ID}.png", "7.png")
     frame = pd.DataFrame({"objid": [LONG_ID, None, 7], "spectrum": [LONG_ID, 7, None]}, dtype="Int64")
     frame["flux"] = [2e20, 1.5, np.nan]
     source = read_source(write_table(tmp_path / f"t{suffix}", frame))
@@ -373,7 +363,7 @@ def test_long_numbers_beside_an_empty_cell_keep_every_digit(tmp_path: Path, suff
 
 
 def test_the_index_of_a_data_frame_is_a_column(tmp_path: Path) -> None:
-    images(tmp_path, "1.png", "2.png")
+    touch(tmp_path, "1.png", "2.png")
     frame = pd.DataFrame({"id": [2, 1], "field": ["a", "b"], "label": ["x", "y"]}, index=[5, 3])
     frame.to_parquet(tmp_path / "plain.parquet")
     frame.set_index(["field", "id"]).to_parquet(tmp_path / "index.parquet")
@@ -384,7 +374,7 @@ def test_the_index_of_a_data_frame_is_a_column(tmp_path: Path) -> None:
 
 
 def test_text_of_a_fits_table_that_is_not_ascii(tmp_path: Path) -> None:
-    images(tmp_path, "1.png", "2.png")
+    touch(tmp_path, "1.png", "2.png")
     columns = [
         fits.Column("id", "K", array=[1, 2]),
         fits.Column("label", "8A", array=np.array(["étoile".encode("latin-1"), b"galaxie"])),
@@ -400,7 +390,7 @@ def test_a_table_that_is_not_utf_8_is_refused_with_the_way_out(tmp_path: Path) -
 
 
 def test_names_that_no_disk_could_bear_cost_no_other_row(tmp_path: Path) -> None:
-    images(tmp_path, "1.png")
+    touch(tmp_path, "1.png")
     names = ["1.png", "x" * 300 + "/a.png", "y" * 300 + ".png", "x" * 300 + "/s.npy::[1]", "a/\0/b.png"]
     source = read_source(write_table(tmp_path / "t.csv", pd.DataFrame({"file": names, "label": list("abcde")})))
     assert source.catalog["label"].tolist() == ["a"]
@@ -425,7 +415,7 @@ def test_positions_by_any_name_have_units(tmp_path: Path, names: tuple[str, str]
 
 
 def test_ids_of_files_that_share_no_folder(tmp_path: Path) -> None:
-    images(tmp_path, "1.png")
+    touch(tmp_path, "1.png")
     elsewhere = Path(sys.executable)
     files = [str(tmp_path / "1.png"), str(elsewhere)]
     shared = Path(os.path.commonpath(files))

@@ -20,7 +20,6 @@ import tifffile
 from PIL import Image as pillow
 
 from .errors import SkyclassError
-from .fits_images import decode_fits
 from .image_arrays import (
     COPY_AGAIN,
     MAX_BANDS,
@@ -219,13 +218,13 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x93NUMPY", "npy"),
     (b"PK\x03\x04", "npz"),
 )
+# All but FITS, which alone has something to warn of (`fits_images.read_fits`).
 DECODERS: dict[str, Callable[[bytes], Decoded]] = {
     "jpeg": _decode_common,
     "gif": _decode_common,
     "webp": _decode_webp,
     "png": _decode_png,
     "tiff": _decode_tiff,
-    "fits": decode_fits,
     "npy": _decode_npy,
     "npz": _decode_npz,
 }

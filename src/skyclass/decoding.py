@@ -65,7 +65,7 @@ def decode_rows(
 def decode_image(image: Image, recipes: Sequence[PixelRecipe]) -> Decoded:
     """Take an image through the recipes, unless it is of no use. Errors: SkyclassError of the pixel path."""
     bad = bad_pixel_fraction(image.pixels)
-    error, warning = judge(image, recipes)
+    error, warning = _judge(image, recipes, bad)
     if error:
         return Decoded(None, error, None, bad)
     pixels, _ = apply_recipes(image.pixels, image.bands, recipes)
@@ -77,9 +77,13 @@ def judge(image: Image, recipes: Sequence[PixelRecipe]) -> tuple[str | None, str
 
     Errors: SkyclassError where the first recipe's `file_bands` counts other bands than the image has.
     """
+    return _judge(image, recipes, bad_pixel_fraction(image.pixels))
+
+
+def _judge(image: Image, recipes: Sequence[PixelRecipe], bad: float) -> tuple[str | None, str | None]:
+    """As `judge`, where the share of `bad` pixels is known."""
     oddities = [image.warning] if image.warning else []
     pixels = image.pixels
-    bad = bad_pixel_fraction(pixels)
     if bad == 1.0:
         return "blank: every pixel is NaN or infinite", None
     finite = pixels[np.isfinite(pixels)] if bad else pixels

@@ -35,11 +35,6 @@ _AUXILIARY = re.compile(
 )
 
 
-def decode_fits(data: bytes) -> Decoded:
-    """The image of a FITS file, as `read_fits` gives it."""
-    return read_fits(data)[0]
-
-
 def read_fits(data: bytes) -> tuple[Decoded, str | None]:
     """The image of a FITS file, compressed or not, and a warning of the other images in it that are left out.
 

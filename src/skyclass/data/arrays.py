@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..addresses import Row
 from ..console import say
 from ..errors import SkyclassError
 from ..image_arrays import MAX_BANDS
@@ -23,7 +22,7 @@ from ..stacks import read_column, stack_arrays
 from .catalog import SPLIT_NAMES, Found
 from .columns import given_columns, name_classes, name_columns
 from .file_names import short_names
-from .rows import checked_rows, joined
+from .rows import addressed, checked_rows, joined
 from .source_options import SourceOptions
 from .tables import read_named
 
@@ -98,21 +97,11 @@ def read_stack_table(table: Path, stack: Path, options: SourceOptions) -> Found:
     if count != len(frame):
         what = f"the table has {len(frame):,} rows and {stack.name} {count:,} images"
         raise SkyclassError(what, where=table, fix="give a table with one row an image, in the order of the images")
-    return _checked(_addressed(frame, stack, key, ""), table)
+    return _checked(addressed(frame, stack, key, ""), table)
 
 
 def _checked(frame: pd.DataFrame, path: Path) -> Found:
     return checked_rows(frame, path, "arrays", sought=frame["file"].tolist(), fix=_FIX)
-
-
-def _addressed(frame: pd.DataFrame, path: Path, key: str, prefix: str) -> pd.DataFrame:
-    """The rows with the address of their image, and ids by number where they have none."""
-    if "file" in frame.columns:  # of the user's own; the images are those of the array
-        frame = frame.rename(columns={"file": "table_file"})
-    if "image_id" not in frame.columns:
-        frame["image_id"] = [f"{prefix}{row}" for row in range(len(frame))]
-    frame["file"] = pd.Series([str(Row(path, key, row)) for row in range(len(frame))], dtype=object)
-    return frame
 
 
 def _file_frame(path: Path, split: str | None, options: SourceOptions, prefix: str) -> pd.DataFrame:
@@ -168,7 +157,7 @@ def _part(path: Path, arrays: Arrays, names: Mapping[str, str], options: SourceO
         frame["label"] = name_classes(frame["label"], read_column(path, class_names).tolist(), path)
     called = f" of array {images!r}" if images else ""
     say(f"{path.name}: {count:,} images{called}" + (f", labels of {label!r}" if label else ""))
-    return _addressed(frame, path, images, prefix)
+    return addressed(frame, path, images, prefix)
 
 
 def _images_in(arrays: Arrays, names: Mapping[str, str], wanted: str | None, path: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
+from ..addresses import Row
 from ..console import say
 from ..errors import SkyclassError
 from .catalog import FAULT, ODDITY, REQUIRED, Found, Kind, Problem, warning
@@ -33,6 +34,19 @@ def joined(parts: Sequence[tuple[str, pd.DataFrame]], path: Path) -> pd.DataFram
                 lambda name, beginning=beginning: beginning + name, na_action="ignore"
             )
     return pd.concat([part for _, part in parts], ignore_index=True)
+
+
+def addressed(frame: pd.DataFrame, path: Path, key: str, prefix: str) -> pd.DataFrame:
+    """All rows of a file of many images with the address of theirs, in the array or column `key`.
+
+    Rows without an id are called by `prefix` and their number. A `file` of the user's own becomes `table_file`.
+    """
+    if "file" in frame.columns:
+        frame = frame.rename(columns={"file": "table_file"})
+    if "image_id" not in frame.columns:
+        frame["image_id"] = [f"{prefix}{row}" for row in range(len(frame))]
+    frame["file"] = pd.Series([str(Row(path, key, row)) for row in range(len(frame))], dtype=object)
+    return frame
 
 
 def checked_rows(

@@ -14,13 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..addresses import Row
 from ..errors import SkyclassError, one_line
 from .arrays import split_named
 from .catalog import Found
 from .columns import given_columns, name_classes, name_columns
 from .file_names import short_names
-from .rows import checked_rows, joined
+from .rows import addressed, checked_rows, joined
 from .source_options import SourceOptions
 from .table_files import as_frame
 
@@ -79,12 +78,7 @@ def _shard(path: Path, options: SourceOptions, prefix: str) -> pd.DataFrame:
     label = given["label"] or next((name for name in names if name in ("label", "class")), None)
     if label in names and "label" in frame.columns:
         frame["label"] = name_classes(frame["label"], names[label], path)
-    if "file" in frame.columns:
-        frame = frame.rename(columns={"file": "table_file"})
-    if "image_id" not in frame.columns:
-        frame["image_id"] = [f"{prefix}{row}" for row in range(count)]
-    frame["file"] = pd.Series([str(Row(path, column, row)) for row in range(count)], dtype=object)
-    return frame
+    return addressed(frame, path, column, prefix)
 
 
 def _is_flat(kind: pa.DataType) -> bool:
