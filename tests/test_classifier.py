@@ -209,6 +209,88 @@ def test_bfloat16_is_near_float32_and_not_the_same() -> None:
     np.testing.assert_allclose(half.sum(1), 1.0, atol=1e-6)
 
 
+# Heads and the chance of being wrong
+
+
+def with_head(head: str, uncertainty: bool, precision: str = "float32") -> Classifier:
+    """An untrained classifier of one band."""
+    torch.manual_seed(2)
+    model = ModelRecipe(backbone="resnet20_cifar", head=head, uncertainty=uncertainty, dropout=0.3)
+    recipe = PixelRecipe(bands=("grey",), size=(16, 12), dtype="float32")
+    network = build_network(model, 1, 3)
+    return Classifier(network, model, list("abc"), ("grey",), [recipe], (0.2,), (0.3,), precision).to("cpu")
+
+
+def grey_images(n: int = 5) -> np.ndarray:
+    return np.stack([random_pixels(row, (20, 24), 1, "float32") for row in range(n)])
+
+
+@pytest.mark.parametrize("head", ["linear", "refined", "convolutional"])
+@pytest.mark.parametrize("uncertainty", [True, False])
+def test_any_head_is_saved_and_loaded_without_a_change(tmp_path: Path, head: str, uncertainty: bool) -> None:
+    model = with_head(head, uncertainty)
+    frame = model.predict(grey_images())
+    again = Classifier.load(model.save(tmp_path / "saved"), "cpu")
+    assert again.model == model.model
+    assert again.network.uncertain is uncertainty
+    pd.testing.assert_frame_equal(again.predict(grey_images()), frame, check_exact=True)
+    assert again.explain(grey_images(), "b").heatmaps.shape == (5, 16, 12)
+
+
+@pytest.mark.parametrize("head", ["linear", "refined", "convolutional"])
+def test_uncertainty_is_the_chance_of_being_wrong_where_there_is_a_head_for_it(head: str) -> None:
+    model = with_head(head, uncertainty=True)
+    stored = np.stack([apply_recipes(image, ("grey",), model.pixels)[0] for image in grey_images()])
+    p, chance = model.judge(stored)
+    assert chance is not None
+    assert (p.dtype, chance.dtype) == (np.float64, np.float64)
+    with torch.no_grad():
+        x = (torch.from_numpy(stored) - 0.2) / 0.3
+        logits, doubt = model.network.judge(model.network.features(x))
+    assert doubt is not None
+    np.testing.assert_allclose(chance, 1 / (1 + np.exp(-doubt.double().numpy())), atol=1e-6)
+    np.testing.assert_allclose(p, torch.softmax(logits.double(), 1).numpy(), atol=1e-6)
+    np.testing.assert_array_equal(model.probabilities(stored), p)
+    frame = model.predict(grey_images())
+    np.testing.assert_allclose(frame["uncertainty"], chance, atol=1e-6)
+    np.testing.assert_allclose(p_of(frame, model), p, atol=1e-6)
+    plain, none = with_head(head, uncertainty=False).judge(stored)
+    assert none is None
+    np.testing.assert_allclose(plain.sum(1), 1.0)
+
+
+def test_images_that_cannot_be_read_have_no_chance_of_being_wrong(tmp_path: Path) -> None:
+    model = with_head("refined", uncertainty=True)
+    (tmp_path / "bad.fits").write_text("no image")
+    good = write_image(tmp_path / "good.fits", grey_images()[0])
+    alone = model.predict(good)["uncertainty"].iloc[0]
+    for files in ([tmp_path / "bad.fits", good], [good, tmp_path / "bad.fits"]):
+        found = model.predict(files).set_index("file")["uncertainty"]
+        assert np.isnan(found[str(tmp_path / "bad.fits")])
+        assert found[str(good)] == pytest.approx(alone, abs=1e-6)
+    assert model.predict([tmp_path / "bad.fits"])["uncertainty"].isna().all()
+
+
+def test_a_table_takes_a_chance_of_being_wrong_or_the_entropy() -> None:
+    model = with_head("linear", uncertainty=False)
+    p = np.array([[0.5, 0.5, 0.0], [np.nan] * 3, [1 / 3] * 3])
+    assert model.table("xyz", p)["uncertainty"].tolist() == pytest.approx(
+        [np.log(2) / np.log(3), np.nan, 1.0], nan_ok=True
+    )
+    given = model.table("xyz", p, np.array([0.125, 0.5, 0.75]))
+    assert given["uncertainty"].tolist() == pytest.approx([0.125, np.nan, 0.75], nan_ok=True)
+    assert given["uncertainty"].dtype == np.float32
+
+
+def test_bfloat16_doubts_nearly_as_much() -> None:
+    stored = np.random.default_rng(0).random((4, 1, 16, 12), dtype=np.float32)
+    full, half = (with_head("refined", True, precision).judge(stored)[1] for precision in ("float32", "bfloat16"))
+    assert full is not None
+    assert half is not None
+    assert not np.array_equal(full, half)
+    np.testing.assert_allclose(full, half, atol=0.05)
+
+
 # Saved and loaded
 
 

@@ -191,3 +191,57 @@ def test_a_random_crop_has_the_size_of_the_network() -> None:
 def test_swaps_of_unknown_classes_are_refused_before_the_first_batch() -> None:
     with pytest.raises(SkyclassError, match=r"no class is called 'lefft'; .* if one does, did you mean 'left'"):
         augmenting(AugmentRecipe(mirror_swaps=(("lefft", "right"),)), CLASSES, (5, 7), seed=0)
+
+
+# The stream of a training, and its shares
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 40),
+    batch_size=st.integers(1, 12),
+    start=st.integers(0, 60),
+    length=st.integers(0, 30),
+    resident=st.booleans(),
+)
+def test_the_stream_is_the_epochs_one_after_the_other(
+    n: int, batch_size: int, start: int, length: int, resident: bool
+) -> None:
+    recipe = AugmentRecipe(rotation=30.0)
+    transform = augmenting(recipe, CLASSES, (5, 7), seed=9)
+    loader = loader_of(n, batch_size, shuffle_seed=4, transform=transform, resident=resident)
+    stop = start + length
+    epochs = range(start // loader.n_batches, -(-stop // loader.n_batches))
+    whole = [batch for epoch in epochs for batch in batches_of(loader, epoch)]
+    first = start - start // loader.n_batches * loader.n_batches
+    assert_equal_batches(list(loader.stream(start, stop)), whole[first : first + length])
+
+
+@settings(max_examples=40, deadline=None)
+@given(world=st.integers(1, 4), batch_size=st.integers(4, 12), start=st.integers(0, 20))
+def test_processes_share_each_batch_of_the_stream(world: int, batch_size: int, start: int) -> None:
+    alone = list(loader_of(40, batch_size, shuffle_seed=4).stream(start, start + 9))
+    loaders = [loader_of(40, batch_size, shuffle_seed=4, rank=rank, world=world) for rank in range(world)]
+    shares = [list(loader.stream(start, start + 9)) for loader in loaders]
+    assert all(len(share) == len(alone) for share in shares)
+    for batch, parts in zip(alone, zip(*shares, strict=True), strict=True):
+        assert batch.rows.tolist() == [row for part in parts for row in part.rows.tolist()]
+        assert max(len(part.rows) for part in parts) - min(len(part.rows) for part in parts) <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(0, 40), world=st.integers(1, 4), batch_size=st.integers(1, 12))
+def test_every_row_comes_once_over_all_processes(n: int, world: int, batch_size: int) -> None:
+    rows: list[int] = []
+    for rank in range(world):
+        loader = loader_of(n, batch_size, rank=rank, world=world)
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        assert all(0 < len(batch.rows) <= -(-batch_size // world) for batch in batches)
+        rows += [row for batch in batches for row in batch.rows.tolist()]
+    assert rows == loader_of(n, batch_size).rows.tolist()
+
+
+def test_more_processes_than_images_in_a_batch_are_refused() -> None:
+    with pytest.raises(SkyclassError, match=r"training.batch_size: batches of 3 images among 4 devices"):
+        next(loader_of(40, 3, rank=0, world=4).stream(0, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,12 +22,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from skyclass.classifier import Classifier
 from skyclass.data.pack import Pack
 from skyclass.errors import SkyclassError
+from skyclass.pixels import channel_statistics
 from skyclass.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
 from skyclass.run import Run
-from skyclass.training.losses import LOSSES, class_weights
+from skyclass.training.checkpoints import BestCheckpoints, LastCheckpoint
 from skyclass.training.optimizers import OPTIMIZERS, SCHEDULES
 from skyclass.training.task import Task
-from skyclass.training.watching import Checkpoints
 from skyclass.verbs.train import train
 from toys import toy_pack, toy_recipe, write_recipe
 from trainings import fit_toy, last_state, new_network, plain_loop
@@ -133,8 +134,8 @@ def _has_epoch(one: object) -> bool:
 PLACES = {
     "in the middle of an epoch": (Task, "training_step"),
     "in validation": (Task, "on_validation_epoch_end"),
-    "before the checkpoints": (Checkpoints, "on_train_epoch_end"),
-    "between the best and the last checkpoint": (Checkpoints, "_save_none_monitor_checkpoint"),
+    "before the checkpoints": (BestCheckpoints, "on_train_epoch_end"),
+    "between the best and the last checkpoint": (LastCheckpoint, "on_train_epoch_end"),
 }
 
 
@@ -160,7 +161,7 @@ def test_the_last_checkpoint_is_the_last_epoch_even_when_no_epoch_is_better(tmp_
     fit_toy(toy_recipe(training=settings), pack, tmp_path / "run")
     checkpoints = tmp_path / "run" / "checkpoints"
     assert torch.load(checkpoints / "last.ckpt", weights_only=True)["epoch"] == 3
-    assert [name[:9] for name in names_in(checkpoints)] == ["epoch=000", "last.ckpt"]
+    assert [name[:9] for name in names_in(checkpoints)] == ["epoch=1.0", "last.ckpt"]
 
 
 def test_the_plateau_did_lower_the_rate(uninterrupted: dict[str, Run]) -> None:
@@ -309,12 +310,14 @@ def cut(pack: Pack, folder: Path, keep: np.ndarray) -> Pack:
 # A loss that is no number
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_rows_at_fault(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_with_the_images_at_fault(tmp_path: Path) -> None:
     pack = toy_pack(tmp_path / "pack", dtype="float32")
     with pytest.raises(SkyclassError) as refusal:
         run_of(tmp_path, pack, toy_recipe(training={"learning_rate": 1e30, "schedule": "none"}))
     assert refusal.value.what.startswith(("the loss is nan at epoch 1, step ", "the loss is inf at epoch 1, step "))
-    assert "lower training.learning_rate" in str(refusal.value.fix)
+    assert re.search(
+        r"lower training.learning_rate, .* of this step: train-(blob|ring|bar)-\d, ", str(refusal.value.fix)
+    )
     assert not Run(tmp_path / "run").finished
 
 
@@ -331,7 +334,7 @@ def test_the_classifier_is_the_best_epoch_and_the_best_are_kept(tmp_path: Path, 
     best = Classifier.load(run.path, "cpu").made_from["best_epoch"]
     assert better[best] == better.min()
     assert best < 7
-    kept = {int(path.name[6:9]) + 1: path for path in run.checkpoints.glob("epoch=*.ckpt")}
+    kept = {float(path.name.split("-")[0][6:]): path for path in run.checkpoints.glob("epoch=*.ckpt")}
     assert len(kept) == 3
     assert sorted(better[list(kept)]) == sorted(better)[:3]
     state = torch.load(kept[best], weights_only=True)["state_dict"]
@@ -358,6 +361,7 @@ def steps_of(pack: Pack, recipe: Recipe) -> int:
     return -(-int((pack.catalog["split"] == "train").sum()) // recipe.training.batch_size) * recipe.training.epochs
 
 
+SGD = {"optimizer": "sgd", "schedule": "none"}
 PLATEAU = {"schedule": "plateau", "plateau_patience": 0, "epochs": 4, "learning_rate": 1e-5}
 # What is changed, and what stands beside it on both sides.
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -374,6 +378,18 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "training.warmup": ({"warmup": 0.7}, {}),
     "training.start_divisor": ({"start_divisor": 2.0}, {}),
     "training.end_divisor": ({"end_divisor": 1.0}, {}),
+    "training.accumulate": ({"accumulate": 2}, {}),
+    "training.loss": ({"loss": "focal"}, {}),
+    "training.focal_gamma": ({"focal_gamma": 0.5}, {"loss": "focal"}),
+    "training.rates": ({"rates": {"head": 1e-4}}, {}),
+    "training.momentum": ({"momentum": 0.5}, SGD),
+    "training.nesterov": ({"nesterov": True}, SGD),
+    "training.clip": ({"clip": 0.01}, SGD),
+    "training.step_epochs": ({"step_epochs": 1}, {"schedule": "step"}),
+    "training.step_factor": ({"step_factor": 0.7}, {"schedule": "step", "step_epochs": 1}),
+    "training.averaging": ({"averaging": "ema"}, {}),
+    "training.ema_decay": ({"ema_decay": 0.1}, {"averaging": "ema"}),
+    "training.swa_start": ({"swa_start": 0.0}, {"averaging": "swa"}),
     "training.plateau_factor": ({"plateau_factor": 0.7}, PLATEAU),
     "training.plateau_patience": ({"plateau_patience": 9}, PLATEAU),
     "training.precision": ({"precision": "bfloat16"}, {}),
@@ -383,12 +399,22 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "data.exclude": ({"exclude": ["ring"]}, {}),
 }
 ELSEWHERE = {
-    "training.loss": "test_recipe: its one choice is the one function",
+    "training.uncertainty_weight": "test_losses: test_the_total_is_the_loss_and_the_weighted_doubt",
+    "training.plateau_monitor": "test_the_plateau_watches_what_it_is_told_to",
+    "training.validations_per_epoch": "test_validations_have_their_pace",
+    "training.validate_every_steps": "test_validations_have_their_pace",
+    "training.keep_every": "test_a_checkpoint_is_kept_every_so_many_epochs",
+    "training.checkpoint_steps": "test_checkpoints_change_no_weight, test_resume",
+    "training.gradient_checkpointing": "test_checkpointing",
+    "training.watch_every_steps": "test_tensorboard",
+    "training.watch_images": "test_tensorboard",
     "training.monitor": "test_the_classifier_is_the_best_epoch_and_the_best_are_kept",
     "training.keep_best": "test_the_classifier_is_the_best_epoch_and_the_best_are_kept",
     "training.early_stopping": "test_early_stopping_stops",
     "training.channels_last": "test_channels_last_is_the_order_in_memory",
-    "model.head": "test_recipe: its one choice is the one function",
+    "model.lora": "test_lora",
+    "model.head": "test_heads",
+    "model.uncertainty": "test_heads, test_the_scores_of_a_validation",
     "data.votes": "test_folds: test_votes_label_a_pack_that_has_no_labels, test_votes for its settings",
     "data.folds": "test_folds: test_folds_take_the_place_of_the_packs_splits",
     "data.fold": "test_folds: test_folds_take_the_place_of_the_packs_splits",
@@ -436,10 +462,10 @@ def test_channels_last_is_the_order_in_memory(tmp_path: Path, pack: Pack, monkey
     seen: list[bool] = []
     original = Task._step
 
-    def step(self: Task, batch: Any, stage: str) -> torch.Tensor:
+    def step(self: Task, batch: Any) -> Any:
         weight = self.network.backbone.get_submodule("layer3.0.conv1").weight
         seen.append(weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous())
-        return original(self, batch, stage)
+        return original(self, batch)
 
     monkeypatch.setattr(Task, "_step", step)
     for wanted in (True, False):
@@ -448,70 +474,172 @@ def test_channels_last_is_the_order_in_memory(tmp_path: Path, pack: Pack, monkey
         assert set(seen) == {wanted}
 
 
-# Losses and weights of classes
+# Validations and checkpoints
 
 
-def test_cross_entropy_by_hand() -> None:
-    """Mean of w_y [(1 - e) (-ln p_y)] + e / K sum_k w_k (-ln p_k) over the sum of w_y."""
-    generator = torch.Generator().manual_seed(0)
-    logits, labels = torch.randn(6, 3, generator=generator), torch.tensor([0, 1, 2, 2, 1, 0])
-    weights, smoothing = torch.tensor([0.5, 1.0, 2.0]), 0.1
-    log_p = np.log(np.exp(logits.double().numpy()) / np.exp(logits.double().numpy()).sum(1, keepdims=True))
-    w = weights.double().numpy()
-    own = -w[labels] * log_p[np.arange(6), labels] * (1 - smoothing)
-    spread = -(w * log_p).sum(1) * smoothing / 3
-    expected = (own + spread).sum() / w[labels].sum()
-    found = LOSSES["cross_entropy"](logits, labels, weights, TrainingRecipe(label_smoothing=smoothing))
-    assert float(found) == pytest.approx(expected, rel=1e-6)
+@pytest.mark.parametrize(
+    ("pace", "expected"),
+    [
+        ({}, [1, 2]),
+        ({"validations_per_epoch": 2}, [0.5, 1, 1.5, 2]),
+        ({"validations_per_epoch": 99}, [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]),
+        ({"validate_every_steps": 3}, [0.75, 1.5, 2]),
+        ({"validate_every_steps": 6, "checkpoint_steps": 2}, [1.5, 2]),
+    ],
+)
+def test_validations_have_their_pace(tmp_path: Path, pack: Pack, pace: dict[str, int], expected: list[float]) -> None:
+    told: list[tuple[float, dict[str, float]]] = []
+    recipe = toy_recipe(training=pace)  # four batches an epoch
+    fit_toy(recipe, pack, tmp_path / "run", on_validation=lambda epochs, scores: told.append((epochs, scores)))
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert history["epoch"].tolist() == expected
+    assert history["step"].tolist() == [4 * epochs for epochs in expected]
+    assert [epochs for epochs, _ in told] == expected
+    assert [scores["val_loss"] for _, scores in told] == history["val_loss"].tolist()
 
 
-def test_class_weights() -> None:
-    labels = np.repeat([0, 1, 2], [8, 2, 2])
-    assert class_weights(labels, ["a", "b", "c"], "none") is None
-    balanced, root = (class_weights(labels, ["a", "b", "c"], how) for how in ("balanced", "sqrt"))
-    assert balanced is not None
-    assert root is not None
-    assert balanced.numpy()[1:] / balanced.numpy()[0] == pytest.approx([4.0, 4.0])
-    assert root.numpy()[1:] / root.numpy()[0] == pytest.approx([2.0, 2.0])
-    for weights in (balanced, root):
-        assert weights.numpy()[labels].mean() == pytest.approx(1.0)
+def test_the_training_scores_are_those_since_the_last_validation(
+    tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[float, float, int]] = []
+    original = Task._step
+
+    def step(self: Task, batch: Any) -> Any:
+        judgement, loss = original(self, batch)
+        if self.trainer.training:
+            hits = float((judgement.logits.argmax(1) == batch.labels).sum())
+            seen.append((float(loss), hits, len(batch.labels)))
+        return judgement, loss
+
+    monkeypatch.setattr(Task, "_step", step)
+    fit_toy(toy_recipe(training={"validate_every_steps": 3, "checkpoint_steps": 1}), pack, tmp_path / "run")
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    for row, some in zip(history.itertuples(), (seen[:3], seen[3:6], seen[6:]), strict=True):
+        n = sum(count for _, _, count in some)
+        assert row.train_loss == pytest.approx(sum(loss * count for loss, _, count in some) / n)
+        assert row.train_accuracy == pytest.approx(sum(hits for _, hits, _ in some) / n)
 
 
-def test_balanced_weights_are_those_of_scikit_learn() -> None:
-    from sklearn.utils.class_weight import compute_class_weight
-
-    labels = np.random.default_rng(0).integers(0, 4, 50)
-    found = class_weights(labels, list("abcd"), "balanced")
-    assert found is not None
-    np.testing.assert_allclose(found.numpy(), compute_class_weight("balanced", classes=np.arange(4), y=labels), 1e-6)
-
-
-@pytest.mark.parametrize("how", ["none", "balanced", "sqrt"])
-def test_a_class_without_a_training_image_is_refused_with_an_override_that_works(how: str) -> None:
-    from skyclass.recipe import load_recipe
-
-    with pytest.raises(SkyclassError, match="class 'no' has no training image") as refusal:
-        class_weights(np.array([0, 0, 2]), ["a", "no", "c"], how)
-    override = str(refusal.value.fix).split("--set ")[1].strip("'")
-    assert load_recipe("lensing-demo", [override]).data.exclude == ("no",)
+def test_checkpoints_change_no_weight(tmp_path: Path, pack: Pack) -> None:
+    """Without dropout, whose random numbers begin anew with each segment."""
+    settings = {"epochs": 2, "accumulate": 2, "validations_per_epoch": 2, "averaging": "swa", "swa_start": 0.2}
+    states = [
+        fit_toy(toy_recipe(training={**settings, "checkpoint_steps": steps}), pack, tmp_path / str(steps))[1]
+        for steps in (1, 200)
+    ]
+    assert same(*states)
+    one, other = (pd.read_csv(tmp_path / name / "history.csv") for name in ("1", "200"))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
-# Optimisers and schedules
+def test_a_checkpoint_is_kept_every_so_many_epochs(tmp_path: Path, pack: Pack) -> None:
+    kept = {}
+    for every, pace in ((None, {}), (1, {}), (2, {}), (2, {"validate_every_steps": 7})):
+        folder = tmp_path / f"{every}-{len(pace)}"
+        fit_toy(toy_recipe(training={"epochs": 5, "keep_every": every, **pace}), pack, folder)
+        names = [name for name in names_in(folder / "checkpoints") if name.startswith("epoch-")]
+        kept[every, len(pace)] = names
+        for name in names:
+            checkpoint = torch.load(folder / "checkpoints" / name, weights_only=True)
+            epochs = checkpoint["skyclass"]["batch"] / 4
+            # At the first checkpoint there or behind: validations at 7, 14 and 20 batches of four an epoch.
+            assert epochs == (int(name[6:9]) if not pace else {2: 3.5, 4: 5.0}[int(name[6:9])])
+    assert kept[None, 0] == []
+    assert kept[1, 0] == [f"epoch-00{epoch}.ckpt" for epoch in (1, 2, 3, 4, 5)]
+    assert kept[2, 0] == kept[2, 1] == ["epoch-002.ckpt", "epoch-004.ckpt"]
 
 
-def test_the_optimiser_gets_its_settings() -> None:
-    recipe = TrainingRecipe(learning_rate=0.02, betas=(0.8, 0.9), eps=1e-5, weight_decay=0.03)
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    for name, kind in kinds.items():
-        optimizer = OPTIMIZERS[name]([torch.nn.Parameter(torch.zeros(2))], recipe)
-        assert type(optimizer) is kind
-        expected = {"lr": 0.02, "betas": (0.8, 0.9), "eps": 1e-5, "weight_decay": 0.03}
-        assert {key: optimizer.defaults[key] for key in expected} == expected
+@pytest.mark.parametrize("averaged", ["none", "ema", "swa"])
+def test_the_scores_of_a_validation(tmp_path: Path, pack: Pack, averaged: str) -> None:
+    """All of them by scikit-learn, from the weights in the last checkpoint: with averaging, the average."""
+    from sklearn import metrics
+
+    training = {"averaging": averaged, "swa_start": 0.5, "uncertainty_weight": 0.5}
+    recipe = toy_recipe(model={"uncertainty": True}, training=training)
+    fit_toy(recipe, pack, tmp_path / "run")
+    network = new_network(recipe, 1, 3).eval()
+    network.load_state_dict(last_state(tmp_path / "run"))
+    split = pack.catalog["split"].to_numpy()
+    mean, std = channel_statistics(pack.images, np.flatnonzero(split == "train"))
+    x = (torch.from_numpy(pack.images[split == "val"]).float() / 255 - mean[0]) / std[0]
+    truth = np.array([sorted(pack.classes).index(label) for label in pack.catalog["label"][split == "val"]])
+    with torch.no_grad():
+        logits, doubt = network.judge(network.features(x))
+    assert doubt is not None
+    p, chance = torch.softmax(logits.double(), 1).numpy(), torch.sigmoid(doubt.double()).numpy()
+    predicted = p.argmax(1)
+    wrong = torch.from_numpy(predicted != truth)
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(truth))
+    loss += 0.5 * torch.nn.functional.binary_cross_entropy_with_logits(doubt, wrong.float())
+    expected = {
+        "val_loss": float(loss),
+        "val_accuracy": metrics.accuracy_score(truth, predicted),
+        "val_balanced_accuracy": metrics.balanced_accuracy_score(truth, predicted),
+        "val_macro_f1": metrics.f1_score(truth, predicted, average="macro", zero_division=0.0),
+        "val_auroc": metrics.roc_auc_score(truth, p, multi_class="ovr"),
+        "val_log_loss": metrics.log_loss(truth, p),
+        "val_uncertainty": chance.mean(),
+        "val_error_auroc": metrics.roc_auc_score(wrong.numpy(), chance),
+        **{
+            f"val_accuracy_{name}": float((predicted[truth == k] == k).mean())
+            for k, name in enumerate(sorted(pack.classes))
+        },
+    }
+    found = pd.read_csv(tmp_path / "run" / "history.csv").iloc[-1]
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=2e-4)
+
+
+def test_the_plateau_watches_what_it_is_told_to(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    original = torch.optim.lr_scheduler.ReduceLROnPlateau.step
+
+    def step(self: Any, metrics: float, *rest: Any) -> None:
+        seen.append(metrics)
+        original(self, metrics, *rest)
+
+    monkeypatch.setattr(torch.optim.lr_scheduler.ReduceLROnPlateau, "step", step)
+    for watched, expected in ((None, "val_loss"), ("val_auroc", "val_auroc")):
+        seen.clear()
+        settings = {**PLATEAU, "plateau_monitor": watched, "validations_per_epoch": 2}
+        fit_toy(toy_recipe(training=settings), pack, tmp_path / expected)
+        history = pd.read_csv(tmp_path / expected / "history.csv")
+        assert seen == history[expected].tolist()[1::2]  # once an epoch, at its last validation
+
+
+def test_patience_is_in_epochs(tmp_path: Path, pack: Pack) -> None:
+    settings = {"epochs": 8, "schedule": "none", "learning_rate": 1e-12, "early_stopping": 2}
+    for pace, expected in (({"validations_per_epoch": 4}, 4), ({"validate_every_steps": 3}, 3)):
+        folder = tmp_path / str(expected)
+        fit_toy(toy_recipe(training={**settings, **pace}), pack, folder)
+        history = pd.read_csv(folder / "history.csv")
+        best = int(history["val_loss"].idxmin())
+        waited = 2 * 4 if expected == 4 else -(-2 * 4 // 3)
+        assert len(history) - 1 - best == waited
+
+
+def test_no_epochs_take_the_network_as_it_begins(tmp_path: Path, pack: Pack) -> None:
+    """The published way of judging a pretrained network; all that follows a training works."""
+    from skyclass.verbs.evaluate import evaluate
+    from skyclass.verbs.explain import explain
+    from skyclass.verbs.report import report
+
+    recipe = toy_recipe(training={"epochs": 0})
+    run = run_of(tmp_path, pack, recipe)
+    assert same(load_file(run.classifier / "model.safetensors"), new_network(recipe, 1, 3).state_dict())
+    assert Classifier.load(run.path, "cpu").made_from["best_epoch"] == 0
+    assert pd.read_csv(run.history_file).empty
+    assert not run.curves_file.exists()
+    assert evaluate(run.path)["n"] == 9
+    explain(run.path, per_class=1, device="cpu")
+    assert "the classifier is the network as it begins" in report(run.path).read_text()
+
+
+# The schedule
 
 
 def rates_of(recipe: TrainingRecipe, steps: int) -> list[float]:
     optimizer = OPTIMIZERS[recipe.optimizer]([torch.nn.Parameter(torch.zeros(2))], recipe)
-    schedule = SCHEDULES[recipe.schedule](optimizer, recipe, steps)
+    schedule = SCHEDULES[recipe.schedule](optimizer, recipe, steps, 1.0)
     assert schedule is not None
     rates = []
     for _ in range(steps):
@@ -519,34 +647,6 @@ def rates_of(recipe: TrainingRecipe, steps: int) -> list[float]:
         optimizer.step()
         schedule.step()
     return rates
-
-
-@pytest.mark.parametrize(("warmup", "start", "end"), [(0.3, 25.0, 1e4), (0.5, 10.0, 1e4), (0.3, 25.0, 10.0)])
-def test_onecycle_follows_its_formula(warmup: float, start: float, end: float) -> None:
-    """Two half cosines: from rate / start up to rate at step warmup * steps - 1, down to rate / start / end."""
-    steps, top = 20, 0.1
-    settings = {"warmup": warmup, "start_divisor": start, "end_divisor": end, "learning_rate": top}
-    found = rates_of(TrainingRecipe(schedule="onecycle", **settings), steps)
-    low, last, turn = top / start, top / start / end, warmup * steps - 1
-    for step, rate in enumerate(found):
-        if step <= turn:
-            expected = top + (low - top) / 2 * (1 + np.cos(np.pi * step / turn))
-        else:
-            expected = last + (top - last) / 2 * (1 + np.cos(np.pi * (step - turn) / (steps - 1 - turn)))
-        assert rate == pytest.approx(expected, rel=1e-9)
-
-
-def test_plateau_falls_after_its_patience_in_the_direction_of_the_monitor() -> None:
-    recipe = TrainingRecipe(schedule="plateau", learning_rate=1.0, plateau_factor=0.5, plateau_patience=2)
-    for monitor, values in (("val_loss", [3, 2, 2, 2, 2, 1]), ("val_accuracy", [1, 2, 2, 2, 2, 3])):
-        changed = recipe.model_copy(update={"monitor": monitor})
-        optimizer = OPTIMIZERS["adam"]([torch.nn.Parameter(torch.zeros(1))], changed)
-        schedule = SCHEDULES["plateau"](optimizer, changed, 0)
-        rates = []
-        for value in values:
-            schedule.step(value)  # type: ignore[union-attr, arg-type]
-            rates.append(optimizer.param_groups[0]["lr"])
-        assert rates == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5]
 
 
 def test_the_schedule_spans_the_whole_training(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:

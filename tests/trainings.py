@@ -11,12 +11,13 @@ from torch import Tensor
 from skyclass.data.loaders import Loader, augmenting
 from skyclass.data.pack import Pack
 from skyclass.data.training_rows import training_rows
-from skyclass.models.adapt import freeze
+from skyclass.models.adapt import adapt
 from skyclass.models.network import Network, build_network
 from skyclass.pixels import channel_statistics, network_input
 from skyclass.recipe import Recipe
 from skyclass.run import Run
 from skyclass.training.fit import fit
+from skyclass.training.inputs import Inputs, OnValidation
 from skyclass.training.losses import class_weights
 
 CPU = torch.device("cpu")
@@ -38,11 +39,11 @@ def new_network(recipe: Recipe, n_bands: int, n_classes: int) -> Network:
     """A network with the weights that the recipe's seed gives."""
     torch.manual_seed(recipe.seed)
     network = build_network(recipe.model, n_bands, n_classes)
-    freeze(network, recipe.model.freeze)
+    adapt(network, recipe.model)
     return network
 
 
-def fit_toy(recipe: Recipe, pack: Pack, folder: Path) -> tuple[State, State]:
+def fit_toy(recipe: Recipe, pack: Pack, folder: Path, on_validation: OnValidation | None = None) -> tuple[State, State]:
     """Train by `fit` alone; the network's tensors before and after the last epoch."""
     rows = training_rows(pack, recipe.data)
     network = new_network(recipe, len(pack.bands), len(rows.classes))
@@ -59,18 +60,16 @@ def fit_toy(recipe: Recipe, pack: Pack, folder: Path) -> tuple[State, State]:
         transform=augmenting(recipe.augment, rows.classes, size, recipe.seed),
     )
     val = Loader(pack.images, rows.val, rows.labels[rows.val], batch_size=8, device=CPU)
-    fit(
-        network,
-        recipe,
-        run,
-        train,
-        val,
-        images_per_epoch=len(rows.train),
-        batches_per_epoch=len(train),
+    inputs = Inputs(
+        train=train,
+        val=val,
+        n_images=len(rows.train),
+        classes=rows.classes,
         normalisation=channel_statistics(pack.images, rows.train),
         class_weights=class_weights(rows.labels[rows.train], rows.classes, recipe.training.class_weights),
-        device=CPU,
+        names=rows.catalog["image_id"].tolist(),
     )
+    fit(network, recipe, run, inputs, device=CPU, on_validation=on_validation)
     return before, last_state(folder)
 
 

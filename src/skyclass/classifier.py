@@ -20,12 +20,11 @@ from torch import Tensor
 
 from . import __version__
 from .addresses import image_id_of, parse_address
-from .decoding import Decoded, decode_files, decode_image
+from .decoding import Decoded, decode_arrays, decode_files
 from .errors import SkyclassError
 from .evaluation.metrics import entropy_uncertainty
 from .explanation.gradcam import grad_cam, heatmaps
 from .files import read_json, sha256_of, write_json, written_whole
-from .images import Image
 from .models.hardware import pick_device, pick_precision
 from .models.network import Network, architecture_of, build_network
 from .pixels import network_input
@@ -38,18 +37,8 @@ BATCH = 64
 
 
 # What `load` relies on in classifier.json.
-KEYS = (
-    "architecture",
-    "bands",
-    "classes",
-    "made_from",
-    "mean",
-    "model",
-    "pixels",
-    "precision",
-    "std",
-    "weights_sha256",
-)
+KEYS: tuple[str, ...] = ("architecture", "bands", "classes", "made_from", "mean")
+KEYS += ("model", "pixels", "precision", "std", "weights_sha256")
 
 
 class Explanation(NamedTuple):
@@ -147,11 +136,20 @@ class Classifier:
         write_json(folder / "classifier.json", meta)
         return folder
 
+    def judge(self, images: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+        """Class probabilities (n, K) float64 of images (n, C, h, w) that have been through the pixel path.
+
+        With them, where the network has an uncertainty head, the chance (n,) float64 in [0, 1] that the class with the
+        highest one is wrong; else None.
+        """
+        with torch.inference_mode(), self._autocast():
+            logits, doubt = self.network.judge(self.network.features(self._input(images)))
+        p = torch.softmax(logits.cpu().double(), dim=1).numpy()  # on the CPU: not every device has float64
+        return p, None if doubt is None else torch.sigmoid(doubt.cpu().double()).numpy()
+
     def probabilities(self, images: np.ndarray | Tensor) -> np.ndarray:
-        """Class probabilities (n, K) float64 of images (n, C, h, w) that have been through the pixel path."""
-        with torch.inference_mode():
-            logits = self._classify(self._features(self._input(images)))
-            return torch.softmax(logits.cpu().double(), dim=1).numpy()  # on the CPU: not every device has float64
+        """Class probabilities (n, K) float64 alone, as `judge` gives them."""
+        return self.judge(images)[0]
 
     def predict(self, images: str | Path | Sequence[str | Path] | np.ndarray, batch_size: int = BATCH) -> pd.DataFrame:
         """One row an image: `image_id`, `p_<class>`, `predicted`, `confidence`, `uncertainty`,
@@ -180,17 +178,23 @@ class Classifier:
     def frame(self, names: Sequence[str], decoded: Sequence[Decoded]) -> pd.DataFrame:
         """The predictions of some decoded images, good and bad, as a table (see `predict`)."""
         good = [row for row, one in enumerate(decoded) if one.pixels is not None]
-        p = np.full((len(decoded), len(self.classes)), np.nan)
+        p, doubt = np.full((len(decoded), len(self.classes)), np.nan), None
         if good:
-            p[good] = self.probabilities(np.stack([one.pixels for one in decoded if one.pixels is not None]))
-        table = self.table([image_id_of(parse_address(name)) for name in names], p)
+            p[good], known = self.judge(np.stack([one.pixels for one in decoded if one.pixels is not None]))
+            if known is not None:
+                doubt = np.full(len(decoded), np.nan)
+                doubt[good] = known
+        table = self.table([image_id_of(parse_address(name)) for name in names], p, doubt)
         table["file"] = list(names)
         table["warning"] = [one.warning for one in decoded]
         table["error"] = [one.error for one in decoded]
         return table
 
-    def table(self, image_ids: Iterable[str], p: np.ndarray) -> pd.DataFrame:
-        """Probabilities (n, K), rows of NaN where there is no prediction, as a table."""
+    def table(self, image_ids: Iterable[str], p: np.ndarray, uncertainty: np.ndarray | None = None) -> pd.DataFrame:
+        """Probabilities (n, K), rows of NaN where there is no prediction, as a table.
+
+        uncertainty : (n,) chance of being wrong, as `judge` gives it; the normalised entropy of p where None
+        """
         known = ~np.isnan(p).any(axis=1)
         frame = pd.DataFrame({"image_id": list(image_ids)})
         for index, name in enumerate(self.classes):
@@ -198,7 +202,8 @@ class Classifier:
         best = np.where(known, np.nan_to_num(p).argmax(axis=1), -1)
         frame["predicted"] = [self.classes[index] if index >= 0 else None for index in best]
         frame["confidence"] = p.max(axis=1).astype(np.float32)
-        frame["uncertainty"] = np.where(known, entropy_uncertainty(np.nan_to_num(p)), np.nan).astype(np.float32)
+        uncertainty = entropy_uncertainty(np.nan_to_num(p)) if uncertainty is None else uncertainty
+        frame["uncertainty"] = np.where(known, uncertainty, np.nan).astype(np.float32)
         return frame
 
     def explain(
@@ -282,19 +287,6 @@ class Classifier:
         """Names, and the images through the pixel path, lazily where they are files."""
         if isinstance(images, np.ndarray):
             array = images[None] if images.ndim < 4 else images
-            return [str(row) for row in range(len(array))], (self._decoded_array(one) for one in array)
+            return [str(row) for row in range(len(array))], decode_arrays(array, self.bands, self.pixels)
         files = [images] if isinstance(images, str | Path) else list(images)
         return [str(file) for file in files], decode_files(files, self.pixels)
-
-    def _decoded_array(self, pixels: np.ndarray) -> Decoded:
-        """One decoded image (C, H, W), with the bands of the training's files, through the pixel path."""
-        first = self.pixels[0]
-        bands = first.bands or self.bands
-        if first.file_bands and pixels.ndim == 3 and len(pixels) == len(first.file_bands):
-            bands = first.file_bands
-        if pixels.ndim != 3 or len(pixels) != len(bands):
-            fix = f"give (N, {len(bands)}, H, W) with the bands {', '.join(bands)}"
-            raise SkyclassError(f"images of shape {pixels.shape}", where="array", fix=fix)
-        if pixels.dtype not in (np.uint8, np.uint16):
-            pixels = pixels.astype(np.float32)  # as `images` gives every other number
-        return decode_image(Image(pixels, bands, "array"), self.pixels)

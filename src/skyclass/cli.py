@@ -21,6 +21,7 @@ from .cli_options import (
     shares_of,
 )
 from .cli_recipes import recipes_app
+from .cli_training import train
 from .data.source_options import SourceOptions
 
 app = typer.Typer(
@@ -150,19 +151,7 @@ def pack(
     )
 
 
-@app.command()
-def train(
-    recipe: Annotated[str | None, typer.Argument(help="a recipe file, or the name of a shipped one")] = None,
-    pack: Annotated[Path | None, typer.Argument(help="the pack to train on")] = None,
-    out: Annotated[Path | None, typer.Option(help="the new run")] = None,
-    set_: Set = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="go on with this run")] = None,
-    device: Device = "auto",
-) -> None:
-    """Train a classifier by a recipe; --resume continues an interrupted run."""
-    from .verbs.train import train as verb
-
-    verb(recipe, pack, out=out, overrides=set_ or (), resume=resume, device=device)
+app.command()(train)
 
 
 @app.command()

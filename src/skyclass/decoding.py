@@ -72,6 +72,28 @@ def decode_image(image: Image, recipes: Sequence[PixelRecipe]) -> Decoded:
     return Decoded(pixels, None, warning, bad)
 
 
+def decode_arrays(images: np.ndarray, bands: Sequence[str], recipes: Sequence[PixelRecipe]) -> Iterator[Decoded]:
+    """Take decoded pixels (N, C, H, W) through the recipes, with the bands of the files that these were made for.
+
+    bands : names where the first recipe gives none
+    Errors: SkyclassError for an array of another shape or another number of bands.
+    """
+    return (_decode_array(pixels, bands, recipes) for pixels in images)
+
+
+def _decode_array(pixels: np.ndarray, bands: Sequence[str], recipes: Sequence[PixelRecipe]) -> Decoded:
+    first = recipes[0]
+    bands = first.bands or bands
+    if first.file_bands and pixels.ndim == 3 and len(pixels) == len(first.file_bands):
+        bands = first.file_bands
+    if pixels.ndim != 3 or len(pixels) != len(bands):
+        fix = f"give (N, {len(bands)}, H, W) with the bands {', '.join(bands)}"
+        raise SkyclassError(f"images of shape {pixels.shape}", where="array", fix=fix)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        pixels = pixels.astype(np.float32)  # as `images` gives every other number
+    return decode_image(Image(pixels, tuple(bands), "array"), recipes)
+
+
 def judge(image: Image, recipes: Sequence[PixelRecipe]) -> tuple[str | None, str | None]:
     """(error, warning): why the image is of no use, and what is odd about it. Either may be None.
 

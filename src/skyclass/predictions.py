@@ -1,8 +1,9 @@
 """The predictions table: Parquet, written as it is made, with the classes and the origin in its schema.
 
 Columns: `image_id`, `p_<class>` for each class (summing to one; NaN where there is no prediction), `predicted`,
-`confidence` (the largest probability), `uncertainty` (0 to 1), `label`, `split` and `group` where known, `file`,
-`warning` (what was odd about the image) and `error` (why it could not be predicted).
+`confidence` (the largest probability), `uncertainty` (0 to 1: the uncertainty head's chance that `predicted` is wrong
+where the classifier has such a head, else the entropy of the probabilities over its largest value), `label`, `split`
+and `group` where known, `file`, `warning` (what was odd about the image) and `error` (why it could not be predicted).
 """
 
 from __future__ import annotations

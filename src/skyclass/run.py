@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,24 @@ from .files import new_folder, read_json, write_json, write_text
 from .recipe import Recipe, dump_recipe, load_recipe
 
 RESUME = "continue it with `skyclass train --resume RUN`, or name another folder"
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A part of a training that was asked for at once: the first one, or epochs added to a run that had ended.
+
+    segment, batch, step : segments, training batches and optimiser steps done when it began
+    epochs : the epoch that it goes to, counted from the beginning of the training
+    checkpoint : name of the file that it began from; None for the first leg
+    asked : the epochs to add and the checkpoint that were asked for, by which a repeated command is known
+    """
+
+    segment: int = 0
+    batch: int = 0
+    step: int = 0
+    epochs: int = 0
+    checkpoint: str | None = None
+    asked: tuple[int, str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -26,7 +44,7 @@ class Run:
 
     @property
     def origin_file(self) -> Path:
-        """The pack trained on, its hash, and the classes."""
+        """The pack trained on, its hash, the classes, and the legs of the training."""
         return self.path / "run.json"
 
     @property
@@ -36,7 +54,7 @@ class Run:
 
     @property
     def history_file(self) -> Path:
-        """Losses, metrics and learning rate, one row an epoch."""
+        """Losses, scores and learning rates, one row a validation."""
         return self.path / "history.csv"
 
     @property
@@ -46,13 +64,18 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """`last.ckpt` and the best ones."""
+        """`last.ckpt`, the best ones, and those of every so many epochs."""
         return self.path / "checkpoints"
 
     @property
     def last_checkpoint(self) -> Path:
-        """The state after the last finished epoch."""
+        """The state after the last finished segment, from which a killed training goes on."""
         return self.checkpoints / "last.ckpt"
+
+    @property
+    def training_file(self) -> Path:
+        """Time and memory that the training took."""
+        return self.path / "training.json"
 
     @property
     def classifier(self) -> Path:
@@ -92,6 +115,20 @@ class Run:
         """`pack` (path), `pack_hash`, `classes`."""
         return read_json(self.origin_file, "run", ("pack", "pack_hash", "classes"))
 
+    def legs(self) -> list[Leg]:
+        """The legs of the training, in order; one at least."""
+        legs = read_json(self.origin_file, "run").get("legs") or [{"epochs": self.recipe().training.epochs}]
+        return [Leg(**{**leg, "asked": tuple(leg["asked"]) if leg.get("asked") else None}) for leg in legs]
+
+    def turned_to(self) -> str | None:
+        """Name of the checkpoint that the run is about to go on from, while that is not carried out."""
+        return read_json(self.origin_file, "run").get("turning_to")
+
+    def turn(self, legs: list[Leg], checkpoint: str | None) -> None:
+        """Write the legs, and the checkpoint that the last one is still to go on from, in one step."""
+        origin = {**read_json(self.origin_file, "run"), "legs": [asdict(leg) for leg in legs]}
+        write_json(self.origin_file, {**origin, "turning_to": checkpoint})
+
     @classmethod
     def create(cls, path: Path, recipe: Recipe, origin: dict[str, Any], environment: dict[str, Any]) -> Run:
         """Start a run in an empty folder. Errors: SkyclassError where something is there already."""
@@ -99,7 +136,7 @@ class Run:
         new_folder(path, overwrite=False, fix="its run has ended: name another folder" if run.finished else RESUME)
         write_text(run.recipe_file, dump_recipe(recipe))
         write_json(run.environment_file, environment)
-        write_json(run.origin_file, origin)
+        write_json(run.origin_file, {**origin, "legs": [asdict(Leg(epochs=recipe.training.epochs))]})
         return run
 
     @classmethod

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import SkyclassError
 from ..models.hardware import free_memory
 from ..recipe import AugmentRecipe
 from ..threads import in_order
@@ -37,20 +38,22 @@ class EpochOrder:
         self.n, self.seed, self.epoch = n, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
+        """The epoch that `Loader.__iter__` goes through."""
         self.epoch = epoch
 
-    def positions(self) -> np.ndarray:
-        """(n,) positions in this epoch's order."""
+    def positions(self, epoch: int | None = None) -> np.ndarray:
+        """(n,) positions in the order of that epoch (default: the one that was set)."""
         if self.seed is None:
             return np.arange(self.n)
-        return np.random.default_rng([self.seed, self.epoch]).permutation(self.n)
+        return np.random.default_rng([self.seed, self.epoch if epoch is None else epoch]).permutation(self.n)
 
 
 class Loader:
-    """Iterates over batches of rows of an array of images, on `device`.
+    """Batches of rows of an array of images, on `device`: of one epoch (`__iter__`), or of the endless `stream`.
 
     Every image comes once an epoch; the batches of an epoch differ by one image at most, so that none is tiny.
+    Where `world` processes share the work, `batch_size` is that of all together, and this one is number `rank`:
+    `__iter__` goes through its share of the rows, `stream` gives its share of each batch.
     """
 
     batch_sampler = None  # Lightning asks for it wherever there is a `sampler`
@@ -66,28 +69,61 @@ class Loader:
         shuffle_seed: int | None = None,
         transform: Transform | None = None,
         resident: bool | None = None,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.images, self.rows = images, np.asarray(rows, dtype=np.int64)
         self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
         self.batch_size, self.device, self.transform = batch_size, device, transform
+        self.rank, self.world = rank, world
         self.sampler = EpochOrder(len(self.rows), shuffle_seed)
         n_bytes = len(self.rows) * int(np.prod(images.shape[1:])) * images.dtype.itemsize
         self.resident = n_bytes < RESIDENT_SHARE * free_memory(device) if resident is None else resident
         # At once, so that the next loader finds this memory taken.
         self._on_device = _tensor(images[self.rows]).to(device) if self.resident else None
 
-    def __len__(self) -> int:
-        """Number of batches."""
+    @property
+    def n_batches(self) -> int:
+        """Batches in an epoch of the stream."""
         return -(-len(self.rows) // self.batch_size)
+
+    def __len__(self) -> int:
+        """Number of batches that `__iter__` gives."""
+        return -(-len(self._share(np.arange(len(self.rows)))) // -(-self.batch_size // self.world))
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches of this epoch, transformed, on the device."""
-        if not len(self.rows):
+        if not len(self):
             return
-        order = np.array_split(self.sampler.positions(), len(self))
-        resident = self._on_device
-        for batch in self._gathered_batches(order) if resident is None else self._resident_batches(resident, order):
-            yield self.transform(batch, self.sampler.epoch) if self.transform else batch
+        positions = self._share(self.sampler.positions())
+        epoch = self.sampler.epoch
+        yield from self._batches([(epoch, some) for some in np.array_split(positions, len(self))])
+
+    def stream(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batches [start, stop) of the endless stream: batch b of epoch e is number e * n_batches + b.
+
+        Errors: SkyclassError where a batch has fewer images than there are processes to share it.
+        """
+        if len(self.rows) // max(1, self.n_batches) < self.world:
+            what = f"batches of {self.batch_size} images among {self.world} devices leave some without an image"
+            raise SkyclassError(what, where="training.batch_size", fix="give larger batches, or use fewer devices")
+        chosen = []
+        for epoch in range(start // self.n_batches, -(-stop // self.n_batches)):
+            first = epoch * self.n_batches
+            batches = np.array_split(self.sampler.positions(epoch), self.n_batches)
+            chosen += [(epoch, self._share(some)) for some in batches[max(0, start - first) : stop - first]]
+        yield from self._batches(chosen)
+
+    def _share(self, positions: np.ndarray) -> np.ndarray:
+        """This process's share of positions."""
+        return np.array_split(positions, self.world)[self.rank]
+
+    def _batches(self, chosen: list[tuple[int, np.ndarray]]) -> Iterator[Batch]:
+        """The batches of these (epoch, positions), transformed."""
+        resident, order = self._on_device, [positions for _, positions in chosen]
+        batches = self._gathered_batches(order) if resident is None else self._resident_batches(resident, order)
+        for (epoch, _), batch in zip(chosen, batches, strict=True):
+            yield self.transform(batch, epoch) if self.transform else batch
 
     def _resident_batches(self, resident: Tensor, order: list[np.ndarray]) -> Iterator[Batch]:
         for positions in order:

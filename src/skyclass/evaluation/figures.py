@@ -20,8 +20,10 @@ SCORES = {
     "train_accuracy": "training accuracy",
     "val_accuracy": "validation accuracy",
     "val_balanced_accuracy": "validation balanced accuracy",
+    "val_macro_f1": "validation macro F1",
     "val_auroc": "validation AUROC",
 }
+RATES = {"learning_rate": ""} | {f"learning_rate_{part}": part for part in ("early", "middle", "late", "head")}
 
 
 def confusion_figure(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequence[str]) -> Figure:
@@ -95,13 +97,14 @@ def curves_figure(history: pd.DataFrame, best_epoch: float | None = None) -> Fig
     """Losses, scores and learning rate against the epoch, with a mark at the best one.
 
     history : columns `epoch` and any of train_loss, val_loss, train_accuracy, val_accuracy, val_balanced_accuracy,
-        val_auroc, learning_rate; cells may be nan, and columns that are absent or empty are not drawn
+        val_macro_f1, val_auroc, learning_rate or learning_rate_PART; cells may be nan, and columns that are absent or
+        empty are not drawn
     Errors: SkyclassError without an epoch or without anything to draw.
     """
     filled = set(history.columns[history.notna().any()])
     panels = [
         (title, {name: label for name, label in names.items() if name in filled})
-        for title, names in (("loss", LOSSES), ("score", SCORES), ("learning rate", {"learning_rate": ""}))
+        for title, names in (("loss", LOSSES), ("score", SCORES), ("learning rate", RATES))
     ]
     panels = [(title, names) for title, names in panels if names]
     if "epoch" not in filled or not panels:
@@ -114,7 +117,7 @@ def curves_figure(history: pd.DataFrame, best_epoch: float | None = None) -> Fig
         for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
             _draw_curves(axes, history, names)
             axes.set(xlabel="epoch", ylabel=title)
-            if title == "learning rate" and (history["learning_rate"].dropna() > 0).all():
+            if title == "learning rate" and (history[list(names)].min() > 0).all():
                 axes.set_yscale("log")
             if best_epoch is not None:
                 axes.axvline(best_epoch, color="0.4", linewidth=1.0, linestyle=":", label=f"best epoch: {best_epoch:g}")
@@ -151,6 +154,28 @@ def class_balance_figure(counts: pd.DataFrame) -> Figure:
         axes.set(xlabel="images", ylabel="class")
         if n_splits > 1:
             figure.legend(loc="outside upper right", ncols=n_splits, frameon=False)
+    return figure
+
+
+def rates_figure(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggestion: float) -> Figure:
+    """A learning-rate range test: the loss of each batch and its smoothed course, with a mark at the suggested rate.
+
+    rates : (n,) > 0; losses, smoothed : (n,). Errors: SkyclassError where there is no loss to draw.
+    """
+    if not len(losses):
+        raise SkyclassError("no loss to draw", fix="give the losses of a range test")
+    with figure_style():
+        figure = Figure(figsize=(5.4, 4.1), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(rates, losses, "o", color="0.6", markersize=3, label="each batch")
+        axes.plot(rates, smoothed, color=colour_and_line(0)[0], label="smoothed")
+        axes.axvline(suggestion, color="0.3", linewidth=1.0, linestyle=":", label=f"steepest fall: {suggestion:.2g}")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+        # The divergence at the end would press the fall before it flat.
+        top = 1.5 * max(float(losses[0]), float(smoothed[: int(smoothed.argmin()) + 1].max()))
+        axes.set_ylim(top=min(top, 1.05 * float(losses.max())))
+        axes.grid(True)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -50,6 +50,18 @@ def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return _mean_of_defined(recall_per_class(labels, probabilities))
 
 
+def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean F1 over the classes that are present in `labels` or predicted, as scikit-learn defines it.
+
+    F1 is the harmonic mean of precision and recall, 2 hits / (images of the class + images taken for it).
+
+    labels : (N,) integers in [0, K); probabilities : (N, K). Returns a float in [0, 1], nan for N = 0.
+    """
+    matrix = confusion_matrix(labels, probabilities)
+    seen = matrix.sum(axis=0) + matrix.sum(axis=1)  # (K,)
+    return _mean_of_defined(np.where(seen > 0, 2.0 * matrix.diagonal() / np.maximum(seen, 1), np.nan))
+
+
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Number of images of each true class (rows) that are taken for each class (columns).
 

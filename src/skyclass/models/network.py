@@ -3,49 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 from torch import Tensor, nn
 
 from ..errors import SkyclassError, one_line
 from ..recipe import ModelRecipe
-from .heads import HEADS
+from .heads import HEADS, ConvolutionalHead, Head, doubt_head
 from .resnet_cifar import resnet20_cifar
 
 OWN_BACKBONES: dict[str, Callable[[int], nn.Module]] = {"resnet20_cifar": resnet20_cifar}
 
 
-class Network(nn.Module):
-    """`features` makes the map, `classify` pools it and scores the classes; frozen modules stay in `eval()`."""
+class Judgement(NamedTuple):
+    """What a network says about a batch."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    logits: Tensor
+    """(N, K) class scores in float32."""
+    doubt: Tensor | None
+    """(N,) logits in float32 of the chance that the class with the highest score is wrong, where the network has an
+    uncertainty head."""
+
+
+class Network(nn.Module):
+    """`features` makes the map, `judge` scores the classes and, with an uncertainty head, doubts them.
+
+    frozen : names of the backbone's modules that are not trained
+    still : names of the backbone's modules that stay in `eval()`: their statistics do not move
+    adapted : names of the backbone's layers that have low-rank adapters
+    """
+
+    def __init__(self, backbone: nn.Module, head: Head, doubt: nn.Module | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.doubt = doubt
         self.frozen: tuple[str, ...] = ()
+        self.still: tuple[str, ...] = ()
+        self.adapted: tuple[str, ...] = ()
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether there is an uncertainty head."""
+        return self.doubt is not None
 
     def features(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, F, h, w), the last feature map of the backbone."""
         features: Tensor = self._call("forward_features", images)
         return features
 
+    def judge(self, features: Tensor) -> Judgement:
+        """(N, F, h, w) -> the logits and the doubt. Errors: SkyclassError of the heads."""
+        refined = self._refined(features)
+        logits = self.head.score(refined).float()
+        doubt = None if self.doubt is None else self.doubt(refined)[:, 0].float()  # (N, 1) -> (N,)
+        return Judgement(logits, doubt)
+
     def classify(self, features: Tensor) -> Tensor:
         """(N, F, h, w) -> (N, K) logits in float32."""
-        pooled = self._call("forward_head", features, True)  # (N, F)
-        logits: Tensor = self.head(pooled)
-        return logits.float()
+        return self.head.score(self._refined(features)).float()
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, K) logits in float32."""
         return self.classify(self.features(images))
 
     def train(self, mode: bool = True) -> Network:
-        """As `nn.Module.train`, but a frozen module keeps its running statistics: it stays in `eval()`."""
+        """As `nn.Module.train`, but what is frozen keeps its running statistics: it stays in `eval()`."""
         super().train(mode)
-        for name in self.frozen:
+        for name in self.still:
             self.backbone.get_submodule(name).eval()
         return self
+
+    def _refined(self, features: Tensor) -> Tensor:
+        x = features if self.head.takes_map else self._call("forward_head", features, True)  # (N, F)
+        return self.head.refine(x)
 
     def _call(self, method: str, *arguments: Any) -> Tensor:
         result: Tensor = getattr(self.backbone, method)(*arguments)
@@ -64,8 +96,14 @@ def build_network(recipe: ModelRecipe, n_bands: int, n_classes: int, architectur
     else:
         check_backbone(name)
         backbone = _timm_backbone(name, n_bands)
-    n_features = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
-    return Network(backbone, HEADS[recipe.head](n_features, n_classes, recipe.dropout))
+    head = HEADS[recipe.head](_n_features(backbone, recipe.head), n_classes, recipe.dropout)
+    return Network(backbone, head, doubt_head(head.n_refined, recipe.dropout) if recipe.uncertainty else None)
+
+
+def _n_features(backbone: Any, head: str) -> int:
+    """Channels of the map, or of what the backbone pools from it, which some families widen on the way."""
+    pooled = getattr(backbone, "head_hidden_size", None) or backbone.num_features
+    return int(backbone.num_features if HEADS[head] is ConvolutionalHead else pooled)
 
 
 def _timm_backbone(name: str, n_bands: int) -> nn.Module:

@@ -2,7 +2,8 @@
 
 Depth 6n + 2: a 3x3 convolution of 16 channels, three stages of n blocks with 16, 32 and 64 channels, global average
 pooling. Shortcuts have no parameters (their option A): where the size halves, the input is subsampled and its channels
-are padded with zeros. It speaks timm's protocol (`forward_features`, `forward_head`, `num_features`).
+are padded with zeros. It speaks timm's protocol (`forward_features`, `forward_head`, `num_features`,
+`group_matcher`).
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ class ResNetCifar(nn.Module):
         if not pre_logits:
             raise ValueError("this backbone has no classifier of its own")
         return torch.mean(x, dim=(2, 3))
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """timm's grouping of the parameters by depth, from their names: the stem, then each stage (or block)."""
+        return {"stem": "^conv1|bn1", "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"}
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 64)."""

@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +14,18 @@ from pathlib import Path
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
 
-from ..errors import SkyclassError
+from ..console import say
 from ..models.hardware import pick_precision
 from ..models.network import Network
-from ..pixels import Statistics
 from ..recipe import Recipe
 from ..run import Run
-from .task import Batch, Task
-from .watching import Checkpoints, EarlyStop, HistoryCallback, ProgressCallback
+from .averaging import averaging_of
+from .checkpoints import BestCheckpoints, CheckpointIO, EpochCheckpoints, LastCheckpoint, read_checkpoint, stand_of
+from .inputs import Batch, Inputs, OnValidation, Stream
+from .plan import Plan, plan_of
+from .task import Task
+from .watching import EarlyStop, HistoryCallback, ProgressCallback, write_history
 
 # What Lightning says on every run, and what it warns of for reasons that do not hold here.
 QUIET = (
@@ -38,96 +40,134 @@ QUIET = (
 
 @dataclass(frozen=True)
 class Fitted:
-    """The epoch (from 1) and score of the best checkpoint, whose weights the network now has."""
+    """The best checkpoint, whose weights the network now has, and the end of the training.
 
-    best_epoch: int
+    best_epoch : epochs done when it was written, such as 2.25; 0 where nothing was trained
+    best_score : its monitored score
+    epochs : epochs done at the end
+    """
+
+    best_epoch: float
     best_score: float
-    epochs: int
+    epochs: float
+
+
+class Segments:
+    """What Lightning takes for the data loader of its epochs: the batches of the segment that it is about to train.
+
+    It has no length, as segments differ; Lightning then looks one batch ahead to know the last one.
+    """
+
+    def __init__(self, train: Stream, plan: Plan) -> None:
+        self.train, self.plan = train, plan
+        self.trainer: Trainer | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of the segment. Lightning asks before it starts the epoch, and counts those behind it."""
+        assert self.trainer is not None
+        number = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+        segment = self.plan.segment(number)
+        return self.train.stream(segment.start, segment.stop)
 
 
 def fit(
     network: Network,
     recipe: Recipe,
     run: Run,
-    train: Iterable[Batch],
-    val: Iterable[Batch],
+    inputs: Inputs,
     *,
-    images_per_epoch: int,
-    batches_per_epoch: int,
-    normalisation: Statistics,
-    class_weights: Tensor | None,
     device: torch.device,
+    on_validation: OnValidation | None = None,
 ) -> Fitted:
-    """Train `network` in place and leave it with the weights of its best epoch, in `eval()`.
+    """Train `network` in place and leave it with the weights of its best validation, in `eval()`.
 
-    A run that has a last checkpoint goes on from there. Errors: SkyclassError for a loss that is no longer finite, or
-    a checkpoint that does not fit.
+    A run that has a last checkpoint goes on from there.
+    Errors: SkyclassError for a loss that is no longer finite, or a checkpoint that does not fit.
     """
-    steps = batches_per_epoch * recipe.training.epochs
-    task = Task(network, recipe, normalisation, class_weights, steps)
+    _clean(run)
+    leg = run.legs()[-1]
+    plan = plan_of(recipe.training, inputs.train.n_batches, leg.batch, leg.segment)
     if recipe.training.channels_last:
-        task.network.to(memory_format=torch.channels_last)
-    best, last = _checkpoints(recipe, run)
-    resumed = run.last_checkpoint if run.last_checkpoint.is_file() else None
+        network.to(memory_format=torch.channels_last)
+    begun = run.last_checkpoint.is_file()
+    if not begun and not plan.segments:
+        write_history(run.history_file, [])
+        network.to(device).eval()
+        return Fitted(0.0, float("nan"), 0.0)
+    task, segments = Task(network, recipe, plan, inputs), Segments(inputs.train, plan)
+    best = BestCheckpoints(run.checkpoints, recipe.training, plan)
     with quiet_lightning():
-        callbacks = [HistoryCallback(run.history_file), best, last, ProgressCallback(images_per_epoch)]
-        trainer = _trainer(recipe, run, device, callbacks)
+        callbacks = [*_callbacks(recipe, run, plan, inputs, on_validation), *_checkpoints(recipe, run, plan, best)]
+        trainer = segments.trainer = _trainer(recipe, run, device, plan, callbacks)
         with stopped_by_hand(trainer):
-            trainer.fit(task, train, val, ckpt_path=resumed, weights_only=True)
-    checkpoint = _load(best.best_model_path)
+            trainer.fit(task, segments, inputs.val, ckpt_path=run.last_checkpoint if begun else None, weights_only=True)
+    done = plan.segment(trainer.current_epoch - 1).stop if plan.segments else plan.stop
+    return _best(task, best, run.last_checkpoint, done)
+
+
+def _best(task: Task, best: BestCheckpoints, last: Path, batch: int) -> Fitted:
+    """Give the network the weights of the best checkpoint; where none is left, of the last one."""
+    path = Path(best.best_model_path or last)
+    if path == last:
+        say("The best checkpoint is gone: the last one takes its place")
+    checkpoint = read_checkpoint(path)
     task.load_state_dict(checkpoint["state_dict"])
-    network.eval()
+    task.network.eval()
     score = float(best.best_model_score) if best.best_model_score is not None else float("nan")
-    return Fitted(int(checkpoint["epoch"]) + 1, score, trainer.current_epoch)
+    plan = task.plan
+    return Fitted(plan.epochs_at(stand_of(checkpoint).batch), score, plan.epochs_at(batch))
 
 
-def _checkpoints(recipe: Recipe, run: Run) -> tuple[Checkpoints, Checkpoints]:
-    """The best epochs, and the last one, which is written after them and remembers them.
-
-    Two, because Lightning's `save_last` writes nothing in an epoch that is not among the best.
-    """
-    best = Checkpoints(
-        dirpath=run.checkpoints,
-        filename=f"{{epoch:03d}}-{{{recipe.training.monitor}:.4f}}",
-        monitor=recipe.training.monitor,
-        mode=recipe.training.monitor_mode,
-        save_top_k=recipe.training.keep_best,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    last = Checkpoints(
-        dirpath=run.checkpoints,
-        filename=run.last_checkpoint.stem,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    return best, last
-
-
-def _trainer(recipe: Recipe, run: Run, device: torch.device, callbacks: list[Callback]) -> Trainer:
+def _callbacks(
+    recipe: Recipe, run: Run, plan: Plan, inputs: Inputs, on_validation: OnValidation | None
+) -> list[Callback]:
+    """All but those that write checkpoints, which Lightning calls behind these."""
     training = recipe.training
+    callbacks: list[Callback] = [
+        HistoryCallback(run.history_file, plan, on_validation),
+        ProgressCallback(plan, inputs.n_images),
+    ]
+    averaging = averaging_of(training, run.legs()[-1].step, plan.steps)
+    if averaging:
+        callbacks.append(averaging)
     if training.early_stopping:
-        stop = EarlyStop(training.monitor, mode=training.monitor_mode, patience=training.early_stopping)
-        callbacks = [*callbacks, stop]
+        callbacks.append(EarlyStop(training, plan))
+    return callbacks
+
+
+def _checkpoints(recipe: Recipe, run: Run, plan: Plan, best: BestCheckpoints) -> list[Callback]:
+    """In this order, so that each checkpoint knows of the best one of its segment, and the last one of all."""
+    every = recipe.training.keep_every
+    kept: list[Callback] = [EpochCheckpoints(run.checkpoints, every, plan)] if every else []
+    return [best, *kept, LastCheckpoint(run.last_checkpoint)]
+
+
+def _trainer(recipe: Recipe, run: Run, device: torch.device, plan: Plan, callbacks: list[Callback]) -> Trainer:
+    training = recipe.training
     half = pick_precision(training.precision, device) == torch.bfloat16
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=[device.index or 0] if device.type == "cuda" else 1,
-        max_epochs=training.epochs,
+        max_epochs=plan.after,
         precision="bf16-mixed" if half else "32-true",
+        accumulate_grad_batches=training.accumulate,
+        gradient_clip_val=training.clip,
+        gradient_clip_algorithm="norm",
         callbacks=callbacks,
+        plugins=[CheckpointIO()],
         logger=TensorBoardLogger(run.path, name="log", version=""),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=training.watch_every_steps,
     )
 
 
-def _load(path: str) -> dict:
-    if not path:
-        raise SkyclassError("no epoch was finished, so there is no best one", where="training", fix="train for longer")
-    return torch.load(Path(path), map_location="cpu", weights_only=True)
+def _clean(run: Run) -> None:
+    """Remove the half-written files of a process that was killed."""
+    for folder in (run.path, run.checkpoints):
+        for part in folder.glob(".*.part"):
+            part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
-"""The one LightningModule: a step, and the metrics at the end of an epoch."""
+"""The one LightningModule: a step, and the scores of a validation."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,136 +12,186 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..errors import SkyclassError
-from ..evaluation.metrics import accuracy, auroc_macro, balanced_accuracy
-from ..models.network import Network
-from ..pixels import Statistics, network_input
+from ..evaluation.metrics import (
+    accuracy,
+    auroc_macro,
+    auroc_per_class,
+    balanced_accuracy,
+    log_loss,
+    macro_f1,
+    recall_per_class,
+)
+from ..models.network import Judgement, Network
+from ..pixels import network_input
 from ..recipe import Recipe
-from .losses import LOSSES
-from .optimizers import OPTIMIZERS, SCHEDULES
+from .checkpoints import STAND
+from .inputs import Batch, Inputs
+from .losses import total_loss
+from .optimizers import SCHEDULES, build_optimizer
+from .plan import Plan
 
+SPANNING = ("onecycle", "cosine")
+"""Schedules that span a whole leg, and so begin anew with it."""
 
-class Batch(Protocol):
-    """What a loader yields: images, labels, and their rows in the pack."""
-
-    @property
-    def images(self) -> Tensor:
-        """(n, C, h, w)."""
-
-    @property
-    def labels(self) -> Tensor:
-        """(n,) int64."""
-
-    @property
-    def rows(self) -> Tensor:
-        """(n,) int64."""
+NEVER = 2**62
+"""So many segments between two validations."""
 
 
 class Task(LightningModule):
-    """Holds the network, the recipe, the bands' mean and deviation, and the outputs of the epoch that is running."""
+    """Holds the network, the recipe, the bands' mean and deviation, and the outputs of the validation that is running.
+
+    scores : losses and scores of the last validation
+    rates : learning rates of the last step, by group of parameters
+    """
 
     mean: Tensor
     std: Tensor
     class_weights: Tensor | None
 
-    def __init__(
-        self, network: Network, recipe: Recipe, normalisation: Statistics, class_weights: Tensor | None, steps: int
-    ) -> None:
+    def __init__(self, network: Network, recipe: Recipe, plan: Plan, inputs: Inputs) -> None:
         super().__init__()
-        self.network, self.recipe, self.steps = network, recipe, steps
-        self.register_buffer("mean", torch.tensor(normalisation[0]), persistent=False)
-        self.register_buffer("std", torch.tensor(normalisation[1]), persistent=False)
-        self.register_buffer("class_weights", class_weights, persistent=False)
-        self.loss = LOSSES[recipe.training.loss]
+        self.network, self.recipe, self.plan = network, recipe, plan
+        self.classes, self.names = inputs.classes, inputs.names
+        self.register_buffer("mean", torch.tensor(inputs.normalisation[0]), persistent=False)
+        self.register_buffer("std", torch.tensor(inputs.normalisation[1]), persistent=False)
+        self.register_buffer("class_weights", inputs.class_weights, persistent=False)
         self.plateau: ReduceLROnPlateau | None = None
-        self._saved_plateau: dict[str, Any] | None = None
-        self._outputs: dict[str, list[tuple[Tensor, Tensor]]] = {"train": [], "val": []}
+        self.scores: dict[str, float] = {}
+        self.rates: dict[str, float] = {}
+        self._restored: dict[str, Any] = {}
+        self._sums = [0.0, 0.0, 0.0]  # loss, hits and number of the training images since the last validation
+        self._outputs: list[tuple[Judgement, Tensor]] = []
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Stored or augmented pixels (n, C, h, w) -> logits (n, K)."""
+    def judge(self, images: Tensor) -> Judgement:
+        """What the network says of stored or augmented pixels (n, C, h, w)."""
         x = network_input(images, self.mean, self.std, torch.float32)
         if self.recipe.training.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.network(x)
-        return logits
+        return self.network.judge(self.network.features(x))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of one batch. Errors: SkyclassError when it is no longer finite."""
-        loss = self._step(batch, "train")
-        if not torch.isfinite(loss):
-            what = f"the loss is {float(loss.detach()):g} at epoch {self.current_epoch + 1}, step {batch_index + 1}"
-            rows = ", ".join(str(row) for row in batch.rows[:8].tolist())
-            fix = f"lower training.learning_rate, or look at the pack's images in rows {rows}, ..."
-            raise SkyclassError(what, where="training", fix=fix)
+        judgement, loss = self._step(batch)
+        hits = (judgement.logits.argmax(1) == batch.labels).sum()
+        value, right = torch.stack([loss.detach().float(), hits.float()]).tolist()  # one wait for the device
+        if not math.isfinite(value):
+            self._refuse(value, batch, batch_index)
+        n = len(batch.labels)
+        self._sums = [one + other for one, other in zip(self._sums, (n * value, right, n), strict=True)]
         return loss
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Collects the batch's logits."""
-        self._step(batch, "val")
+    def _refuse(self, loss: float, batch: Batch, batch_index: int) -> None:
+        """Say which images were in the batch whose loss is no number."""
+        done = self.plan.segment(self.current_epoch).start + batch_index
+        epoch, step = divmod(done, self.plan.n_batches)
+        rows = batch.rows[:8].tolist()
+        which = ", ".join(f"row {row}" if self.names is None else str(self.names[row]) for row in rows)
+        what = f"the loss is {loss:g} at epoch {epoch + 1}, step {step + 1}"
+        fix = f"lower training.learning_rate, or look at the images of this step: {which}, ..."
+        raise SkyclassError(what, where="training", fix=fix)
 
-    def _step(self, batch: Batch, stage: str) -> Tensor:
-        logits = self(batch.images)
-        self._outputs[stage].append((logits.detach(), batch.labels))
-        return self.loss(logits, batch.labels, self.class_weights, self.recipe.training)
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Collects what the network says of the batch."""
+        judgement, _ = self._step(batch)
+        self._outputs.append((judgement, batch.labels))
+
+    def _step(self, batch: Batch) -> tuple[Judgement, Tensor]:
+        judgement = self.judge(batch.images)
+        return judgement, total_loss(judgement, batch.labels, self.class_weights, self.recipe.training)
 
     def on_train_epoch_start(self) -> None:
-        """Dropout and the like start from (seed, epoch), so that a resumed epoch repeats the one it replaces."""
-        torch.manual_seed(int(np.random.SeedSequence([self.recipe.seed, self.current_epoch]).generate_state(1)[0]))
-        self._outputs["train"].clear()
+        """Dropout and the like start from (seed, segment, device), so that a resumed segment repeats the lost one."""
+        parts = [self.recipe.seed, self.current_epoch, self.global_rank]  # a zero at the end changes nothing
+        torch.manual_seed(int(np.random.SeedSequence(parts).generate_state(1)[0]))
+        # Lightning reads this number at the end of its epoch: this is how the plan decides.
+        validates = self.plan.segment(self.current_epoch).validates
+        self.trainer.check_val_every_n_epoch = 1 if validates else NEVER
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Note the rates: those after the last step of a schedule would be of no step."""
+        self.rates = {group["name"]: float(group["lr"]) for group in optimizer.param_groups}
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation."""
-        self._outputs["val"].clear()
+        self._outputs.clear()
 
     def on_validation_epoch_end(self) -> None:
-        """Loss and accuracy over the epoch's training images as they were seen, and all metrics over validation."""
-        logits, labels, loss = self._collected("train")
-        self.log_dict({"train_loss": loss, "train_accuracy": accuracy(labels, _softmax(logits))})
-        logits, labels, loss = self._collected("val")
-        p = _softmax(logits)
-        metrics = {
+        """Loss and accuracy over the training images since the last validation, as they were seen, and all scores."""
+        loss, hits, n = self._sums
+        self._sums = [0.0, 0.0, 0.0]
+        self.scores = {"train_loss": loss / max(1, n), "train_accuracy": hits / max(1, n), **self._validation_scores()}
+        self._outputs.clear()
+        self.log_dict(self.scores)
+
+    def _validation_scores(self) -> dict[str, float]:
+        """All that a validation measures."""
+        labels = torch.cat([other for _, other in self._outputs])
+        judgement = _joined([one for one, _ in self._outputs])
+        loss = float(total_loss(judgement, labels, self.class_weights, self.recipe.training))
+        truth, p = labels.cpu().numpy(), _softmax(judgement.logits)
+        scores = {
             "val_loss": loss,
-            "val_accuracy": accuracy(labels, p),
-            "val_balanced_accuracy": balanced_accuracy(labels, p),
-            "val_auroc": auroc_macro(labels, p),
+            "val_accuracy": accuracy(truth, p),
+            "val_balanced_accuracy": balanced_accuracy(truth, p),
+            "val_macro_f1": macro_f1(truth, p),
+            "val_auroc": auroc_macro(truth, p),
+            "val_log_loss": log_loss(truth, p),
         }
-        self.log_dict(metrics)
+        if judgement.doubt is not None:
+            doubt = torch.sigmoid(judgement.doubt.detach().cpu().double()).numpy()
+            wrong = (p.argmax(axis=1) != truth).astype(np.int64)
+            scores["val_uncertainty"] = float(doubt.mean())
+            scores["val_error_auroc"] = float(auroc_per_class(wrong, np.stack([1 - doubt, doubt], axis=1))[1])
+        per_class = zip(self.classes, recall_per_class(truth, p), strict=True)
+        return scores | {f"val_accuracy_{name}": float(value) for name, value in per_class}
 
     def on_train_epoch_end(self) -> None:
-        """Step the plateau schedule here, before the checkpoint is written: Lightning would do so after it."""
-        if self.plateau:
-            self.plateau.step(float(self.trainer.callback_metrics[self.recipe.training.monitor]))
+        """Step the plateau once an epoch, before the checkpoint is written: Lightning would do so after it."""
+        if self.plateau and self.plan.segment(self.current_epoch).ends_epoch:
+            self.plateau.step(self.scores[self.recipe.training.plateau_monitor or self.recipe.training.monitor])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the plateau's state."""
+        """Keep where the training stands, the sums since the last validation, and the plateau's state."""
+        stop = self.plan.segment(self.current_epoch).stop
+        checkpoint[STAND] = {"segment": self.current_epoch + 1, "batch": stop, "n_batches": self.plan.n_batches}
+        checkpoint["sums"] = list(self._sums)
         if self.plateau:
             checkpoint["plateau"] = self.plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the plateau's state back; the optimiser brings its own learning rate."""
-        self._saved_plateau = checkpoint.get("plateau")
-
-    def _collected(self, stage: str) -> tuple[Tensor, np.ndarray, float]:
-        """Logits (N, K), labels (N,) and the loss over the whole epoch."""
-        outputs = self._outputs[stage]
-        logits = torch.cat([one for one, _ in outputs])
-        labels = torch.cat([other for _, other in outputs])
-        loss = self.loss(logits, labels, self.class_weights, self.recipe.training)
-        return logits, labels.cpu().numpy(), float(loss)
+        """Take the sums back; `configure_optimizers`, which Lightning calls later, needs the rest."""
+        self._sums = list(checkpoint["sums"])
+        self._restored = checkpoint
 
     def configure_optimizers(self) -> Any:
         """The optimiser over what is trained, and its schedule."""
         training = self.recipe.training
-        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        optimizer = OPTIMIZERS[training.optimizer](trained, training)
-        schedule = SCHEDULES[training.schedule](optimizer, training, self.steps)
+        optimizer = build_optimizer(self.network, training)
+        schedule = SCHEDULES[training.schedule](optimizer, training, max(1, self.plan.steps), self.plan.steps_per_epoch)
+        restored, self._restored = self._restored, {}
+        if restored and training.schedule in SPANNING and restored[STAND]["segment"] == self.plan.first:
+            self._begin_anew(restored, optimizer)
         if isinstance(schedule, ReduceLROnPlateau):
             self.plateau = schedule
-            if self._saved_plateau:
-                schedule.load_state_dict(self._saved_plateau)
+            if restored:
+                schedule.load_state_dict(restored["plateau"])
             return optimizer
         if schedule is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @staticmethod
+    def _begin_anew(restored: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+        """At the begin of a leg, take the moments of the checkpoint that Lightning is about to restore, no rates."""
+        for saved, fresh in zip(restored["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
+            saved.update({name: value for name, value in fresh.items() if name != "params"})
+        restored["lr_schedulers"].clear()
+
+
+def _joined(parts: list[Judgement]) -> Judgement:
+    """The batches of a validation as one."""
+    doubts = [part.doubt for part in parts if part.doubt is not None]
+    return Judgement(torch.cat([part.logits for part in parts]), torch.cat(doubts) if doubts else None)
 
 
 def _softmax(logits: Tensor) -> np.ndarray:

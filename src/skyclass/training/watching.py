@@ -1,38 +1,43 @@
-"""What happens between the epochs of a training: what a person sees, the history table, checkpoints, the early stop."""
+"""What happens between the segments of a training: what a person sees, the history table, the early stop."""
 
 from __future__ import annotations
 
+import csv
 import math
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from rich.progress import Progress, TaskID
 
 from ..console import progress_bar, say
 from ..files import written_whole
+from ..recipe import TrainingRecipe
+from .inputs import OnValidation
+from .plan import Plan
+from .task import Task
 
-# What the line of an epoch shows, in words that leave it shorter than 80 columns.
+# What the line of a validation shows, in words that leave it shorter than 80 columns.
 SHOWN = {"train_loss": "loss", "val_loss": "val", "val_balanced_accuracy": "balanced acc.", "val_auroc": "AUROC"}
 
 
 class ProgressCallback(Callback):
-    """A rich bar that counts training images over all epochs, and prints the metrics of each."""
+    """A rich bar that counts training images over all epochs, and prints the scores of each validation."""
 
-    def __init__(self, images_per_epoch: int) -> None:
-        self.images_per_epoch = images_per_epoch
+    def __init__(self, plan: Plan, images_per_epoch: int) -> None:
+        self.plan, self.images_per_epoch = plan, images_per_epoch
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar, with the epochs of an interrupted run already done."""
+        """Show the bar, with what an interrupted run has already done."""
         self._bar = progress_bar()
+        done = self.plan.epochs_at(self.plan.segment(trainer.current_epoch).start)
         self._task = self._bar.add_task(
             "Training",
-            total=self.images_per_epoch * (trainer.max_epochs or 0),
-            completed=self.images_per_epoch * trainer.current_epoch,
+            total=self.images_per_epoch * self.plan.epochs,
+            completed=round(self.images_per_epoch * done),
             unit="images",
         )
         self._bar.start()
@@ -42,15 +47,19 @@ class ProgressCallback(Callback):
     ) -> None:
         """Count the batch."""
         if self._bar:
-            self._bar.update(self._task, advance=len(batch.rows), description=f"Epoch {trainer.current_epoch + 1}")
+            epoch = (self.plan.segment(trainer.current_epoch).start + batch_idx) // self.plan.n_batches + 1
+            self._bar.update(self._task, advance=len(batch.rows), description=f"Epoch {epoch}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """One line of metrics."""
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        """One line of scores, where there was a validation."""
+        segment = self.plan.segment(trainer.current_epoch)
+        if not segment.validates or not isinstance(pl_module, Task):
+            return
+        scores = pl_module.scores
         parts = [
-            f"{word} {values[name]:.4f}" for name, word in SHOWN.items() if math.isfinite(values.get(name, math.nan))
+            f"{word} {scores[name]:.4f}" for name, word in SHOWN.items() if math.isfinite(scores.get(name, math.nan))
         ]
-        say(f"epoch {trainer.current_epoch + 1:3d}/{trainer.max_epochs}  {'  '.join(parts)}")
+        say(f"epoch {in_words(self.plan.epochs_at(segment.stop)):>3}/{self.plan.epochs}  {'  '.join(parts)}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the bar away, also after an error."""
@@ -59,45 +68,91 @@ class ProgressCallback(Callback):
             self._bar = None
 
 
-class HistoryCallback(Callback):
-    """Writes `history.csv`, one row an epoch; a resumed run goes on behind the rows that its checkpoint knows."""
+def in_words(epochs: float) -> str:
+    """Epochs done, such as 3 or 2.25."""
+    return f"{epochs:.2f}".removesuffix(".00")
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, float]] = []
+
+class HistoryCallback(Callback):
+    """Writes `history.csv`, one row a validation, and tells `on_validation`.
+
+    A resumed run goes on behind the rows that its checkpoint knows.
+    """
+
+    def __init__(self, path: Path, plan: Plan, on_validation: OnValidation | None) -> None:
+        self.path, self.plan, self.on_validation = path, plan, on_validation
+        self.rows: list[dict[str, str]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep what earlier processes wrote of the epochs before this one."""
-        if self.path.is_file():
-            history = pd.read_csv(self.path)
-            self.rows = history[history["epoch"] <= trainer.current_epoch].to_dict("records")  # type: ignore[assignment]
+        """Keep what was written of the steps before this one."""
+        self.rows = cut_history(self.path, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Append this epoch's losses, metrics and the learning rate at its end."""
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self.rows.append({"epoch": trainer.current_epoch + 1, **values, "learning_rate": rate})
-        with written_whole(self.path) as part:
-            pd.DataFrame(self.rows).to_csv(part, index=False)
+        """Append this validation's epoch, optimiser steps, losses and scores, and the last step's rates."""
+        segment = self.plan.segment(trainer.current_epoch)
+        if not segment.validates or not isinstance(pl_module, Task):
+            return
+        epochs = self.plan.epochs_at(segment.stop)
+        rates = pl_module.rates
+        alone = len(rates) == 1
+        rates = {"learning_rate" if alone else f"learning_rate_{name}": rate for name, rate in rates.items()}
+        row = {"epoch": epochs, "step": trainer.global_step, **pl_module.scores, **rates}
+        self.rows.append({name: _cell(value) for name, value in row.items()})
+        if trainer.is_global_zero:
+            write_history(self.path, self.rows)
+        if self.on_validation:
+            self.on_validation(epochs, dict(pl_module.scores))
 
 
-class Checkpoints(ModelCheckpoint):
-    """Lightning's, but it finds its files again in a run that was moved before it is resumed."""
+def cut_history(path: Path, step: int) -> list[dict[str, str]]:
+    """The rows of a history up to that optimiser step, as they were written."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [row for row in csv.DictReader(stream) if int(row["step"]) <= step]
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Read the saved paths as names in the folder where the run lies now."""
 
-        def here(path: str) -> str:
-            return str(Path(self.dirpath or "") / Path(path).name) if path else path
+def write_history(path: Path, rows: list[dict[str, str]]) -> None:
+    """Write the rows; without one, the names of the first columns."""
+    with written_whole(path) as part, part.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]) if rows else ["epoch", "step"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
-        paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
-        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+def _cell(value: float) -> str:
+    """The shortest text that is this number; a number that is none is an empty cell."""
+    return "" if math.isnan(value) else repr(value)
 
 
 class EarlyStop(EarlyStopping):
-    """Lightning's, but a run that had stopped early trains no further epoch when it is resumed."""
+    """Lightning's, judged after each validation; a run that had stopped early trains no further when it is resumed.
+
+    A new leg has all its patience again.
+    """
+
+    def __init__(self, recipe: TrainingRecipe, plan: Plan) -> None:
+        patience = plan.validations_in(recipe.early_stopping or 0)
+        super().__init__(recipe.monitor, mode=recipe.monitor_mode, patience=patience, check_on_train_epoch_end=True)
+        self.plan, self.stopped = plan, False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once where the resumed checkpoint was the last."""
-        trainer.should_stop = self.stopped_epoch > 0
+        if trainer.current_epoch == self.plan.first:
+            self.wait_count, self.stopped = 0, False
+        trainer.should_stop = self.stopped
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge the segment where a validation ended it."""
+        if self.plan.segment(trainer.current_epoch).validates:
+            super().on_train_epoch_end(trainer, pl_module)
+            self.stopped = trainer.should_stop
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's, and whether the training was stopped."""
+        return {**super().state_dict(), "stopped": self.stopped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        super().load_state_dict(state_dict)
+        self.stopped = state_dict["stopped"]

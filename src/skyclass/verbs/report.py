@@ -56,7 +56,7 @@ def _content(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
     frame, classes, _ = read_predictions(run.predictions_file)
     pack = _pack_of(run)
     classifier = read_json(run.classifier / "classifier.json", "classifier")
-    epochs, best_epoch = len(pd.read_csv(run.history_file)), classifier["made_from"]["best_epoch"]
+    done, best_epoch = pd.read_csv(run.history_file)["epoch"], classifier["made_from"]["best_epoch"]
     sheets = _sheets(run, classes)
     return {
         "name": recipe.name,
@@ -64,12 +64,14 @@ def _content(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "rows": _class_rows(metrics),
         "chance_loss": math.log(len(classes)),
-        "epochs": epochs,
-        "best_epoch": best_epoch,
+        "epochs": f"{done.iloc[-1]:.4g}" if len(done) else None,
+        "best_epoch": f"{best_epoch:.4g}",
         "monitor": recipe.training.monitor,
         "data": _data(pack, recipe.data) if pack else None,
         "pack_path": origin["pack"],
-        "curves": file_picture(run.curves_file, "losses, scores and learning rate after each epoch"),
+        "curves": file_picture(run.curves_file, "losses, scores and learning rate after each validation")
+        if len(done)
+        else None,
         "confusion": file_picture(run.evaluation / "confusion.png", "confusion matrix: rows true, columns predicted"),
         "roc": file_picture(run.evaluation / "roc.png", "ROC curve of each class against the rest"),
         "sheets": sheets[:SHEETS],

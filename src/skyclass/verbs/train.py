@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
+import re
 import shlex
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
-import torch
-
-from .. import __version__
-from ..classifier import Classifier
-from ..console import progress, say, say_where
-from ..data.audit import handed_classes
-from ..data.augment import mirror_pairs
-from ..data.loaders import Loader, augmenting
+from ..console import say, say_where
 from ..data.pack import Pack
-from ..data.packing import prepare, tell_padding
-from ..data.training_rows import TrainingRows, training_rows
+from ..data.training_rows import TrainingRows
 from ..errors import SkyclassError
-from ..evaluation.figures import curves_figure
-from ..evaluation.metrics import accuracy, auroc_macro, balanced_accuracy
-from ..models.adapt import describe_trained, freeze
-from ..models.folded import set_apart
-from ..models.hardware import describe, pick_device, pick_precision
-from ..models.network import Network, build_network
-from ..models.weights import load_weights
-from ..pixels import Statistics, channel_statistics, network_input, resolve_normalisation, stored_bands
-from ..predictions import predictions_writer
-from ..recipe import PixelRecipe, Recipe, load_recipe, recipe_hash
+from ..recipe import load_recipe
 from ..run import Run
-from ..training.fit import fit
-from ..training.losses import class_weights
-
-PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm", "lightning", "astropy", "pillow", "scikit-learn")
+from ..training.legs import carry_out, turn_to
+from ..training_run import begin_run, finish_run
 
 
 def train(
@@ -49,22 +25,29 @@ def train(
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     resume: str | Path | None = None,
+    checkpoint: str | None = None,
     device: str = "auto",
 ) -> Path:
     """Train by `recipe` on `pack` into the new folder `out`, or go on with the run `resume`; returns the run's folder.
 
-    overrides : KEY.KEY=VALUE changes of the recipe
+    overrides : KEY.KEY=VALUE changes of the recipe; with `resume` only training.epochs=+N, which adds N epochs to a
+        run that has ended, behind its best checkpoint
+    checkpoint : with `resume`, the checkpoint to go on from: a file in the run's `checkpoints`, `last` or `best`.
+        What came after it is given up
     """
     rows = None
     if resume is None:
+        if checkpoint is not None:
+            fix = "skyclass train --resume RUN --checkpoint NAME"
+            raise SkyclassError("a checkpoint belongs to a run", where="--checkpoint", fix=fix)
         run, rows = _new_run(recipe, pack, out, overrides, device)
-    elif recipe or pack or out or overrides:
-        fix = "leave out the recipe, the pack, --out and --set, or train a new run"
-        raise SkyclassError("a run is resumed by its own recipe, on its own pack", where=resume, fix=fix)
     else:
-        run = Run.open(Path(resume))
+        run = _old_run(Path(resume), bool(recipe or pack or out), overrides, checkpoint)
+    if run.finished:
+        say(f"This run has ended; there is nothing to resume: {run.path}")
+        return run.path
     try:
-        return _finish(run, rows, device)
+        finish_run(run, rows, device)
     except SkyclassError:
         # Where there is nothing to resume, the name is free for another try.
         if resume is None and not run.last_checkpoint.is_file():
@@ -73,24 +56,6 @@ def train(
     except KeyboardInterrupt:
         say(f"To go on: skyclass train --resume {shlex.quote(str(run.path))}")
         raise
-
-
-def _finish(run: Run, rows: TrainingRows | None, device: str) -> Path:
-    """Train to the end, from the last checkpoint if there is one, and predict; returns the run's folder.
-
-    `rows` are those of a new run; a resumed one finds them again.
-    """
-    if run.finished:
-        say(f"This run has ended; there is nothing to resume: {run.path}")
-        return run.path
-    settings, data = run.recipe(), Pack.open(Path(run.origin()["pack"]))
-    if data.hash != run.origin()["pack_hash"]:
-        fix = "train a new run on it, or restore the old pack"
-        raise SkyclassError("the pack has changed since this run began", where=data.path, fix=fix)
-    rows = rows or training_rows(data, settings.data)
-    classifier, images = _fit(run, settings, data, rows, pick_device(device))
-    classifier.save(run.classifier)
-    _predict(run, classifier, data, rows, images)
     say_where("Run", run.path)
     return run.path
 
@@ -101,148 +66,22 @@ def _new_run(
     if recipe is None or pack is None or out is None:
         fix = "skyclass train RECIPE PACK --out RUN, or skyclass train --resume RUN"
         raise SkyclassError("a recipe, a pack and an output folder are needed", fix=fix)
-    settings, data = load_recipe(recipe, overrides), Pack.open(Path(pack))
-    rows = training_rows(data, settings.data)  # faults of the data show before a folder is made
-    mirror_pairs(settings.augment, rows.classes)  # and so does a recipe that was written for other classes
-    _warn_of_mirrors(settings, rows.classes)
-    origin = {"pack": str(data.path.absolute()), "pack_hash": data.hash, "classes": rows.classes}
-    return Run.create(Path(out), settings, origin, _environment(pick_device(device))), rows
+    return begin_run(load_recipe(recipe, overrides), Pack.open(Path(pack)), Path(out), device)
 
 
-def _warn_of_mirrors(recipe: Recipe, classes: Sequence[str]) -> None:
-    """Say so where flips would teach a class under the name of its mirror image."""
-    swapped = {frozenset(pair) for pair in recipe.augment.mirror_swaps}
-    for one, other in handed_classes(classes):
-        if max(recipe.augment.flip_horizontal, recipe.augment.flip_vertical) and frozenset((one, other)) not in swapped:
-            say(
-                f"Warning: flips turn {one!r} into {other!r} and keep its label; "
-                f"set augment.mirror_swaps: [[{one}, {other}]], or no flips"
-            )
-
-
-def _environment(device: torch.device) -> dict[str, Any]:
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {
-        "skyclass": __version__,
-        "python": platform.python_version(),
-        "machine": platform.platform(),
-        "device": describe(device),
-        "command": shlex.join(["skyclass", *sys.argv[1:]]),
-        "packages": versions,
-    }
-
-
-def _fit(
-    run: Run, recipe: Recipe, data: Pack, rows: TrainingRows, device: torch.device
-) -> tuple[Classifier, np.ndarray]:
-    """Train; returns the classifier and the images of the pack as validation and test see them."""
-    torch.manual_seed(recipe.seed)
-    tell_padding(recipe.pixels.crop, data.images.shape[2:])
-    images = prepare(data, recipe.pixels)
-    bands = stored_bands(data.bands, recipe.pixels)
-    normalisation = _normalisation(recipe, images, rows)
-    begun = run.last_checkpoint.is_file()
-    some = images[_some(rows.train)]
-    network = _network(recipe, some, len(rows.classes), normalisation, with_weights=not begun)
-    train_loader, val_loader = _loaders(recipe, data, rows, images, device)
-    precision = "bfloat16" if pick_precision(recipe.training.precision, device) == torch.bfloat16 else "float32"
-    height, width = images.shape[2:]
-    say(
-        f"{len(rows.train):,} training and {len(rows.val):,} validation images of {height}x{width} pixels, "
-        f"{len(rows.classes)} classes, on {describe(device)} in {precision}"
-    )
-    fitted = fit(
-        network,
-        recipe,
-        run,
-        train_loader,
-        val_loader,
-        images_per_epoch=len(rows.train),
-        batches_per_epoch=len(train_loader),
-        normalisation=normalisation,
-        class_weights=class_weights(rows.labels[rows.train], rows.classes, recipe.training.class_weights),
-        device=device,
-    )
-    say(f"Best epoch: {fitted.best_epoch} of {fitted.epochs}, {recipe.training.monitor} {fitted.best_score:.4f}")
-    curves_figure(pd.read_csv(run.history_file), fitted.best_epoch).savefig(run.curves_file)
-    chain = [data.pixels, PixelRecipe.model_validate(recipe.pixels.model_dump(exclude={"normalise"}))]
-    made_from = {"pack": data.hash, "recipe": recipe_hash(recipe), "best_epoch": fitted.best_epoch}
-    classifier = Classifier(network, recipe.model, rows.classes, bands, chain, *normalisation, precision, made_from)
-    return classifier.to(str(device)), images
-
-
-def _loaders(
-    recipe: Recipe, data: Pack, rows: TrainingRows, images: np.ndarray, device: torch.device
-) -> tuple[Loader, Loader]:
-    """Batches of the training images, shuffled and augmented, and of the validation images, as they are."""
-    batch, larger = recipe.training.batch_size, recipe.augment.crop
-    source = images if larger is None else prepare(data, recipe.pixels.model_copy(update={"size": larger}))
-    size = (int(images.shape[2]), int(images.shape[3]))
-    train_loader = Loader(
-        source,
-        rows.train,
-        rows.labels[rows.train],
-        batch_size=batch,
-        device=device,
-        shuffle_seed=recipe.seed,
-        transform=augmenting(recipe.augment, rows.classes, size, recipe.seed),
-    )
-    return train_loader, Loader(images, rows.val, rows.labels[rows.val], batch_size=2 * batch, device=device)
-
-
-def _network(
-    recipe: Recipe, some: np.ndarray, n_classes: int, normalisation: Statistics, *, with_weights: bool
-) -> Network:
-    """The network as the training starts with it; `some` (n, C, h, w) are training images.
-
-    A resumed run takes its weights from its checkpoint: the file or network they once came from may be gone.
-    """
-    n_bands = some.shape[1]
-    network = build_network(recipe.model, n_bands, n_classes)
-    loaded = load_weights(network, recipe.model, n_bands) if with_weights else None
-    if loaded:
-        say(str(loaded))
-        mean, std = (torch.tensor(values) for values in normalisation)
-        inputs = network_input(torch.from_numpy(some), mean, std, torch.float32)
-        folded = set_apart(network.backbone, loaded.loaded, inputs)
-        if folded:
-            say(f"  {folded} batch normalisations were folded into convolutions: set apart again, same function")
-    freeze(network, recipe.model.freeze)
-    say(describe_trained(network))
-    return network
-
-
-def _some(rows: np.ndarray) -> np.ndarray:
-    """Up to 128 of the rows, evenly spaced, in order."""
-    return np.sort(rows)[:: max(1, len(rows) // 128)][:128]
-
-
-def _normalisation(recipe: Recipe, images: np.ndarray, rows: TrainingRows) -> Statistics:
-    statistics = channel_statistics(images, rows.train) if recipe.pixels.normalise == "dataset" else None
-    return resolve_normalisation(recipe.pixels.normalise, images.shape[1], statistics)
-
-
-def _predict(run: Run, classifier: Classifier, data: Pack, rows: TrainingRows, images: np.ndarray) -> None:
-    """Write the predictions of the validation and test images, and say how the test went."""
-    chosen = np.concatenate([rows.val, rows.test])
-    loader = Loader(images, chosen, rows.labels[chosen], batch_size=64, device=classifier.device)
-    p = np.empty((len(chosen), len(rows.classes)))
-    with progress("Predicting validation and test", len(chosen)) as advance:
-        done = 0
-        for batch in loader:
-            p[done : done + len(batch.rows)] = classifier.probabilities(batch.images)
-            done += len(batch.rows)
-            advance(len(batch.rows))
-    catalog = rows.catalog.iloc[chosen].reset_index(drop=True)
-    frame = classifier.table(catalog["image_id"], p)
-    for name in ("label", "split", "group", "file"):
-        if name in catalog:
-            frame[name] = catalog[name]
-    with predictions_writer(run.predictions_file, rows.classes, classifier.made_from) as append:
-        append(frame)
-    labels, tested = rows.labels[rows.test], p[len(rows.val) :]
-    if len(labels):
-        say(
-            f"Test: {len(labels):,} images, accuracy {accuracy(labels, tested):.4f}, "
-            f"balanced accuracy {balanced_accuracy(labels, tested):.4f}, AUROC {auroc_macro(labels, tested):.4f}"
+def _old_run(path: Path, named_more: bool, overrides: Sequence[str], checkpoint: str | None) -> Run:
+    """The run to go on with, turned to where it shall go on."""
+    added = [re.fullmatch(r"training\.epochs=\+([1-9]\d*)", text.replace(" ", "")) for text in overrides]
+    if named_more or len(added) > 1 or not all(added):
+        fix = (
+            "leave out the recipe, the pack, --out and --set (but --set training.epochs=+N adds N epochs to a run "
+            "that has ended), or train a new run"
         )
+        raise SkyclassError("a run is resumed by its own recipe, on its own pack", where=path, fix=fix)
+    more = int(added[0][1]) if added and added[0] else None
+    run = Run.open(path)
+    carry_out(run)
+    if more or checkpoint:
+        turn_to(run, more, checkpoint)
+        carry_out(run)
+    return run

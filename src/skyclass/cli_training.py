@@ -1,0 +1,35 @@
+"""The commands that train, tune and compare. Heavy imports happen inside the verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .cli_options import Device, Set
+
+
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="a recipe file, or the name of a shipped one")] = None,
+    pack: Annotated[Path | None, typer.Argument(help="the pack to train on")] = None,
+    out: Annotated[Path | None, typer.Option(help="the new run")] = None,
+    set_: Set = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="go on with this run; --set training.epochs=+10 adds epochs to one that has ended, "
+            "behind its best checkpoint",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="with --resume: go on from this checkpoint of the run, from last or best"),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Train a classifier by a recipe; --resume continues an interrupted run, or adds epochs to one that has ended."""
+    from .verbs.train import train as verb
+
+    verb(recipe, pack, out=out, overrides=set_ or (), resume=resume, checkpoint=checkpoint, device=device)

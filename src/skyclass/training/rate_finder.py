@@ -1,0 +1,132 @@
+"""The learning-rate range test (Smith 2017, arXiv:1506.01186, section 3.3): which rate makes the loss fall fastest.
+
+A short training of a copy, in which the rate grows geometrically from step to step. The loss is flat while the rate is
+too small, falls, and rises again where it is too large.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor, nn
+
+from ..console import progress
+from ..errors import SkyclassError
+from ..models.hardware import pick_precision
+from ..models.network import Network
+from ..recipe import TrainingRecipe
+from .inputs import Batch
+from .losses import total_loss
+from .optimizers import build_optimizer
+
+LOWEST, HIGHEST, STEPS = 1e-7, 1.0, 100
+DIVERGED = 4.0  # times the best loss
+DECAY = 0.9  # of the running mean that the divergence is judged by
+WIDTH = 2.0  # steps: the deviation of the Gaussian that smooths the losses, centred, so that they do not lag
+
+
+class RateSearch(NamedTuple):
+    """What the range test found, one number a step."""
+
+    rates: np.ndarray
+    """(n,) rates in place of `training.learning_rate`; the parts of the network keep their ratios to it."""
+    losses: np.ndarray
+    """(n,) loss of each batch at its rate."""
+    smoothed: np.ndarray
+    """(n,) the same without the noise from batch to batch."""
+    suggestion: float
+    """The rate at which the smoothed loss falls most steeply, for `training.learning_rate`."""
+
+
+def find_rate(
+    network: Network,
+    batches: Iterable[Batch],
+    to_input: Callable[[Tensor], Tensor],
+    recipe: TrainingRecipe,
+    class_weights: Tensor | None,
+    device: torch.device,
+) -> RateSearch:
+    """The range test over 100 batches at most, with the recipe's optimiser, loss and precision.
+
+    network : as a training begins with it; it and the random state are left as they are
+    batches : on the device; begun again where they end
+    to_input : (n, C, h, w) stored pixels -> the network's input
+    class_weights : (K,) on the device, or None
+
+    Errors: SkyclassError where there is no batch, or where the loss falls at no rate.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        trained = copy.deepcopy(network).to(device).train()
+        losses = _losses(trained, _endless(batches), to_input, recipe, class_weights, device)
+    rates = np.geomspace(LOWEST, HIGHEST, STEPS)[: len(losses)]
+    smoothed, suggestion = suggest(rates, losses)
+    return RateSearch(rates, losses, smoothed, suggestion)
+
+
+def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float]:
+    """The smoothed losses (n,), and the rate of their steepest fall before their least value.
+
+    rates : (n,) rising geometrically; losses : (n,)
+    Errors: SkyclassError where they do not fall.
+    """
+    smoothed = gaussian_filter1d(losses, WIDTH, mode="mirror") if len(losses) else losses
+    least = int(smoothed.argmin()) if len(losses) else 0
+    if least == 0:
+        fix = "look at the images and labels, or try another optimizer"
+        raise SkyclassError("the loss falls at no learning rate", where="learning-rate finder", fix=fix)
+    slope = np.gradient(smoothed, np.log10(rates))
+    return smoothed, float(rates[int(slope[: least + 1].argmin())])
+
+
+def _losses(
+    network: Network,
+    batches: Iterator[Batch],
+    to_input: Callable[[Tensor], Tensor],
+    recipe: TrainingRecipe,
+    class_weights: Tensor | None,
+    device: torch.device,
+) -> np.ndarray:
+    """(n,) the loss at each rate, up to the one at which the training diverges."""
+    optimizer = build_optimizer(network, recipe)
+    ratios = [group["lr"] / recipe.learning_rate for group in optimizer.param_groups]
+    half = pick_precision(recipe.precision, device) == torch.bfloat16
+    losses: list[float] = []
+    mean, best = 0.0, math.inf
+    with progress("Learning rates", STEPS, unit="steps") as advance:
+        for step, rate in enumerate(np.geomspace(LOWEST, HIGHEST, STEPS).tolist()):
+            for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+                group["lr"] = ratio * rate
+            batch = next(batches)
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                judgement = network.judge(network.features(to_input(batch.images)))
+            loss = total_loss(judgement, batch.labels, class_weights, recipe)
+            mean = DECAY * mean + (1.0 - DECAY) * loss.item()
+            running = mean / (1.0 - DECAY ** (step + 1))  # without the zero that it began with
+            best = min(best, running)
+            if not running <= DIVERGED * best:  # nor a number
+                break
+            losses.append(loss.item())
+            optimizer.zero_grad()
+            loss.backward()
+            if recipe.clip is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+            optimizer.step()
+            advance(1)
+    return np.array(losses)
+
+
+def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
+    while True:
+        count = 0
+        for batch in batches:
+            count += 1
+            yield batch
+        if not count:
+            fix = "give a loader, which can be gone through again"
+            raise SkyclassError("there are no more batches", where="learning-rate finder", fix=fix)

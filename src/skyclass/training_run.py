@@ -1,0 +1,231 @@
+"""A recipe and a pack become a run with its classifier and predictions: what `train` and `tune` do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import __version__
+from .classifier import Classifier
+from .console import progress, say
+from .data.audit import handed_classes
+from .data.augment import mirror_pairs
+from .data.loaders import Loader, augmenting
+from .data.pack import Pack
+from .data.packing import prepare, tell_padding
+from .data.training_rows import TrainingRows, training_rows
+from .errors import SkyclassError
+from .evaluation.figures import curves_figure
+from .evaluation.metrics import accuracy, auroc_macro, balanced_accuracy
+from .models.adapt import adapt, describe_trained, merge_lora
+from .models.checkpointing import checkpoint_blocks
+from .models.folded import set_apart
+from .models.hardware import describe, pick_device, pick_precision
+from .models.network import Network, build_network
+from .models.weights import load_weights
+from .pixels import Statistics, channel_statistics, network_input, resolve_normalisation, stored_bands
+from .predictions import predictions_writer
+from .recipe import PixelRecipe, Recipe, recipe_hash
+from .run import Run
+from .training.fit import Fitted, fit
+from .training.inputs import Inputs, OnValidation
+from .training.losses import class_weights
+
+PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm", "lightning", "astropy", "pillow", "scikit-learn")
+
+
+def begin_run(recipe: Recipe, pack: Pack, out: Path, device: str = "auto") -> tuple[Run, TrainingRows]:
+    """A new run in the empty folder `out`, and the rows it will train on.
+
+    Faults of the data, and a recipe that was written for other classes, show before the folder is made.
+    Errors: SkyclassError for these, and where something is in the folder already.
+    """
+    rows = training_rows(pack, recipe.data)
+    mirror_pairs(recipe.augment, rows.classes)
+    _warn_of_mirrors(recipe, rows.classes)
+    origin = {"pack": str(pack.path.absolute()), "pack_hash": pack.hash, "classes": rows.classes}
+    return Run.create(out, recipe, origin, _environment(pick_device(device))), rows
+
+
+def finish_run(
+    run: Run, rows: TrainingRows | None = None, device: str = "auto", on_validation: OnValidation | None = None
+) -> None:
+    """Train to the end, from the last checkpoint if there is one; save the classifier and its predictions.
+
+    rows : those of a new run; a resumed one finds them again
+    on_validation : told the epochs done and the scores after each validation
+    Errors: SkyclassError for a pack that has changed, and all that a training refuses.
+    """
+    settings, data = run.recipe(), Pack.open(Path(run.origin()["pack"]))
+    if data.hash != run.origin()["pack_hash"]:
+        fix = "train a new run on it, or restore the old pack"
+        raise SkyclassError("the pack has changed since this run began", where=data.path, fix=fix)
+    rows = rows or training_rows(data, settings.data)
+    classifier, images = _fit(run, settings, data, rows, pick_device(device), on_validation)
+    classifier.save(run.classifier)
+    _predict(run, classifier, data, rows, images)
+
+
+def _warn_of_mirrors(recipe: Recipe, classes: Sequence[str]) -> None:
+    """Say so where flips would teach a class under the name of its mirror image."""
+    swapped = {frozenset(pair) for pair in recipe.augment.mirror_swaps}
+    for one, other in handed_classes(classes):
+        if max(recipe.augment.flip_horizontal, recipe.augment.flip_vertical) and frozenset((one, other)) not in swapped:
+            say(
+                f"Warning: flips turn {one!r} into {other!r} and keep its label; "
+                f"set augment.mirror_swaps: [[{one}, {other}]], or no flips"
+            )
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "skyclass": __version__,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "device": describe(device),
+        "command": shlex.join(["skyclass", *sys.argv[1:]]),
+        "packages": versions,
+    }
+
+
+def _fit(
+    run: Run,
+    recipe: Recipe,
+    data: Pack,
+    rows: TrainingRows,
+    device: torch.device,
+    on_validation: OnValidation | None,
+) -> tuple[Classifier, np.ndarray]:
+    """Train; returns the classifier and the images of the pack as validation and test see them."""
+    torch.manual_seed(recipe.seed)
+    tell_padding(recipe.pixels.crop, data.images.shape[2:])
+    images = prepare(data, recipe.pixels)
+    bands = stored_bands(data.bands, recipe.pixels)
+    normalisation = _normalisation(recipe, images, rows)
+    begun = run.last_checkpoint.is_file()
+    some = images[_some(rows.train)]
+    network = _network(recipe, some, len(rows.classes), normalisation, with_weights=not begun)
+    train_loader, val_loader = _loaders(recipe, data, rows, images, device)
+    precision = "bfloat16" if pick_precision(recipe.training.precision, device) == torch.bfloat16 else "float32"
+    height, width = images.shape[2:]
+    say(
+        f"{len(rows.train):,} training and {len(rows.val):,} validation images of {height}x{width} pixels, "
+        f"{len(rows.classes)} classes, on {describe(device)} in {precision}"
+    )
+    inputs = Inputs(
+        train=train_loader,
+        val=val_loader,
+        n_images=len(rows.train),
+        classes=rows.classes,
+        normalisation=normalisation,
+        class_weights=class_weights(rows.labels[rows.train], rows.classes, recipe.training.class_weights),
+        names=rows.catalog["image_id"].tolist(),
+        shown=torch.from_numpy(images[rows.val[: recipe.training.watch_images]]),
+    )
+    fitted = fit(network, recipe, run, inputs, device=device, on_validation=on_validation)
+    merge_lora(network)
+    _tell(run, recipe, fitted)
+    chain = [data.pixels, PixelRecipe.model_validate(recipe.pixels.model_dump(exclude={"normalise"}))]
+    made_from = {"pack": data.hash, "recipe": recipe_hash(recipe), "best_epoch": fitted.best_epoch}
+    classifier = Classifier(network, recipe.model, rows.classes, bands, chain, *normalisation, precision, made_from)
+    return classifier.to(str(device)), images
+
+
+def _tell(run: Run, recipe: Recipe, fitted: Fitted) -> None:
+    """Say how the training went, and draw its curves."""
+    if not fitted.epochs:
+        say("No epoch was asked for: the classifier is the network as it begins")
+        return
+    monitor = recipe.training.monitor
+    best, epochs = (f"{value:.2f}".removesuffix(".00") for value in (fitted.best_epoch, fitted.epochs))
+    say(f"Best epoch: {best} of {epochs}, {monitor} {fitted.best_score:.4f}")
+    curves_figure(pd.read_csv(run.history_file), fitted.best_epoch).savefig(run.curves_file)
+
+
+def _loaders(
+    recipe: Recipe, data: Pack, rows: TrainingRows, images: np.ndarray, device: torch.device
+) -> tuple[Loader, Loader]:
+    """Batches of the training images, shuffled and augmented, and of the validation images, as they are."""
+    batch, larger = recipe.training.batch_size, recipe.augment.crop
+    source = images if larger is None else prepare(data, recipe.pixels.model_copy(update={"size": larger}))
+    size = (int(images.shape[2]), int(images.shape[3]))
+    train_loader = Loader(
+        source,
+        rows.train,
+        rows.labels[rows.train],
+        batch_size=batch,
+        device=device,
+        shuffle_seed=recipe.seed,
+        transform=augmenting(recipe.augment, rows.classes, size, recipe.seed),
+    )
+    return train_loader, Loader(images, rows.val, rows.labels[rows.val], batch_size=2 * batch, device=device)
+
+
+def _network(
+    recipe: Recipe, some: np.ndarray, n_classes: int, normalisation: Statistics, *, with_weights: bool
+) -> Network:
+    """The network as the training starts with it; `some` (n, C, h, w) are training images.
+
+    A resumed run takes its weights from its checkpoint: the file or network they once came from may be gone.
+    """
+    n_bands = some.shape[1]
+    network = build_network(recipe.model, n_bands, n_classes)
+    loaded = load_weights(network, recipe.model, n_bands) if with_weights else None
+    if loaded:
+        say(str(loaded))
+        mean, std = (torch.tensor(values) for values in normalisation)
+        inputs = network_input(torch.from_numpy(some), mean, std, torch.float32)
+        folded = set_apart(network.backbone, loaded.loaded, inputs)
+        if folded:
+            say(f"  {folded} batch normalisations were folded into convolutions: set apart again, same function")
+    adapt(network, recipe.model)
+    if recipe.training.gradient_checkpointing:
+        checkpoint_blocks(network)
+    say(describe_trained(network))
+    return network
+
+
+def _some(rows: np.ndarray) -> np.ndarray:
+    """Up to 128 of the rows, evenly spaced, in order."""
+    return np.sort(rows)[:: max(1, len(rows) // 128)][:128]
+
+
+def _normalisation(recipe: Recipe, images: np.ndarray, rows: TrainingRows) -> Statistics:
+    statistics = channel_statistics(images, rows.train) if recipe.pixels.normalise == "dataset" else None
+    return resolve_normalisation(recipe.pixels.normalise, images.shape[1], statistics)
+
+
+def _predict(run: Run, classifier: Classifier, data: Pack, rows: TrainingRows, images: np.ndarray) -> None:
+    """Write the predictions of the validation and test images, and say how the test went."""
+    chosen = np.concatenate([rows.val, rows.test])
+    loader = Loader(images, chosen, rows.labels[chosen], batch_size=64, device=classifier.device)
+    judged = []
+    with progress("Predicting validation and test", len(chosen)) as advance:
+        for batch in loader:
+            judged.append(classifier.judge(batch.images))
+            advance(len(batch.rows))
+    p = np.concatenate([one for one, _ in judged])
+    doubts = [other for _, other in judged if other is not None]
+    catalog = rows.catalog.iloc[chosen].reset_index(drop=True)
+    frame = classifier.table(catalog["image_id"], p, np.concatenate(doubts) if doubts else None)
+    for name in ("label", "split", "group", "file"):
+        if name in catalog:
+            frame[name] = catalog[name]
+    with predictions_writer(run.predictions_file, rows.classes, classifier.made_from) as append:
+        append(frame)
+    labels, tested = rows.labels[rows.test], p[len(rows.val) :]
+    if len(labels):
+        say(
+            f"Test: {len(labels):,} images, accuracy {accuracy(labels, tested):.4f}, "
+            f"balanced accuracy {balanced_accuracy(labels, tested):.4f}, AUROC {auroc_macro(labels, tested):.4f}"
+        )

@@ -1,0 +1,192 @@
+"""Trains runs in child processes that are killed, and resumes them: a process of its own for `test_resume`.
+
+Torch is imported once; every attempt is a fork of this process, which has computed nothing.
+
+    python killing.py JOB.json -> prints a JSON object: name of each run -> moments at which it was killed
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+
+from skyclass.classifier import Classifier
+from skyclass.training import legs
+from skyclass.training.checkpoints import LastCheckpoint
+from skyclass.training.task import Task
+from skyclass.training.watching import HistoryCallback
+from skyclass.verbs.train import train
+
+ATTEMPTS = 60
+
+
+def die() -> None:
+    """As `kill -9` from outside."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying(owner: Any, name: str, at: int, after: bool = False) -> None:
+    """Let the method kill the process at its call number `at` (from 1), before or after its work."""
+    original, calls = getattr(owner, name), [0]
+
+    def method(*arguments: Any, **options: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == at and not after:
+            die()
+        result = original(*arguments, **options)
+        if calls[0] == at:
+            die()
+        return result
+
+    setattr(owner, name, method)
+
+
+def die_while_saving(at: int) -> None:
+    """Kill the process when half of a checkpoint is on the disk."""
+    original, calls = torch.save, [0]
+
+    def save(content: Any, stream: Any) -> None:
+        calls[0] += 1
+        if calls[0] < at:
+            return original(content, stream)
+        whole = io.BytesIO()
+        original(content, whole)
+        stream.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+        stream.flush()
+        die()
+
+    torch.save = save
+
+
+# In the order in which one run meets them; each leaves it a few segments further.
+MOMENTS: dict[str, Callable[[], None]] = {
+    "before the first step": lambda: dying(Task, "training_step", 1),
+    "writing the first checkpoint": lambda: die_while_saving(1),
+    "in mid-segment": lambda: dying(Task, "training_step", 2),
+    "in validation": lambda: dying(Task, "validation_step", 2),
+    "after the history": lambda: dying(HistoryCallback, "on_train_epoch_end", 2, after=True),
+    "before the last checkpoint": lambda: dying(LastCheckpoint, "on_train_epoch_end", 2),
+    "writing a checkpoint": lambda: die_while_saving(2),
+    "after the last checkpoint": lambda: dying(LastCheckpoint, "on_train_epoch_end", 1, after=True),
+    "saving the classifier": lambda: dying(Classifier, "save", 1),
+    "after the classifier": lambda: dying(Classifier, "save", 1, after=True),
+}
+TURNS: dict[str, Callable[[], None]] = {
+    "before a leg is decided": lambda: dying(legs.Run, "turn", 1),
+    "after a leg is decided": lambda: dying(legs.Run, "turn", 1, after=True),
+    "before the results are forgotten": lambda: dying(legs, "_forget_results", 1),
+    "after the results are forgotten": lambda: dying(legs, "_forget_results", 1, after=True),
+    "before the checkpoint is taken": lambda: dying(legs.shutil, "copyfile", 1),
+    "before the turn is done": lambda: dying(legs.Run, "turn", 1),
+    "in the first segment of a leg": lambda: dying(Task, "training_step", 1, after=True),
+    "after the first segment of a leg": lambda: dying(LastCheckpoint, "on_train_epoch_end", 1, after=True),
+}
+
+
+def attempt(job: dict[str, Any], prepare: Callable[[], None] | None, delay: float | None) -> tuple[bool, float]:
+    """Train in a fork, with a kill at a moment, or so many seconds after the training began.
+
+    Returns whether it was killed, and the seconds from the begin of the training to the end.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        begin_child(job, prepare, writing)
+    os.close(writing)
+    began = select.select([reading], [], [], 60)[0] and os.read(reading, 1)
+    start = time.monotonic()
+    if delay is not None and began:
+        while time.monotonic() < start + delay and select.select([reading], [], [], 0.002)[0] == []:
+            pass
+        os.kill(child, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.close(reading)
+    if status not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"{job['run']}: exit status {status}: {Path(job['log']).read_text()}")
+    return status != 0, time.monotonic() - start
+
+
+def begin_child(job: dict[str, Any], prepare: Callable[[], None] | None, writing: int) -> NoReturn:
+    """What a child does: one byte into the pipe when the training begins, which closes it at its end."""
+    os.dup2(os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    started = Task.on_train_start
+
+    def on_train_start(task: Task) -> None:
+        os.write(writing, b".")
+        started(task)
+
+    Task.on_train_start = on_train_start  # type: ignore[method-assign]
+    status = 1
+    try:
+        if prepare:
+            prepare()
+        command(job)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    os._exit(status)
+
+
+def command(job: dict[str, Any]) -> None:
+    """What a person would type, and type again."""
+    run = Path(job["run"])
+    if (run / "run.json").is_file():
+        train(resume=run, overrides=job["overrides"], device="cpu")
+    else:
+        shutil.rmtree(run, ignore_errors=True)
+        train(job["recipe"], job["pack"], out=run, device="cpu")
+
+
+def killed_at_moments(job: dict[str, Any], moments: dict[str, Callable[[], None]]) -> list[str]:
+    """Go through the moments one attempt after the other, then to the end."""
+    killed = [name for name, prepare in moments.items() if attempt(job, prepare, None)[0]]
+    attempt(job, None, None)
+    return killed
+
+
+def killed_at_random(job: dict[str, Any], chance: random.Random, seconds: float) -> list[str]:
+    """Kill again and again, up to so many seconds after each start of the training, until the run has ended."""
+    killed: list[str] = []
+    while len(killed) < ATTEMPTS:
+        delay = chance.uniform(0.0, seconds)
+        if not attempt(job, None, delay)[0]:
+            return killed
+        killed.append(f"after {delay:.3f} s")
+    attempt(job, None, None)
+    return killed
+
+
+def main(path: Path) -> None:
+    """Do the jobs of the file."""
+    result: dict[str, list[str]] = {}
+    seconds: dict[str, float] = {}  # that the training of a recipe takes
+    for job in json.loads(path.read_text()):
+        if job["copy"]:
+            shutil.copytree(job["copy"], job["run"])
+        if job["how"] == "once":
+            seconds[job["recipe"]] = attempt(job, None, None)[1]
+        elif job["how"] == "random":
+            span = seconds[job["recipe"]] / 2
+            result[job["run"]] = killed_at_random(job, random.Random(job["run"][-1]), span)
+        else:
+            result[job["run"]] = killed_at_moments(job, {"moments": MOMENTS, "turns": TURNS}[job["how"]])
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
