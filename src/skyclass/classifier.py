@@ -142,10 +142,16 @@ class Classifier:
         With them, where the network has an uncertainty head, the chance (n,) float64 in [0, 1] that the class with the
         highest one is wrong; else None.
         """
+        log_p, doubt = self.log_probabilities(images)
+        return np.exp(log_p), doubt
+
+    def log_probabilities(self, images: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+        """ln p (n, K) float64 as the network itself gives it, and the chance of being wrong that `judge` gives."""
         with torch.inference_mode(), self._autocast():
             logits, doubt = self.network.judge(self.network.features(self._input(images)))
-        p = torch.softmax(logits.cpu().double(), dim=1).numpy()  # on the CPU: not every device has float64
-        return p, None if doubt is None else torch.sigmoid(doubt.cpu().double()).numpy()
+        # On the CPU: not every device has float64.
+        log_p = torch.log_softmax(logits.cpu().double(), dim=1).numpy()
+        return log_p, None if doubt is None else torch.sigmoid(doubt.cpu().double()).numpy()
 
     def probabilities(self, images: np.ndarray | Tensor) -> np.ndarray:
         """Class probabilities (n, K) float64 alone, as `judge` gives them."""
