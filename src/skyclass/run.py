@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,47 @@ class Leg:
     epochs: int = 0
     checkpoint: str | None = None
     asked: tuple[int, str | None] | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the training of a run took.
+
+    seconds : of training, with its validations and checkpoints, over all sessions and legs, also those that were given
+        up for an earlier checkpoint. Where a process was killed, the time since its last checkpoint is not known
+    images : training images that were gone through in that time, repetitions counted
+    images_per_second : their ratio; None where nothing was trained
+    peak_memory_bytes : the most memory at once: of the GPU, as torch allocated it, else resident memory of the process,
+        with its code and its images. Of one of the processes, where several trained
+    trained_parameters, total_parameters : as the recipe has them trained; adapters are not among all
+    epochs : epochs done, such as 2.25
+    device : in words
+    """
+
+    seconds: float
+    images: int
+    images_per_second: float | None
+    peak_memory_bytes: int
+    trained_parameters: int
+    total_parameters: int
+    epochs: float
+    device: str
+
+    def __str__(self) -> str:
+        """Such as 3 min 12 s (83 images/s), 1.2 GB at most."""
+        rate = self.images_per_second
+        speed = f" ({rate:{',.0f' if rate >= 10.0 else '.2g'}} images/s)" if rate else ""
+        return f"{_duration(self.seconds)}{speed}, {self.peak_memory_bytes / 1e9:.2g} GB at most"
+
+
+def _duration(seconds: float) -> str:
+    """Such as 0.8 s, 3 min 12 s or 2 h 5 min."""
+    if seconds < 10.0:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 @dataclass(frozen=True)
@@ -74,7 +115,7 @@ class Run:
 
     @property
     def training_file(self) -> Path:
-        """Time and memory that the training took."""
+        """Time and memory that the training took: a `Cost`."""
         return self.path / "training.json"
 
     @property
@@ -119,6 +160,14 @@ class Run:
         """The legs of the training, in order; one at least."""
         legs = read_json(self.origin_file, "run").get("legs") or [{"epochs": self.recipe().training.epochs}]
         return [Leg(**{**leg, "asked": tuple(leg["asked"]) if leg.get("asked") else None}) for leg in legs]
+
+    def cost(self) -> Cost | None:
+        """What the training took so far; None where nothing is known of it."""
+        if not self.training_file.is_file():
+            return None
+        names = [field.name for field in fields(Cost)]
+        content = read_json(self.training_file, "cost of a training", names)
+        return Cost(**{name: content[name] for name in names})
 
     def turned_to(self) -> str | None:
         """Name of the checkpoint that the run is about to go on from, while that is not carried out."""

@@ -149,6 +149,9 @@ def _tell(run: Run, recipe: Recipe, fitted: Fitted) -> None:
     monitor = recipe.training.monitor
     best, epochs = (f"{value:.2f}".removesuffix(".00") for value in (fitted.best_epoch, fitted.epochs))
     say(f"Best epoch: {best} of {epochs}, {monitor} {fitted.best_score:.4f}")
+    cost = run.cost()
+    if cost:
+        say(f"Training took {cost}")
     curves_figure(pd.read_csv(run.history_file), fitted.best_epoch).savefig(run.curves_file)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -60,6 +63,50 @@ def free_memory(device: torch.device) -> int:
     if "SC_PHYS_PAGES" in known:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # macOS does not tell what is free
     return 0
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory` begin anew; where the system does not allow it, the peak stays that of the whole process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # see proc(5); Linux alone has it
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes in use at once: what torch allocated on a GPU, else resident memory of this process.
+
+    0 where the system does not tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # Not `getrusage`, whose peak a process takes over from the one that started it.
+    return _resident("VmHWM") or _most_resident()
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes in use now, as `peak_memory` counts them."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _resident("VmRSS") or _most_resident()
+
+
+def _resident(field: str) -> int:
+    """Bytes of a field of /proc/self/status; 0 where there is none."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    found = re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
+
+
+def _most_resident() -> int:
+    """The peak by the standard library, in kilobytes but on macOS."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def describe(device: torch.device) -> str:

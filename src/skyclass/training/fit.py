@@ -16,12 +16,13 @@ from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from ..console import say
-from ..models.hardware import pick_precision
+from ..models.hardware import describe, pick_precision
 from ..models.network import Network
 from ..recipe import Recipe
 from ..run import Run
 from .averaging import averaging_of
 from .checkpoints import BestCheckpoints, CheckpointIO, EpochCheckpoints, LastCheckpoint, read_checkpoint, stand_of
+from .cost import CostCallback, write_no_cost
 from .inputs import Batch, Inputs, OnValidation, Stream
 from .plan import Plan, plan_of
 from .task import Task
@@ -92,6 +93,7 @@ def fit(
     begun = run.last_checkpoint.is_file()
     if not begun and not plan.segments:
         write_history(run.history_file, [])
+        write_no_cost(run, network, describe(device))
         network.to(device).eval()
         return Fitted(0.0, float("nan"), 0.0)
     task, segments = Task(network, recipe, plan, inputs), Segments(inputs.train, plan)
@@ -126,6 +128,7 @@ def _callbacks(
     callbacks: list[Callback] = [
         HistoryCallback(run.history_file, plan, on_validation),
         ProgressCallback(plan, inputs.n_images),
+        CostCallback(run, plan, inputs.n_images),
     ]
     averaging = averaging_of(training, run.legs()[-1].step, plan.steps)
     if averaging:

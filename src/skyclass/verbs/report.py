@@ -67,6 +67,7 @@ def _content(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
         "epochs": f"{done.iloc[-1]:.4g}" if len(done) else None,
         "best_epoch": f"{best_epoch:.4g}",
         "monitor": recipe.training.monitor,
+        "cost": run.cost(),
         "data": _data(pack, recipe.data) if pack else None,
         "pack_path": origin["pack"],
         "curves": file_picture(run.curves_file, "losses, scores and learning rate after each validation")
