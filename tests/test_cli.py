@@ -214,8 +214,9 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
         | {"pixels": ["size=9", "fit=pad"], "overwrite": True, "duplicates": False, "form": "npz"},
     ),
     "train": (
-        "r p --out o --set seed=1 --set name=x --resume u --device cpu",
-        {"recipe": "r", "pack": "p", "out": "o", "overrides": ["seed=1", "name=x"], "resume": "u", "device": "cpu"},
+        "r p --out o --set seed=1 --set name=x --resume u --checkpoint best --device cpu",
+        {"recipe": "r", "pack": "p", "out": "o", "overrides": ["seed=1", "name=x"]}
+        | {"resume": "u", "checkpoint": "best", "device": "cpu"},
     ),
     "predict": (
         f"c s --out o {OF_SOURCE} --batch-size 3 --device cpu",

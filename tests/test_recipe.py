@@ -67,7 +67,7 @@ def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_name(
 
 
 def test_every_section_refuses_unknown_keys_and_lists_its_own() -> None:
-    assert {"about", "data", "pixels", "augment", "model", "training"} == SECTIONS
+    assert {"about", "data", "pixels", "augment", "model", "training", "tune"} == SECTIONS
     for name in SECTIONS:
         section = type(getattr(Recipe(), name))
         with pytest.raises(SkyclassError, match=f"unknown key '{name}.zzzzzz'") as refusal:
@@ -79,10 +79,10 @@ def test_every_section_refuses_unknown_keys_and_lists_its_own() -> None:
     ("text", "line", "words"),
     [
         ("training:\n  epochs: many\n", 2, "training.epochs: Input should be a valid integer"),
-        ("training:\n  epochs: 0\n", 2, "training.epochs: Input should be greater than or equal to 1, got 0"),
+        ("training:\n  epochs: -1\n", 2, "training.epochs: Input should be greater than or equal to 0, got -1"),
         ("training:\n  epochs: 2.5\n", 2, "training.epochs"),
-        ("training:\n  loss: hinge\n", 2, "training.loss: Input should be 'cross_entropy', got 'hinge'"),
-        ("training:\n  optimizer: sgdd\n", 2, "'adam' or 'adamw'"),
+        ("training:\n  loss: hinge\n", 2, "training.loss: Input should be 'cross_entropy' or 'focal', got 'hinge'"),
+        ("training:\n  optimizer: sgdd\n", 2, "'adam', 'adamw' or 'sgd'"),
         ("training:\n  betas: [0.9, 1.5]\n", 2, "training.betas: Input should be less than 1, got 1.5"),
         ("training:\n  betas: [0.9]\n", 2, "training.betas"),
         ("training:\n  learning_rate: .nan\n", 2, "training.learning_rate: Input should be a finite number"),
@@ -259,7 +259,8 @@ def test_one_number_is_a_square_and_true_is_none() -> None:
 def test_less_loss_and_more_of_all_else_is_better() -> None:
     monitors = get_args(TrainingRecipe.model_fields["monitor"].annotation)
     modes = {name: TrainingRecipe(monitor=name).monitor_mode for name in monitors}
-    assert modes == {"val_loss": "min", "val_accuracy": "max", "val_balanced_accuracy": "max", "val_auroc": "max"}
+    assert {name for name, mode in modes.items() if mode == "min"} == {"val_loss", "val_log_loss"}
+    assert {"val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auroc"} < set(modes)
 
 
 # The schema
@@ -301,7 +302,10 @@ def faults(value: Any, schema: dict[str, Any], root: dict[str, Any], path: str =
     if isinstance(value, dict):
         known = schema.get("properties", {})
         unknown = [f"{path}.{key} is unknown" for key in value if key not in known]
-        assert schema.get("additionalProperties") is False
+        if isinstance(schema.get("additionalProperties"), dict):  # a mapping from any key
+            known, unknown = dict.fromkeys(value, schema["additionalProperties"]), []
+        else:
+            assert schema.get("additionalProperties") is False
         inner = [faults(value[key], known[key], root, f"{path}.{key}") for key in value if key in known]
         return unknown + [line for lines in inner for line in lines]
     return []
@@ -318,7 +322,7 @@ def test_the_schema_accepts_the_defaults_and_short_sizes() -> None:
     [
         {"trainin": {}},
         {"training": {"epochs": "many"}},
-        {"training": {"epochs": 0}},
+        {"training": {"epochs": -1}},
         {"training": {"loss": "hinge"}},
         {"training": {"optimizer": "sgdd"}},
         {"training": {"betas": [0.9]}},
@@ -376,7 +380,8 @@ def test_augmentation_is_off_by_default() -> None:
 def test_a_shipped_recipe_tells_what_a_reader_wants_to_know(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
-    assert all(text.strip() for text in recipe.about.model_dump().values()), recipe.about
+    about = recipe.about
+    assert all(text.strip() for text in (about.question, about.command, about.cost, about.score)), about
     assert "?" in recipe.about.question
     assert re.search(rf"skyclass train {re.escape(name)} ", recipe.about.command), recipe.about.command
 

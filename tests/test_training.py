@@ -508,7 +508,7 @@ def test_the_training_scores_are_those_since_the_last_validation(
         judgement, loss = original(self, batch)
         if self.trainer.training:
             hits = float((judgement.logits.argmax(1) == batch.labels).sum())
-            seen.append((float(loss), hits, len(batch.labels)))
+            seen.append((float(loss.detach()), hits, len(batch.labels)))
         return judgement, loss
 
     monkeypatch.setattr(Task, "_step", step)

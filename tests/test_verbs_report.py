@@ -14,9 +14,9 @@ import pytest
 
 from commands import TOY, Result, done, refused, skyclass, toy_run
 from make_data import class_folders
+from skyclass import training_run as training_run_module
 from skyclass.data.pack import Pack
 from skyclass.verbs import demo as demo_module
-from skyclass.verbs import train as train_module
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 SECTIONS = ["data", "training", "scores", "explanations", "mistakes", "recipe", "environment"]
@@ -163,7 +163,7 @@ class Here:
         self.verbs.append(words[3])
         with pytest.MonkeyPatch.context() as patch:
             if words[3] == self.stop_in == "train":
-                patch.setattr(train_module, "_predict", _interrupt)
+                patch.setattr(training_run_module, "_predict", _interrupt)
             return subprocess.CompletedProcess(words, skyclass(*words[3:]).code)
 
 
