@@ -47,7 +47,7 @@ def five_bands(precision: str = "float32") -> Classifier:
     recipe = PixelRecipe(bands=names, size=(16, 12), interval="percentile", stretch="asinh", dtype="float32")
     network = build_network(model, 5, 4)
     mean, std = (0.2,) * 5, (0.3,) * 5
-    return Classifier(network, model, list("abcd"), names, [recipe], mean, std, precision).to("cpu")
+    return Classifier([network], model, list("abcd"), names, [recipe], mean, std, precision).to("cpu")
 
 
 # Predictions
@@ -85,7 +85,7 @@ def test_predictions_follow_the_formula(classifier: Classifier, files: list[Path
     pixels = np.stack([apply_recipes(image.pixels, image.bands, classifier.pixels)[0] for image in images])
     mean, std = (np.array(values)[:, None, None] for values in (classifier.mean, classifier.std))
     with torch.no_grad():
-        p = torch.softmax(classifier.network(torch.from_numpy((pixels - mean) / std).float()), 1).numpy()
+        p = torch.softmax(classifier.networks[0](torch.from_numpy((pixels - mean) / std).float()), 1).numpy()
     frame = classifier.predict(files)
     np.testing.assert_allclose(p_of(frame, classifier), p, atol=1e-5)
     assert frame["predicted"].tolist() == [classifier.classes[index] for index in p.argmax(1)]
@@ -218,7 +218,7 @@ def with_head(head: str, uncertainty: bool, precision: str = "float32") -> Class
     model = ModelRecipe(backbone="resnet20_cifar", head=head, uncertainty=uncertainty, dropout=0.3)
     recipe = PixelRecipe(bands=("grey",), size=(16, 12), dtype="float32")
     network = build_network(model, 1, 3)
-    return Classifier(network, model, list("abc"), ("grey",), [recipe], (0.2,), (0.3,), precision).to("cpu")
+    return Classifier([network], model, list("abc"), ("grey",), [recipe], (0.2,), (0.3,), precision).to("cpu")
 
 
 def grey_images(n: int = 5) -> np.ndarray:
@@ -232,7 +232,7 @@ def test_any_head_is_saved_and_loaded_without_a_change(tmp_path: Path, head: str
     frame = model.predict(grey_images())
     again = Classifier.load(model.save(tmp_path / "saved"), "cpu")
     assert again.model == model.model
-    assert again.network.uncertain is uncertainty
+    assert again.networks[0].uncertain is uncertainty
     pd.testing.assert_frame_equal(again.predict(grey_images()), frame, check_exact=True)
     assert again.explain(grey_images(), "b").heatmaps.shape == (5, 16, 12)
 
@@ -246,7 +246,7 @@ def test_uncertainty_is_the_chance_of_being_wrong_where_there_is_a_head_for_it(h
     assert (p.dtype, chance.dtype) == (np.float64, np.float64)
     with torch.no_grad():
         x = (torch.from_numpy(stored) - 0.2) / 0.3
-        logits, doubt = model.network.judge(model.network.features(x))
+        logits, doubt = model.networks[0].judge(model.networks[0].features(x))
     assert doubt is not None
     np.testing.assert_allclose(chance, 1 / (1 + np.exp(-doubt.double().numpy())), atol=1e-6)
     np.testing.assert_allclose(p, torch.softmax(logits.double(), 1).numpy(), atol=1e-6)
@@ -298,12 +298,12 @@ def test_saved_and_loaded_it_is_the_same_to_the_last_bit(
     classifier: Classifier, tmp_path: Path, files: list[Path]
 ) -> None:
     again = Classifier.load(classifier.save(tmp_path / "copy"), "cpu")
-    state = classifier.network.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in again.network.state_dict().items())
+    state = classifier.networks[0].state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in again.networks[0].state_dict().items())
     for name in ("model", "classes", "bands", "pixels", "mean", "std", "precision", "made_from"):
         assert getattr(again, name) == getattr(classifier, name)
     pd.testing.assert_frame_equal(again.predict(files), classifier.predict(files), check_exact=True)
-    assert not any(module.training for module in again.network.modules())
+    assert not any(module.training for module in again.networks[0].modules())
     twice = again.save(tmp_path / "twice")
     assert (twice / "model.safetensors").read_bytes() == (tmp_path / "copy" / "model.safetensors").read_bytes()
 
@@ -362,7 +362,7 @@ def test_explanations_are_grad_cam_of_the_predicted_classes(classifier: Classifi
     assert found.images.shape == (len(files), 3, 12, 16)
     assert found.classes == found.predictions["predicted"].tolist() == classifier.predict(files)["predicted"].tolist()
     mean, std = (torch.tensor(values)[:, None, None] for values in (classifier.mean, classifier.std))
-    network = classifier.network
+    network = classifier.networks[0]
     cam = grad_cam(network.features, network.classify, (torch.from_numpy(found.images) - mean) / std)
     np.testing.assert_allclose(found.heatmaps, heatmaps(cam.maps, (12, 16)).numpy(), atol=1e-3)
 
@@ -403,11 +403,11 @@ def test_explanations_that_cannot_be(classifier: Classifier, tmp_path: Path, fil
 
 
 def test_explaining_leaves_the_network_as_it_was(classifier: Classifier, files: list[Path]) -> None:
-    before = {name: value.clone() for name, value in classifier.network.state_dict().items()}
+    before = {name: value.clone() for name, value in classifier.networks[0].state_dict().items()}
     expected = classifier.predict(files)
     classifier.explain(files)
-    assert all(torch.equal(before[name], value) for name, value in classifier.network.state_dict().items())
-    assert all(parameter.grad is None for parameter in classifier.network.parameters())
+    assert all(torch.equal(before[name], value) for name, value in classifier.networks[0].state_dict().items())
+    assert all(parameter.grad is None for parameter in classifier.networks[0].parameters())
     pd.testing.assert_frame_equal(classifier.predict(files), expected)
 
 

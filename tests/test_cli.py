@@ -219,8 +219,9 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
         | {"resume": "u", "checkpoint": "best", "device": "cpu"},
     ),
     "predict": (
-        f"c s --out o {OF_SOURCE} --batch-size 3 --device cpu",
-        {"classifier": "c", "source": "s", "out": "o", "options": OPTIONS, "batch_size": 3, "device": "cpu"},
+        f"c s --out o {OF_SOURCE} --batch-size 3 --orientations --device cpu",
+        {"classifier": "c", "source": "s", "out": "o", "options": OPTIONS, "batch_size": 3, "orientations": True}
+        | {"device": "cpu"},
     ),
     "evaluate": ("p --out o --split val", {"path": "p", "out": "o", "split": "val"}),
     "explain": (

@@ -279,7 +279,7 @@ def test_a_checkpoint_is_loaded_into_the_adapted_network_and_merged_then(tmp_pat
     assert merge_lora(network)
     bands, mean, std = ("red", "green", "blue"), (0.0,) * 3, (1.0,) * 3
     pixels = [PixelRecipe(bands=bands, dtype="float32")]
-    classifier = Classifier(network, recipe, list("abcd"), bands, pixels, mean, std).to("cpu")
+    classifier = Classifier([network], recipe, list("abcd"), bands, pixels, mean, std).to("cpu")
     again = Classifier.load(classifier.save(tmp_path / "classifier"), "cpu")
     p = torch.softmax(expected.double(), 1).numpy()
     for one in (classifier, again):
@@ -299,7 +299,7 @@ def test_a_training_through_the_verb_leaves_a_plain_classifier_with_its_predicti
     classifier = Classifier.load(folder, "cpu")
     torch.manual_seed(0)
     plain = build_network(recipe.model, 1, 3)
-    assert list(classifier.network.state_dict()) == list(plain.state_dict())
+    assert list(classifier.networks[0].state_dict()) == list(plain.state_dict())
     rows = [list(pack.catalog["image_id"]).index(name) for name in frame["image_id"]]
     p, chance = classifier.judge(pack.images[rows])
     np.testing.assert_allclose(frame[[f"p_{name}" for name in classes]], p, atol=1e-5)

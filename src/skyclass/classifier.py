@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from scipy.special import logsumexp
 from torch import Tensor
 
 from . import __version__
@@ -24,9 +25,11 @@ from .decoding import Decoded, decode_arrays, decode_files
 from .errors import SkyclassError
 from .evaluation.metrics import entropy_uncertainty
 from .explanation.gradcam import grad_cam, heatmaps
-from .files import read_json, sha256_of, write_json, written_whole
+from .files import read_json, sha256_of, write_json
 from .models.hardware import pick_device, pick_precision
 from .models.network import Network, architecture_of, build_network
+from .models.sampling import Samples, mc_dropout, orientation_samples
+from .models.weight_files import load_networks, save_networks
 from .pixels import network_input
 from .predictions import PREFIX
 from .recipe import ModelRecipe, PixelRecipe
@@ -37,7 +40,7 @@ BATCH = 64
 
 
 # What `load` relies on in classifier.json.
-KEYS: tuple[str, ...] = ("architecture", "bands", "classes", "made_from", "mean")
+KEYS: tuple[str, ...] = ("architecture", "bands", "classes", "made_from", "mean", "members", "mirror_swaps")
 KEYS += ("model", "pixels", "precision", "std", "weights_sha256")
 
 
@@ -56,15 +59,17 @@ class Explanation(NamedTuple):
 
 @dataclass
 class Classifier:
-    """A network with its pixel path, classes and bands.
+    """A network, or an ensemble of them, with its pixel path, classes and bands.
 
+    networks : one, or the members of an ensemble, of which the mean is taken: of their probabilities, and of their maps
     pixels : the recipes that a decoded file goes through, the pack's and then the training's
     mean, std : normalisation of the network's input, a number a band
     precision : what it was trained in and predicts in, float32 or bfloat16
     made_from : hashes of the pack and of the recipe
+    mirror_swaps : pairs of classes that turn into each other in a mirror
     """
 
-    network: Network = field(repr=False)
+    networks: Sequence[Network] = field(repr=False)
     model: ModelRecipe
     classes: list[str]
     bands: tuple[str, ...]
@@ -73,6 +78,7 @@ class Classifier:
     std: tuple[float, ...]
     precision: str = "float32"
     made_from: dict[str, Any] = field(default_factory=dict, repr=False)
+    mirror_swaps: Sequence[tuple[str, str]] = ()
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @classmethod
@@ -89,14 +95,15 @@ class Classifier:
             raise SkyclassError(what, where=path, fix="give the folder that `skyclass train` made, once it has ended")
         meta = read_json(folder / "classifier.json", "classifier", KEYS)
         model = ModelRecipe.model_validate(meta["model"])
-        network = build_network(model, len(meta["bands"]), len(meta["classes"]), meta["architecture"])
+        size = (len(meta["bands"]), len(meta["classes"]))
+        networks = [build_network(model, *size, meta["architecture"]) for _ in range(meta["members"])]
         weights = folder / "model.safetensors"
         if not weights.is_file() or sha256_of(weights) != meta.get("weights_sha256"):
             fix = "copy the classifier's folder again from its source"
             raise SkyclassError("the weights are not those that classifier.json names", where=weights, fix=fix)
-        network.load_state_dict(load_file(weights))
+        load_networks(weights, networks)
         return cls(
-            network=network,
+            networks=networks,
             model=model,
             classes=list(meta["classes"]),
             bands=tuple(meta["bands"]),
@@ -105,70 +112,106 @@ class Classifier:
             std=tuple(meta["std"]),
             precision=meta["precision"],
             made_from={**meta["made_from"], "weights_sha256": meta["weights_sha256"]},
+            mirror_swaps=[(one, other) for one, other in meta["mirror_swaps"]],
         ).to(device)
 
     def to(self, device: str) -> Classifier:
         """Move to `auto`, `cpu`, `cuda`, ...; returns itself."""
         self.device = pick_device(device)
-        self.network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        for network in self.networks:
+            network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return self
 
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors` and `classifier.json`; nothing is pickled."""
         folder = Path(folder)
-        state = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
         weights = folder / "model.safetensors"
-        with written_whole(weights) as part:
-            save_file(state, part, metadata={"format": "pt"})
+        save_networks(weights, self.networks)
         meta = {
             "skyclass": __version__,
             "classes": self.classes,
             "bands": list(self.bands),
             "model": self.model.model_dump(mode="json"),
-            "architecture": architecture_of(self.network, self.model),
+            "architecture": architecture_of(self.networks[0], self.model),
+            "members": len(self.networks),
             "pixels": [recipe.model_dump(mode="json") for recipe in self.pixels],
             "mean": list(self.mean),
             "std": list(self.std),
             "precision": self.precision,
+            "mirror_swaps": [list(pair) for pair in self.mirror_swaps],
             "made_from": self.made_from,
             "weights_sha256": sha256_of(weights),
         }
         write_json(folder / "classifier.json", meta)
         return folder
 
-    def judge(self, images: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+    def judge(self, images: np.ndarray | Tensor, orientations: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
         """Class probabilities (n, K) float64 of images (n, C, h, w) that have been through the pixel path.
 
         With them, where the network has an uncertainty head, the chance (n,) float64 in [0, 1] that the class with the
         highest one is wrong; else None.
+
+        orientations : whether to look at each image in all its orientations and to take the mean
         """
-        log_p, doubt = self.log_probabilities(images)
+        log_p, doubt = self.log_probabilities(images, orientations)
         return np.exp(log_p), doubt
 
-    def log_probabilities(self, images: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray | None]:
-        """ln p (n, K) float64 as the network itself gives it, and the chance of being wrong that `judge` gives."""
-        with torch.inference_mode(), self._autocast():
-            logits, doubt = self.network.judge(self.network.features(self._input(images)))
-        # On the CPU: not every device has float64.
-        log_p = torch.log_softmax(logits.cpu().double(), dim=1).numpy()
-        return log_p, None if doubt is None else torch.sigmoid(doubt.cpu().double()).numpy()
+    def log_probabilities(
+        self, images: np.ndarray | Tensor, orientations: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """ln p (n, K) float64 as the networks themselves give it, and the chance of being wrong that `judge` gives.
+
+        p is the mean of the probabilities of an ensemble's members, and of the orientations.
+        """
+        samples = self.samples(images, orientations=orientations)
+        log_p = logsumexp(samples.log_p, axis=0) - math.log(len(samples.log_p))  # (S, n, K) -> (n, K)
+        return log_p, None if samples.doubt is None else samples.doubt.mean(axis=0)
+
+    def samples(
+        self, images: np.ndarray | Tensor, *, orientations: bool = False, dropout: int = 0, seed: int = 0
+    ) -> Samples:
+        """What each of the networks says about images (n, C, h, w), one sample a network.
+
+        orientations : whether to take a sample of each orientation of the images too. Classes that turn into each
+            other in a mirror are swapped back
+        dropout : samples of each network with its dropout at work; 0 takes the whole network
+        Errors: SkyclassError for dropout samples of a network without dropout.
+        """
+        batch = self._input(images)
+        swapped = self._swapped() if orientations else None
+        with self._autocast():
+            if dropout:
+                taken = [mc_dropout(network, batch, dropout, seed + row) for row, network in enumerate(self.networks)]
+            else:
+                taken = [orientation_samples(network, batch, swapped) for network in self.networks]
+        doubts = [one.doubt for one in taken if one.doubt is not None]
+        return Samples(np.concatenate([one.log_p for one in taken]), np.concatenate(doubts) if doubts else None)
 
     def probabilities(self, images: np.ndarray | Tensor) -> np.ndarray:
         """Class probabilities (n, K) float64 alone, as `judge` gives them."""
         return self.judge(images)[0]
 
-    def predict(self, images: str | Path | Sequence[str | Path] | np.ndarray, batch_size: int = BATCH) -> pd.DataFrame:
+    def predict(
+        self,
+        images: str | Path | Sequence[str | Path] | np.ndarray,
+        batch_size: int = BATCH,
+        orientations: bool = False,
+    ) -> pd.DataFrame:
         """One row an image: `image_id`, `p_<class>`, `predicted`, `confidence`, `uncertainty`,
         `file`, `warning` and `error`.
 
         images : paths, or an array (N, C, H, W) or (C, H, W) of decoded pixels with the classifier's bands. A file
             that cannot be read has a row with its `error` and no prediction.
+        orientations : whether to look at each image in all its orientations and to take the mean
         """
-        frames = list(self.stream(images, batch_size))
+        frames = list(self.stream(images, batch_size, orientations))
         return pd.concat(frames, ignore_index=True) if frames else self.frame([], [])
 
     def stream(
-        self, images: str | Path | Sequence[str | Path] | np.ndarray, batch_size: int = BATCH
+        self,
+        images: str | Path | Sequence[str | Path] | np.ndarray,
+        batch_size: int = BATCH,
+        orientations: bool = False,
     ) -> Iterator[pd.DataFrame]:
         """As `predict`, a frame a batch, in order; memory does not grow with the number of images."""
         names, decoded = self._decoded(images)
@@ -176,17 +219,18 @@ class Classifier:
         for pair in zip(names, decoded, strict=True):
             chunk.append(pair)
             if len(chunk) == batch_size:
-                yield self.frame([name for name, _ in chunk], [one for _, one in chunk])
+                yield self.frame([name for name, _ in chunk], [one for _, one in chunk], orientations)
                 chunk = []
         if chunk:
-            yield self.frame([name for name, _ in chunk], [one for _, one in chunk])
+            yield self.frame([name for name, _ in chunk], [one for _, one in chunk], orientations)
 
-    def frame(self, names: Sequence[str], decoded: Sequence[Decoded]) -> pd.DataFrame:
+    def frame(self, names: Sequence[str], decoded: Sequence[Decoded], orientations: bool = False) -> pd.DataFrame:
         """The predictions of some decoded images, good and bad, as a table (see `predict`)."""
         good = [row for row, one in enumerate(decoded) if one.pixels is not None]
         p, doubt = np.full((len(decoded), len(self.classes)), np.nan), None
         if good:
-            p[good], known = self.judge(np.stack([one.pixels for one in decoded if one.pixels is not None]))
+            stored = np.stack([one.pixels for one in decoded if one.pixels is not None])
+            p[good], known = self.judge(stored, orientations)
             if known is not None:
                 doubt = np.full(len(decoded), np.nan)
                 doubt[good] = known
@@ -240,13 +284,20 @@ class Classifier:
         return Explanation(self.maps(pixels, chosen, batch_size), pixels, chosen, frame)
 
     def maps(self, images: np.ndarray, classes: Sequence[str], batch_size: int = BATCH) -> np.ndarray:
-        """Grad-CAM heatmaps (N, h, w) in [0, 1] of images (N, C, h, w) that have been through the pixel path."""
+        """Grad-CAM heatmaps (N, h, w) in [0, 1] of images (N, C, h, w) that have been through the pixel path.
+
+        Those of an ensemble are the mean of its members' heatmaps: their peak is below 1 where these look elsewhere.
+        """
         targets = torch.tensor([self._index(name) for name in classes], device=self.device)
         result = []
         for start in range(0, len(images), batch_size):
             chunk = slice(start, start + batch_size)
-            cam = grad_cam(self._features, self._classify, self._input(images[chunk]), targets[chunk])
-            result.append(heatmaps(cam.maps, (images.shape[2], images.shape[3])).cpu().numpy())
+            batch, size = self._input(images[chunk]), (images.shape[2], images.shape[3])
+            members = []
+            for network in self.networks:
+                cam = grad_cam(self._cast(network.features), self._cast(network.classify), batch, targets[chunk])
+                members.append(heatmaps(cam.maps, size).cpu().numpy())
+            result.append(np.mean(members, axis=0))
         return np.concatenate(result)
 
     def recipes_for(self, packed: PixelRecipe, where: Path) -> list[PixelRecipe]:
@@ -275,13 +326,19 @@ class Classifier:
         mean, std = (torch.tensor(values, device=self.device) for values in (self.mean, self.std))
         return network_input(batch, mean, std, torch.float32).contiguous(memory_format=torch.channels_last)
 
-    def _features(self, images: Tensor) -> Tensor:
-        with self._autocast():
-            return self.network.features(images)
+    def _swapped(self) -> np.ndarray:
+        """(K,) the class that each class turns into in a mirror."""
+        mirror = {one: other for pair in self.mirror_swaps for one, other in (pair, pair[::-1])}
+        return np.array([self.classes.index(mirror.get(name, name)) for name in self.classes])
 
-    def _classify(self, features: Tensor) -> Tensor:
-        with self._autocast():
-            return self.network.classify(features)
+    def _cast(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """The function, computed in this classifier's precision."""
+
+        def cast(x: Tensor) -> Tensor:
+            with self._autocast():
+                return function(x)
+
+        return cast
 
     def _autocast(self) -> torch.autocast:
         half = pick_precision(self.precision, self.device) == torch.bfloat16

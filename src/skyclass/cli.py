@@ -162,12 +162,23 @@ def predict(
     options: SourceOptions,
     out: Annotated[Path, typer.Option(help="the new Parquet file")] = Path("predictions.parquet"),
     batch_size: Annotated[int, typer.Option(help="images computed at a time")] = 64,
+    orientations: Annotated[
+        bool, typer.Option("--orientations", help="the mean over the 8 orientations of each image, at 8 times the cost")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Predict the class of every image of a source."""
     from .verbs.predict import predict as verb
 
-    verb(classifier, source, out=out, batch_size=batch_size, device=device, options=options)
+    verb(
+        classifier,
+        source,
+        out=out,
+        batch_size=batch_size,
+        orientations=orientations,
+        device=device,
+        options=options,
+    )
 
 
 @app.command()

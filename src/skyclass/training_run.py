@@ -137,7 +137,17 @@ def _fit(
     _tell(run, recipe, fitted)
     chain = [data.pixels, PixelRecipe.model_validate(recipe.pixels.model_dump(exclude={"normalise"}))]
     made_from = {"pack": data.hash, "recipe": recipe_hash(recipe), "best_epoch": fitted.best_epoch}
-    classifier = Classifier(network, recipe.model, rows.classes, bands, chain, *normalisation, precision, made_from)
+    classifier = Classifier(
+        [network],
+        recipe.model,
+        rows.classes,
+        bands,
+        chain,
+        *normalisation,
+        precision,
+        made_from,
+        recipe.augment.mirror_swaps,
+    )
     return classifier.to(str(device)), images
 
 

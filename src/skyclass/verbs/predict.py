@@ -28,6 +28,7 @@ def predict(
     *,
     out: str | Path = "predictions.parquet",
     batch_size: int = BATCH,
+    orientations: bool = False,
     device: str = "auto",
     options: SourceOptions = SourceOptions(),
 ) -> Path:
@@ -36,6 +37,8 @@ def predict(
     Labels, splits and groups of the source are carried along. Images that cannot be read, or of which the source names
     a file that is not there, have a row with the reason in `error`; they and odd ones are listed in
     `<out>.problems.csv` too.
+
+    orientations : whether to look at each image in its 8 orientations (4 where it is not square) and to take the mean
     """
     out = Path(out)
     if out.is_dir() or out.suffix.lower() != ".parquet":
@@ -45,7 +48,10 @@ def predict(
     model = Classifier.load(classifier, device)
     opened = open_source(source, options)
     catalog, pack = opened.catalog, opened.pack
-    frames = _pack_frames(model, pack, batch_size) if pack else model.stream(catalog["file"].tolist(), batch_size)
+    if pack:
+        frames = _pack_frames(model, pack, batch_size, orientations)
+    else:
+        frames = model.stream(catalog["file"].tolist(), batch_size, orientations)
     lost = _lost(opened)
     if len(lost):
         catalog = pd.concat([catalog, lost[["image_id", "file"]]], ignore_index=True).astype({"label": object})
@@ -92,10 +98,10 @@ def _write(
     return wrong
 
 
-def _pack_frames(model: Classifier, pack: Pack, batch_size: int) -> Iterator[pd.DataFrame]:
+def _pack_frames(model: Classifier, pack: Pack, batch_size: int, orientations: bool) -> Iterator[pd.DataFrame]:
     """Frames of predictions of a pack's images, in order."""
     recipes = model.recipes_for(pack.pixels, pack.path)
     decoded = decode_rows(pack.images, range(len(pack.images)), pack.bands, recipes)
     for start in range(0, len(pack.images), batch_size):
         chunk = list(islice(decoded, batch_size))
-        yield model.frame([str(row) for row in range(start, start + len(chunk))], chunk)
+        yield model.frame([str(row) for row in range(start, start + len(chunk))], chunk, orientations)

@@ -1,0 +1,87 @@
+"""Several answers of a network about one image: by its dropout, and by the orientations of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from ..errors import SkyclassError
+from ..orientations import orientations_of, turned
+from .network import Judgement, Network
+
+
+class Samples(NamedTuple):
+    """S answers about n images."""
+
+    log_p: np.ndarray
+    """(S, n, K) float64, ln of the class probabilities."""
+    doubt: np.ndarray | None
+    """(S, n) float64, the chance that the class with the highest probability is wrong, where a head tells it."""
+
+
+@torch.inference_mode()
+def orientation_samples(network: Network, images: Tensor, swapped: np.ndarray | None) -> Samples:
+    """An answer about each orientation of the network input (n, C, h, w); where `swapped` is None, about it as it is.
+
+    swapped : (K,) the class that each class turns into in a mirror, by which the answers about mirror images are named
+        for the images themselves
+    """
+    height, width = images.shape[-2:]
+    log_p, doubts = [], []
+    for orientation in orientations_of(height, width)[: None if swapped is not None else 1]:
+        view = turned(images, orientation).contiguous(memory_format=torch.channels_last)
+        p, doubt = _answer(network.judge(network.features(view)))
+        log_p.append(p[:, swapped] if swapped is not None and orientation.mirrored else p)
+        doubts += [] if doubt is None else [doubt]
+    return Samples(np.stack(log_p), np.stack(doubts) if doubts else None)
+
+
+@torch.inference_mode()
+def mc_dropout(network: Network, images: Tensor, n: int, seed: int) -> Samples:
+    """n answers about the network input (N, C, h, w) with dropout at work and all else, as batch normalisation, at
+    rest: Monte Carlo dropout (Gal & Ghahramani 2016, arXiv:1506.02142, section 4).
+
+    The random numbers of torch outside are left as they were.
+    Errors: SkyclassError for a network without dropout.
+    """
+    devices = [images.device] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), _dropping_out(network) as in_backbone:
+        torch.manual_seed(seed)
+        features = None if in_backbone else network.features(images)
+        answers = [_answer(network.judge(network.features(images) if features is None else features)) for _ in range(n)]
+    doubts = [doubt for _, doubt in answers if doubt is not None]
+    return Samples(np.stack([p for p, _ in answers]), np.stack(doubts) if doubts else None)
+
+
+@contextmanager
+def _dropping_out(network: Network) -> Iterator[bool]:
+    """Dropout layers in training mode; yields whether the backbone has any."""
+    layers = dropout_layers(network)
+    if not layers:
+        fix = "train with model.dropout, as in --set model.dropout=0.2"
+        raise SkyclassError("this network has no dropout to take samples of", fix=fix)
+    modes = [layer.training for layer in layers]
+    try:
+        for layer in layers:
+            layer.train()
+        yield bool(dropout_layers(network.backbone))
+    finally:
+        for layer, mode in zip(layers, modes, strict=True):
+            layer.train(mode)
+
+
+def dropout_layers(module: nn.Module) -> list[_DropoutNd]:
+    """The layers of a network that drop anything."""
+    return [layer for layer in module.modules() if isinstance(layer, _DropoutNd) and layer.p > 0.0]
+
+
+def _answer(judgement: Judgement) -> tuple[np.ndarray, np.ndarray | None]:
+    """ln p (n, K) and the doubt (n,) in float64, computed on the CPU: not every device has float64."""
+    log_p = torch.log_softmax(judgement.logits.cpu().double(), dim=1).numpy()
+    return log_p, None if judgement.doubt is None else torch.sigmoid(judgement.doubt.cpu().double()).numpy()

@@ -1,0 +1,31 @@
+"""The eight ways to hold an image: four quarter turns, as it is or in a mirror (the dihedral group of the square)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Orientation(NamedTuple):
+    """A mirror image about the vertical axis, or none, and then quarter turns from the first row towards the first
+    column."""
+
+    quarters: int
+    mirrored: bool
+
+
+def orientations_of(height: int, width: int) -> list[Orientation]:
+    """The orientations that keep an image's shape, as it is first: all eight of a square one, four of any other.
+
+    A network that was trained on wide images has never seen a tall one, and many take no other shape.
+    """
+    quarters = range(4) if height == width else (0, 2)
+    return [Orientation(turns, mirrored) for mirrored in (False, True) for turns in quarters]
+
+
+def turned(images: Tensor, orientation: Orientation) -> Tensor:
+    """Images or maps (..., H, W) in another orientation, (..., W, H) after one or three quarter turns."""
+    seen = images.flip(-1) if orientation.mirrored else images
+    return seen.rot90(orientation.quarters, dims=(-2, -1))
