@@ -83,7 +83,8 @@ class TrainingPixels(PixelRecipe):
 
     normalise: Literal["imagenet", "dataset", "none"] = Field(
         "dataset",
-        description="subtract a mean and divide by a deviation: ImageNet's, the training split's, or neither",
+        description="subtract a mean and divide by a deviation: ImageNet's (of three bands or one; others take the "
+        "training split's), the training split's, or neither",
     )
 
 
@@ -98,7 +99,7 @@ class AugmentRecipe(Settings):
     crop: Size | None = Field(None, description="resize to this (height, width), then cut pixels.size at random")
     brightness: Share = Field(0.0, description="largest relative change of brightness")
     contrast: Share = Field(0.0, description="largest relative change of contrast about the image's mean")
-    saturation: Share = Field(0.0, description="largest relative change of saturation (three bands only)")
+    saturation: Share = Field(0.0, description="largest relative change of saturation, of images of three bands")
     noise: float = Field(0.0, ge=0.0, description="standard deviation of Gaussian noise, in stored units of [0, 1]")
     fill: Literal["zeros", "border", "reflection"] = Field(
         "zeros", description="what fills the corners that a rotation or shift uncovers"

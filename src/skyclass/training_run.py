@@ -34,7 +34,7 @@ from .models.network import Network, build_network
 from .models.weights import load_weights
 from .pixels import Statistics, channel_statistics, network_input, resolve_normalisation, stored_bands
 from .predictions import predictions_writer
-from .recipe import PixelRecipe, Recipe, recipe_hash
+from .recipe import AugmentRecipe, PixelRecipe, Recipe, recipe_hash
 from .run import Run
 from .training.fit import Fitted, fit
 from .training.inputs import Inputs, OnValidation
@@ -172,6 +172,7 @@ def _loaders(
     batch, larger = recipe.training.batch_size, recipe.augment.crop
     source = images if larger is None else prepare(data, recipe.pixels.model_copy(update={"size": larger}))
     size = (int(images.shape[2]), int(images.shape[3]))
+    augment = _augmentation(recipe.augment, images.shape[1])
     train_loader = Loader(
         source,
         rows.train,
@@ -179,9 +180,17 @@ def _loaders(
         batch_size=batch,
         device=device,
         shuffle_seed=recipe.seed,
-        transform=augmenting(recipe.augment, rows.classes, size, recipe.seed),
+        transform=augmenting(augment, rows.classes, size, recipe.seed),
     )
     return train_loader, Loader(images, rows.val, rows.labels[rows.val], batch_size=2 * batch, device=device)
+
+
+def _augmentation(recipe: AugmentRecipe, n_bands: int) -> AugmentRecipe:
+    """The recipe's, without what images of so many bands do not have: a colour jitter changes what a grey image has."""
+    if recipe.saturation and n_bands != 3:
+        say(f"No change of saturation, which three bands have: these images have {n_bands}")
+        return recipe.model_copy(update={"saturation": 0.0})
+    return recipe
 
 
 def _network(
@@ -214,8 +223,12 @@ def _some(rows: np.ndarray) -> np.ndarray:
 
 
 def _normalisation(recipe: Recipe, images: np.ndarray, rows: TrainingRows) -> Statistics:
-    statistics = channel_statistics(images, rows.train) if recipe.pixels.normalise == "dataset" else None
-    return resolve_normalisation(recipe.pixels.normalise, images.shape[1], statistics)
+    """The recipe's; ImageNet's mean stands for colours or grey, and other bands take that of the training split."""
+    how, n_bands = recipe.pixels.normalise, images.shape[1]
+    if how == "imagenet" and n_bands not in (1, 3):
+        say(f"Normalised by the training images: ImageNet's mean is known for three bands or one, not for {n_bands}")
+        how = "dataset"
+    return resolve_normalisation(how, n_bands, channel_statistics(images, rows.train) if how == "dataset" else None)
 
 
 def _predict(run: Run, classifier: Classifier, data: Pack, rows: TrainingRows, images: np.ndarray) -> None:
