@@ -17,6 +17,7 @@ from skyclass.classifier import Classifier
 from skyclass.data.pack import Pack
 from skyclass.errors import SkyclassError
 from skyclass.explanation.gradcam import grad_cam, heatmaps
+from skyclass.explanation.methods import METHODS
 from skyclass.images import read_image
 from skyclass.models.network import build_network
 from skyclass.pixels import apply_recipes
@@ -376,6 +377,14 @@ def test_any_class_can_be_explained(classifier: Classifier, files: list[Path]) -
     assert found.classes == mixed
     for row, name in enumerate(mixed):
         np.testing.assert_allclose(found.heatmaps[row], every[name].heatmaps[row], atol=1e-4)
+
+
+def test_any_method_explains(classifier: Classifier, files: list[Path]) -> None:
+    found = {name: classifier.explain(files, "bar", 4, name).heatmaps for name in METHODS}
+    assert all(maps.shape == (len(files), 12, 16) and maps.max() == 1 for maps in found.values())
+    assert all(not np.allclose(found["gradcam"], maps, atol=1e-3) for name, maps in found.items() if name != "gradcam")
+    with pytest.raises(SkyclassError, match="no method of explanation is called 'lime'"):
+        classifier.explain(files, method="lime")
 
 
 def test_what_cannot_be_read_is_left_out_of_the_explanations(

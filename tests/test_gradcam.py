@@ -204,7 +204,7 @@ def test_targets_that_do_not_fit_are_refused(targets: Tensor, message: str, netw
 
 
 def test_features_without_height_and_width_are_refused(images: Tensor) -> None:
-    with pytest.raises(SkyclassError, match="needs a feature map"):
+    with pytest.raises(SkyclassError, match="need a feature map"):
         grad_cam(lambda x: x.flatten(2), lambda x: x.mean(dim=2), images)
 
 

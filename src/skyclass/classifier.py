@@ -24,7 +24,8 @@ from .addresses import image_id_of, parse_address
 from .decoding import Decoded, decode_arrays, decode_files
 from .errors import SkyclassError
 from .evaluation.metrics import entropy_uncertainty
-from .explanation.gradcam import grad_cam, heatmaps
+from .explanation.gradcam import heatmaps
+from .explanation.methods import method_called
 from .files import read_json, sha256_of, write_json
 from .models.hardware import pick_device, pick_precision
 from .models.network import Network, architecture_of, build_network
@@ -45,7 +46,7 @@ KEYS += ("model", "pixels", "precision", "std", "weights_sha256")
 
 
 class Explanation(NamedTuple):
-    """Grad-CAM maps of the images that could be read."""
+    """Maps of the images that could be read."""
 
     heatmaps: np.ndarray
     """(N, H, W) float32 in [0, 1], at the size of the network's input."""
@@ -261,11 +262,14 @@ class Classifier:
         images: str | Path | Sequence[str | Path] | np.ndarray,
         classes: str | Sequence[str] | None = None,
         batch_size: int = BATCH,
+        method: str = "gradcam",
     ) -> Explanation:
-        """Grad-CAM maps of files or arrays, as `predict` takes them; images that cannot be read are left out.
+        """Maps of files or arrays, as `predict` takes them; images that cannot be read are left out.
 
         classes : the class to explain, one for all or one an image; the predicted ones where None
-        Errors: SkyclassError for an unknown class, a backbone without a feature map, or where no image is readable.
+        method : gradcam, gradcam++, layercam or integrated-gradients
+        Errors: SkyclassError for an unknown class or method, a backbone without a feature map (integrated gradients
+        need none), or where no image is readable.
         """
         names, decoded = self._decoded(images)
         rows = [(name, one) for name, one in zip(names, decoded, strict=True)]
@@ -281,13 +285,16 @@ class Classifier:
         frames = [self.frame([rows[i][0] for i in batch], [rows[i][1] for i in batch]) for batch in batches]
         frame = pd.concat(frames, ignore_index=True)
         chosen = list(frame["predicted"]) if wanted is None else [wanted[index] for index in good]
-        return Explanation(self.maps(pixels, chosen, batch_size), pixels, chosen, frame)
+        return Explanation(self.maps(pixels, chosen, batch_size, method), pixels, chosen, frame)
 
-    def maps(self, images: np.ndarray, classes: Sequence[str], batch_size: int = BATCH) -> np.ndarray:
-        """Grad-CAM heatmaps (N, h, w) in [0, 1] of images (N, C, h, w) that have been through the pixel path.
+    def maps(
+        self, images: np.ndarray, classes: Sequence[str], batch_size: int = BATCH, method: str = "gradcam"
+    ) -> np.ndarray:
+        """Heatmaps (N, h, w) in [0, 1] of images (N, C, h, w) that have been through the pixel path.
 
         Those of an ensemble are the mean of its members' heatmaps: their peak is below 1 where these look elsewhere.
         """
+        explain = method_called(method)
         targets = torch.tensor([self._index(name) for name in classes], device=self.device)
         result = []
         for start in range(0, len(images), batch_size):
@@ -295,8 +302,8 @@ class Classifier:
             batch, size = self._input(images[chunk]), (images.shape[2], images.shape[3])
             members = []
             for network in self.networks:
-                cam = grad_cam(self._cast(network.features), self._cast(network.classify), batch, targets[chunk])
-                members.append(heatmaps(cam.maps, size).cpu().numpy())
+                found = explain(self._cast(network.features), self._cast(network.classify), batch, targets[chunk])
+                members.append(heatmaps(found.maps, size).cpu().numpy())
             result.append(np.mean(members, axis=0))
         return np.concatenate(result)
 

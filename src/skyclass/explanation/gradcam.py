@@ -1,4 +1,4 @@
-"""Grad-CAM: where in an image the evidence for a class lies, for whole batches at once.
+"""Class activation maps: where in an image the evidence for a class lies, for whole batches at once.
 
 The network is taken as two halves, `features` up to the last convolution and `classify` from there to the class scores.
 Only the second half is differentiated, so the cost is close to that of a prediction.
@@ -15,24 +15,21 @@ from torch.nn import functional as F
 
 from ..errors import SkyclassError
 
+Half = Callable[[Tensor], Tensor]
 
-class GradCam(NamedTuple):
+
+class ClassMaps(NamedTuple):
     """Maps, and the prediction that they explain."""
 
     maps: Tensor
-    """(N, h, w) float32, >= 0, unscaled, at the resolution of the feature map."""
+    """(N, h, w) float32, >= 0, unscaled: at the resolution of the feature map, or of the images."""
     logits: Tensor
     """(N, K) class scores, without a graph."""
     targets: Tensor
     """(N,) index of the class that each map explains."""
 
 
-def grad_cam(
-    features: Callable[[Tensor], Tensor],
-    classify: Callable[[Tensor], Tensor],
-    images: Tensor,
-    targets: Tensor | None = None,
-) -> GradCam:
+def grad_cam(features: Half, classify: Half, images: Tensor, targets: Tensor | None = None) -> ClassMaps:
     """Grad-CAM maps of a batch (Selvaraju et al. 2017, ICCV, equations 1 and 2).
 
     With A the feature map and y the score of the target class before the softmax, channel f has the weight
@@ -48,29 +45,24 @@ def grad_cam(
 
     Errors: SkyclassError where the feature map has no height and width, or where the targets do not fit the logits.
     """
-    # Trainers predict in inference mode, inside which autograd cannot be switched on; leave it for these few lines.
-    with torch.inference_mode(False):
-        with torch.no_grad():
-            activations = features(images).detach()  # (N, F, h, w)
-        if activations.ndim != 4:
-            raise SkyclassError(
-                f"Grad-CAM needs a feature map (images, channels, height, width), not {tuple(activations.shape)}",
-                fix="explain a convolutional backbone, or reshape its tokens to a map",
-            )
-        if activations.is_inference():  # features that only hand on what was computed in inference mode
-            activations = activations.clone()
-        with torch.enable_grad():
-            activations.requires_grad_()
-            # A copy, because a head may begin with an in-place ReLU.
-            logits = classify(activations.clone())  # (N, K)
-            targets = logits.detach().argmax(dim=1) if targets is None else _checked(targets, logits)
-            # The images do not meet in eval mode, so the gradient of the sum holds each image's own gradient.
-            score = logits.gather(1, targets[:, None]).sum()
-            (gradient,) = torch.autograd.grad(score, activations)  # (N, F, h, w)
-    # bfloat16 keeps 8 bits, so both sums are taken in float32; a product of matrices would be cast back by autocast.
-    weights = gradient.float().mean(dim=(2, 3), keepdim=True)  # (N, F, 1, 1)
-    maps = (weights * activations.detach()).sum(dim=1).relu()  # (N, h, w)
-    return GradCam(maps, logits.detach(), targets)
+    return _head_maps(features, classify, images, targets, _mean_gradient)
+
+
+def grad_cam_plus_plus(features: Half, classify: Half, images: Tensor, targets: Tensor | None = None) -> ClassMaps:
+    """Grad-CAM++ maps of a batch (Chattopadhyay et al. 2018, WACV, equations 5, 11 and 19); arguments as `grad_cam`.
+
+    Channel f has the weight sum over pixels of alpha relu(g), g = dy/dA_f, with alpha = g^2 / (2 g^2 + g^3 sum A_f),
+    the sum over the pixels of the channel. The paper's factor exp(y), one number an image, is left out.
+    """
+    return _head_maps(features, classify, images, targets, _second_order)
+
+
+def layer_cam(features: Half, classify: Half, images: Tensor, targets: Tensor | None = None) -> ClassMaps:
+    """Layer-CAM maps of a batch (Jiang et al. 2021, IEEE TIP 30, 5875, equations 4 to 6); arguments as `grad_cam`.
+
+    Every pixel of a channel has a weight of its own: the map is relu(sum_f relu(dy/dA_f) A_f).
+    """
+    return _head_maps(features, classify, images, targets, lambda gradient, _: gradient.relu())
 
 
 def heatmaps(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -83,8 +75,13 @@ def heatmaps(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return enlarged / peak.clamp(min=torch.finfo(enlarged.dtype).tiny)
 
 
-def _checked(targets: Tensor, logits: Tensor) -> Tensor:
-    """`targets` as (N,) int64 on the device of the logits."""
+def targets_of(logits: Tensor, targets: Tensor | None) -> Tensor:
+    """The predicted classes where `targets` is None; else `targets` as (N,) int64 on the device of the logits (N, K).
+
+    Errors: SkyclassError for another number of them, and for a class that does not exist.
+    """
+    if targets is None:
+        return logits.detach().argmax(dim=1)
     n_images, n_classes = logits.shape
     if targets.shape != (n_images,):
         raise SkyclassError(
@@ -97,3 +94,45 @@ def _checked(targets: Tensor, logits: Tensor) -> Tensor:
             f"a target class outside 0 to {n_classes - 1}", fix="give indices of the classifier's classes"
         )
     return targets
+
+
+def _head_maps(
+    features: Half, classify: Half, images: Tensor, targets: Tensor | None, weigh: Callable[[Tensor, Tensor], Tensor]
+) -> ClassMaps:
+    """relu(sum_f weight_f A_f), the weights (N, F, h, w) or (N, F, 1, 1) by `weigh(gradient, A)` in float32."""
+    # Trainers predict in inference mode, inside which autograd cannot be switched on; leave it for these few lines.
+    with torch.inference_mode(False):
+        with torch.no_grad():
+            activations = features(images).detach()  # (N, F, h, w)
+        if activations.ndim != 4:
+            raise SkyclassError(
+                f"class activation maps need a feature map (images, channels, height, width), "
+                f"not {tuple(activations.shape)}",
+                fix="explain a convolutional backbone, or use the method integrated-gradients",
+            )
+        if activations.is_inference():  # features that only hand on what was computed in inference mode
+            activations = activations.clone()
+        with torch.enable_grad():
+            activations.requires_grad_()
+            # A copy, because a head may begin with an in-place ReLU.
+            logits = classify(activations.clone())  # (N, K)
+            targets = targets_of(logits, targets)
+            # The images do not meet in eval mode, so the gradient of the sum holds each image's own gradient.
+            score = logits.gather(1, targets[:, None]).sum()
+            (gradient,) = torch.autograd.grad(score, activations)  # (N, F, h, w)
+    # bfloat16 keeps 8 bits, so both sums are taken in float32; a product of matrices would be cast back by autocast.
+    activations = activations.detach().float()
+    maps = (weigh(gradient.float(), activations) * activations).sum(dim=1).relu()  # (N, h, w)
+    return ClassMaps(maps, logits.detach(), targets)
+
+
+def _mean_gradient(gradient: Tensor, _: Tensor) -> Tensor:
+    return gradient.mean(dim=(2, 3), keepdim=True)  # (N, F, 1, 1)
+
+
+def _second_order(gradient: Tensor, activations: Tensor) -> Tensor:
+    # Where g > 0, which alone counts, alpha is 1 / (2 + g sum A). The paper's maps have been through a ReLU; where they
+    # have not, a negative sum would take the denominator through zero, and is taken as none.
+    total = activations.sum(dim=(2, 3), keepdim=True).relu()  # (N, F, 1, 1)
+    positive = gradient.relu()
+    return (positive / (2.0 + positive * total)).sum(dim=(2, 3), keepdim=True)

@@ -1,0 +1,67 @@
+"""The methods of explanation, by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..errors import SkyclassError
+from .gradcam import ClassMaps, Half, grad_cam, grad_cam_plus_plus, layer_cam, targets_of
+
+STEPS = 32  # points along the path of integrated gradients (Gauss-Legendre)
+BLUR = 0.02  # deviation of the Gaussian over their maps, as a share of the shorter side; at least one pixel
+
+
+def integrated_gradients(features: Half, classify: Half, images: Tensor, targets: Tensor | None = None) -> ClassMaps:
+    """Maps of integrated gradients (Sundararajan et al. 2017, ICML, equation 1), by captum; arguments as `grad_cam`.
+
+    The baseline is zero in the network's input: the mean image where pixels are normalised by the data's mean, black
+    where they are not. A map is |attribution| summed over the bands, under a Gaussian of `BLUR` of the shorter side,
+    (N, H, W) at the resolution of the images. The whole network is differentiated, `STEPS` times.
+    """
+    from captum.attr import IntegratedGradients
+
+    def forward(batch: Tensor) -> Tensor:
+        return classify(features(batch))  # (N, C, H, W) -> (N, K)
+
+    with torch.inference_mode(False):
+        images = images.detach().clone()  # made in inference mode, they could not be differentiated
+        with torch.no_grad():
+            logits = forward(images)
+        targets = targets_of(logits, targets)
+        with torch.enable_grad():  # as many images at a time as were given: memory does not grow with the steps
+            attribution = IntegratedGradients(forward).attribute(
+                images, torch.zeros_like(images), targets, n_steps=STEPS, internal_batch_size=len(images)
+            )  # (N, C, H, W)
+    maps = attribution.detach().float().abs().sum(dim=1)  # (N, H, W)
+    return ClassMaps(_blurred(maps), logits.detach(), targets)
+
+
+Method = Callable[[Half, Half, Tensor, Tensor | None], ClassMaps]
+METHODS: dict[str, Method] = {
+    "gradcam": grad_cam,
+    "gradcam++": grad_cam_plus_plus,
+    "layercam": layer_cam,
+    "integrated-gradients": integrated_gradients,
+}
+
+
+def method_called(name: str) -> Method:
+    """The method of that name. Errors: SkyclassError for a name that is none, with those that are."""
+    if name not in METHODS:
+        fix = f"the methods are {', '.join(METHODS)}"
+        raise SkyclassError(f"no method of explanation is called {name!r}", where="method", fix=fix)
+    return METHODS[name]
+
+
+def _blurred(maps: Tensor) -> Tensor:
+    """(N, H, W) under the Gaussian, the border mirrored."""
+    from torchvision.transforms.functional import gaussian_blur
+
+    shorter = min(maps.shape[1:])
+    sigma = max(1.0, BLUR * shorter)
+    radius = min(math.ceil(3.0 * sigma), shorter - 1)
+    return gaussian_blur(maps[:, None], 2 * radius + 1, sigma)[:, 0]
