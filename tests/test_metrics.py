@@ -12,6 +12,12 @@ from sklearn import metrics as sk
 
 from skyclass.errors import SkyclassError
 from skyclass.evaluation import metrics
+from skyclass.evaluation.calibration_error import (
+    adaptive_calibration_error,
+    class_wise_calibration_error,
+    expected_calibration_error,
+)
+from skyclass.evaluation.intervals import wilson_interval
 
 KEYS = {
     "n",
@@ -27,6 +33,9 @@ KEYS = {
     "log_loss",
     "confusion_matrix",
     "classes",
+    *("precision_per_class", "f1_per_class", "average_precision_per_class", "average_precision_macro"),
+    *("weighted_precision", "weighted_recall", "weighted_f1", "brier", "cohen_kappa", "matthews"),
+    *("ece", "adaptive_ece", "class_wise_ece"),
 }
 
 
@@ -49,7 +58,8 @@ def test_evaluate_agrees_with_scikit_learn(classes: list[str]) -> None:
     predicted = p.argmax(axis=1)
     one_hot = np.eye(len(classes))[y]
 
-    assert set(result) == KEYS
+    tops = {f"top_{k}_accuracy" for k in (2, 3) if len(classes) > k}
+    assert set(result) == KEYS | tops
     assert (result["n"], result["n_unlabelled"], result["classes"]) == (200, 0, classes)
     assert result["accuracy"] == pytest.approx(sk.accuracy_score(y, predicted))
     assert result["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(y, predicted))
@@ -61,6 +71,26 @@ def test_evaluate_agrees_with_scikit_learn(classes: list[str]) -> None:
     assert result["auroc_macro"] == pytest.approx(sk.roc_auc_score(one_hot, p, average="macro"))
     assert result["log_loss"] == pytest.approx(sk.log_loss(y, p))
     assert result["confusion_matrix"] == sk.confusion_matrix(y, predicted).tolist()
+    for average in ("macro", "weighted", None):
+        found = sk.precision_recall_fscore_support(y, predicted, average=average, zero_division=0.0)
+        for name, value in zip(("precision", "recall", "f1"), found, strict=False):
+            ours = f"{average}_{name}" if average else {"recall": "accuracy_per_class"}.get(name, f"{name}_per_class")
+            assert (result[ours] if average else list(result[ours].values())) == pytest.approx(value)
+    areas = sk.average_precision_score(one_hot, p, average=None)
+    assert list(result["average_precision_per_class"].values()) == pytest.approx(areas)
+    assert result["average_precision_macro"] == pytest.approx(areas.mean())
+    assert result["brier"] == pytest.approx(((p - one_hot) ** 2).sum(axis=1).mean())
+    if len(classes) == 2:
+        assert result["brier"] == pytest.approx(2.0 * sk.brier_score_loss(y, p[:, 1]))
+    assert result["cohen_kappa"] == pytest.approx(sk.cohen_kappa_score(y, predicted))
+    assert result["matthews"] == pytest.approx(sk.matthews_corrcoef(y, predicted))
+    for k in (2, 3):
+        if len(classes) > k:
+            top = sk.top_k_accuracy_score(y, p, k=k, labels=range(len(classes)))
+            assert result[f"top_{k}_accuracy"] == pytest.approx(top)
+    assert result["ece"] == pytest.approx(expected_calibration_error(y, p))
+    assert result["adaptive_ece"] == pytest.approx(adaptive_calibration_error(y, p))
+    assert result["class_wise_ece"] == pytest.approx(class_wise_calibration_error(y, p))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
@@ -86,8 +116,10 @@ def test_an_absent_class_is_left_out_of_the_averages() -> None:
     p = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7]])
     result = metrics.evaluate(["a", "a", "b", "b"], p, ["a", "b", "c"])
     assert result["accuracy_per_class"] == {"a": 1.0, "b": 0.5, "c": None}
+    assert result["precision_per_class"] == {"a": 1.0, "b": 1.0, "c": 0.0}
     assert result["balanced_accuracy"] == pytest.approx(0.75)
     assert result["auroc_per_class"]["c"] is None
+    assert result["average_precision_per_class"]["c"] is None
     assert result["auroc_macro"] == pytest.approx(np.mean([result["auroc_per_class"][name] for name in "ab"]))
     # Classes present or predicted: a (1, 1), b (1, 1/2), c (0, 0).
     assert result["macro_precision"] == pytest.approx(2.0 / 3.0)
@@ -107,8 +139,51 @@ def test_the_only_class_has_no_auroc() -> None:
     assert result["auroc_per_class"] == {"a": None, "b": None}
     assert result["auroc_macro"] is None
     assert result["accuracy"] == result["balanced_accuracy"] == 0.5
+    assert (result["cohen_kappa"], result["matthews"]) == (0.0, 0.0)
     single = metrics.evaluate(["a"], np.ones((1, 1)), ["a"])
     assert (single["accuracy"], single["log_loss"], single["auroc_macro"]) == (1.0, 0.0, None)
+    assert (single["cohen_kappa"], single["matthews"]) == (None, 0.0)
+
+
+def test_a_class_neither_present_nor_predicted_has_no_scores() -> None:
+    result = metrics.evaluate(["a", "b"], np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1]]), ["a", "b", "c"])
+    for name in ("accuracy", "precision", "f1", "auroc", "average_precision"):
+        assert result[f"{name}_per_class"] == {"a": 1.0, "b": 1.0, "c": None}
+
+
+def test_intervals_of_every_score_are_ready_for_json() -> None:
+    """Class d is absent, of e there is one image, and one row has no label."""
+    classes = list("abcde")
+    labels, p = draw(120, list("abc"))
+    p = np.hstack([0.97 * p, np.full((120, 1), 0.02), np.full((120, 1), 0.01)])
+    labels, p = [*labels, "e", None], np.vstack([p, np.eye(5)[4], np.full(5, np.nan)])
+    plain = metrics.evaluate(labels, p, classes)
+    result = metrics.evaluate(labels, p, classes, resamples=200, seed=3)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert {name: result[name] for name in plain} == plain
+    assert result["bootstrap"] == {"resamples": 200, "seed": 3, "level": 0.95, "stratified_by": "true class"}
+    intervals = result["intervals"]
+    assert set(intervals) == set(plain) - {"n", "n_unlabelled", "classes", "confusion_matrix"}
+    for name, interval in intervals.items():
+        if name.endswith("_per_class"):
+            assert list(interval) == classes
+            assert interval["d"] is None
+            assert all(interval[k][0] <= result[name][k] <= interval[k][1] for k in "abc")
+        else:
+            assert interval[0] <= result[name] <= interval[1]
+    one_image = wilson_interval(1, 1)  # all resamples hold it once
+    assert intervals["accuracy_per_class"]["e"] == pytest.approx(list(one_image))
+    assert intervals["f1_per_class"]["e"] is None
+    assert metrics.evaluate(labels, p, classes, resamples=200, seed=3) == result
+    assert metrics.evaluate(labels, p, classes, resamples=200, seed=4)["intervals"] != intervals
+    assert 0.0 < result["ece_by_chance"] < 0.2
+
+
+@pytest.mark.parametrize(("labels", "p"), [(["a"], [[1.0]]), (["a", "a"], [[1.0], [1.0]])])
+def test_intervals_of_hardly_anything(labels: list[str], p: list[list[float]]) -> None:
+    result = metrics.evaluate(labels, np.array(p), ["a"], resamples=50)
+    assert result["intervals"]["accuracy"] == pytest.approx(list(map(float, wilson_interval(len(p), len(p)))))
+    assert result["intervals"]["auroc_macro"] is None
 
 
 @pytest.mark.parametrize("nothing", [None, float("nan"), "", pd.NA])

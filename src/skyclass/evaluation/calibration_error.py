@@ -16,12 +16,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 from scipy.stats import rankdata
 
 from .intervals import wilson_interval
 
 BINS = 15
 Cut = Callable[[np.ndarray, int], np.ndarray]  # values (N,), bins -> the bin of each
+_CHUNK = 2**19  # images times draws at a time
 LEAST_IN_BIN = 10  # images; fewer say so little that the error would be mostly noise
 
 
@@ -109,6 +111,48 @@ def _mean_over_classes(labels: np.ndarray, probabilities: np.ndarray, bins: int,
     bins = number_of_bins(len(labels), bins)
     gaps = [binned_gap(labels == k, p, cut(p, bins)) for k, p in enumerate(probabilities.T)]
     return float(np.mean(gaps))
+
+
+def errors_if_calibrated(
+    probabilities: np.ndarray, draws: int = 500, seed: int = 0, bins: int = BINS
+) -> dict[str, np.ndarray]:
+    """The errors that chance alone gives: those of labels drawn from the probabilities themselves.
+
+    Broecker & Smith 2007, Weather and Forecasting 22, 651 (consistency resampling). An error that lies among these is
+    no evidence of miscalibration. probabilities : (N, K), N > 0. Returns `ece`, `adaptive_ece` and `class_wise_ece`,
+    (draws,) each.
+    """
+    n, n_classes = probabilities.shape
+    bins = number_of_bins(n, bins)
+    confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    of_top = sums_by(equal_mass_bins(confidence, bins), np.ones(n), bins)
+    cuts: dict[str, Cut] = {"adaptive_ece": equal_mass_bins, "class_wise_ece": equal_width_bins}
+    of_classes = {
+        name: [sums_by(cut(p, bins), np.ones(n), bins) for p in probabilities.T] for name, cut in cuts.items()
+    }
+    below = probabilities.cumsum(axis=1)[:, :-1]  # (N, K - 1)
+    random = np.random.default_rng(seed)
+    parts: list[np.ndarray] = []
+    at_a_time = int(np.clip(_CHUNK // n, 1, draws))
+    for start in range(0, draws, at_a_time):
+        chance = random.random((n, min(at_a_time, draws - start)))  # (N, D)
+        labels = sum((edge[:, None] < chance for edge in below.T), np.zeros(chance.shape, np.int64))  # (N, D)
+        errors = [_absolute(of_top, (labels == predicted[:, None]) - confidence[:, None])]
+        for sums in of_classes.values():
+            gaps = [_absolute(sums[k], (labels == k) - probabilities[:, k, None]) for k in range(n_classes)]
+            errors.append(np.mean(gaps, axis=0))
+        parts.append(np.stack(errors))
+    return dict(zip(("ece", *cuts), np.concatenate(parts, axis=1) / n, strict=True))
+
+
+def _absolute(sums: sparse.csr_matrix, gaps: np.ndarray) -> np.ndarray:
+    """sum_b |sum of the gaps in bin b|; sums (B, N), gaps (N, D). Returns (D,)."""
+    return np.asarray(np.abs(sums @ gaps).sum(axis=0))
+
+
+def sums_by(row_of: np.ndarray, values: np.ndarray, n_rows: int) -> sparse.csr_matrix:
+    """A sparse (n_rows, N) by which image i adds its value to the sum row_of[i]."""
+    return sparse.csr_matrix((values, (row_of, np.arange(len(row_of)))), shape=(n_rows, len(row_of)))
 
 
 def reliability_bins(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> ReliabilityBins:

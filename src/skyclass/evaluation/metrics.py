@@ -1,7 +1,8 @@
 """How good a classifier is: scores from true labels and predicted probabilities.
 
 The small functions take integer labels and are cheap enough for every epoch; `evaluate` takes class names, checks what
-it is given, and calls the same functions. An undefined score is nan in the small functions and None in `evaluate`.
+it is given, and gives every score there is, with 95 % intervals on request (`judging.judge`). An undefined score is nan
+in the small functions and None in `evaluate`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import pandas as pd
 from scipy.special import entr
 from scipy.stats import rankdata
 from sklearn.metrics import classification_report as sklearn_report
-from sklearn.metrics import precision_recall_fscore_support
 
 from ..errors import SkyclassError
+from .intervals import LEVEL
+from .judging import Judgement, judge, scores_of
+from .weighted_scores import Scores
 
 # Probabilities that went through float16 or a text file still pass; logits and percentages do not.
 SUM_TOLERANCE = 1e-3
@@ -124,40 +127,70 @@ def entropy_uncertainty(probabilities: np.ndarray) -> np.ndarray:
     return np.clip(entr(probabilities.astype(np.float64)).sum(axis=1) / math.log(n_classes), 0.0, 1.0)
 
 
-def evaluate(labels: Iterable[object], probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+def evaluate(
+    labels: Iterable[object], probabilities: np.ndarray, classes: Sequence[str], *, resamples: int = 0, seed: int = 0
+) -> dict[str, Any]:
     """All scores of a set of predictions, ready for JSON.
 
     labels : (N,) class names; a row whose label is None, nan or empty is left out and counted in `n_unlabelled`
     probabilities : (N, K), each labelled row in [0, 1] and summing to one
     classes : the K class names, in the order of the columns
+    resamples : of the images, for 95 % intervals; 0 for none
 
-    Where classes are missing: `balanced_accuracy` averages over the classes present in the labels; `macro_precision`,
-    `macro_recall` and `macro_f1` average, as scikit-learn does, over the classes that are present in the labels or
-    predicted, and a ratio of nothing to nothing counts as 0; `auroc_macro` averages over the defined AUROCs.
-    `accuracy_per_class` and `auroc_per_class` are None where undefined. `confusion_matrix` has a row for each true and
-    a column for each predicted class, in the order of `classes`.
+    The scores, one number each: `accuracy`, `balanced_accuracy`; `macro_` and `weighted_precision`, `_recall` and `_f1`
+    (weighted by the images of each class); `auroc_macro`, the mean area under the ROC curve of a class against the
+    rest, and `average_precision_macro`, that under the precision-recall curve (sum of precision times gain in recall);
+    `log_loss` in nats; `brier`, the squared error summed over the classes, 0 to 2 (Brier 1950, Monthly Weather Review
+    78, 1, equation 2); `top_2_accuracy` and `top_3_accuracy` where there are more classes; `cohen_kappa` (Cohen 1960,
+    Educational and Psychological Measurement 20, 37) and `matthews` (Gorodkin 2004, Computational Biology and Chemistry
+    28, 367, equation 8), the agreement beyond chance; `ece`, `adaptive_ece` and `class_wise_ece`, the calibration
+    errors (`calibration_error`). A class each: `accuracy_per_class` (the recall), `precision_per_class`,
+    `f1_per_class`, `auroc_per_class`, `average_precision_per_class`.
+
+    With resamples also `intervals`, from the name of each score to [low, high], or None where the images do not show
+    how it varies; `bootstrap`, how they were made; and `ece_by_chance` and its sisters, the mean calibration errors
+    that a calibrated classifier with the same probabilities would show on as many images.
+
+    Where classes are missing: `balanced_accuracy` averages over the classes present in the labels; the macro averages
+    of precision, recall and F1, as scikit-learn's, over the classes that are present in the labels or predicted, and a
+    ratio of nothing to nothing counts as 0; `auroc_macro` and `average_precision_macro` average over the defined areas.
+    Scores of a class are None where undefined, and so is `cohen_kappa` where labels and predictions are all one class,
+    where `matthews` is 0. `confusion_matrix` has a row for each true and a column for each predicted class, in the
+    order of `classes`.
 
     Errors: SkyclassError for shapes that do not fit, labels outside `classes`, rows that are not probabilities, and
     when no row has a label.
     """
     indices, p, n_unlabelled = labelled_rows(labels, probabilities, classes)
-    predicted = p.argmax(axis=1)
-    precision, recall, f1, _ = precision_recall_fscore_support(indices, predicted, average="macro", zero_division=0.0)
+    judgement = judge(indices, p, resamples, seed) if resamples else None
     return {
         "n": len(indices),
         "n_unlabelled": n_unlabelled,
-        "accuracy": accuracy(indices, p),
-        "balanced_accuracy": balanced_accuracy(indices, p),
-        "macro_precision": float(precision),
-        "macro_recall": float(recall),
-        "macro_f1": float(f1),
-        "accuracy_per_class": _by_class(classes, recall_per_class(indices, p)),
-        "auroc_per_class": _by_class(classes, auroc_per_class(indices, p)),
-        "auroc_macro": _none_if_nan(auroc_macro(indices, p)),
-        "log_loss": log_loss(indices, p),
+        **_plain(judgement.scores if judgement else scores_of(indices, p), classes),
         "confusion_matrix": confusion_matrix(indices, p).tolist(),
         "classes": [str(name) for name in classes],
+        **(_certainty(judgement, classes) if judgement else {}),
     }
+
+
+def _plain(scores: Scores, classes: Sequence[str]) -> dict[str, Any]:
+    """Scores as numbers, and as dictionaries of the classes; None for nan."""
+    return {
+        name: _by_class(classes, values) if values.ndim else _none_if_nan(float(values))
+        for name, values in scores.items()
+    }
+
+
+def _certainty(judgement: Judgement, classes: Sequence[str]) -> dict[str, Any]:
+    """The intervals, how they were made, and what chance gives."""
+    intervals: dict[str, Any] = {}
+    for name in judgement.scores:
+        ends = np.stack([judgement.low[name], judgement.high[name]], axis=-1)  # (2,) or (K, 2)
+        pairs = [None if np.isnan(pair).any() else [float(end) for end in pair] for pair in ends.reshape(-1, 2)]
+        intervals[name] = dict(zip(map(str, classes), pairs, strict=True)) if ends.ndim > 1 else pairs[0]
+    how = {"resamples": judgement.resamples, "seed": judgement.seed, "level": LEVEL, "stratified_by": "true class"}
+    by_chance = {f"{name}_by_chance": value for name, value in judgement.by_chance.items()}
+    return {**by_chance, "intervals": intervals, "bootstrap": how}
 
 
 def classification_report(labels: Iterable[object], probabilities: np.ndarray, classes: Sequence[str]) -> str:
