@@ -67,7 +67,7 @@ def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_name(
 
 
 def test_every_section_refuses_unknown_keys_and_lists_its_own() -> None:
-    assert {"about", "data", "pixels", "augment", "model", "training", "tune"} == SECTIONS
+    assert {"about", "data", "pixels", "augment", "model", "training", "calibration", "tune"} == SECTIONS
     for name in SECTIONS:
         section = type(getattr(Recipe(), name))
         with pytest.raises(SkyclassError, match=f"unknown key '{name}.zzzzzz'") as refusal:

@@ -163,7 +163,7 @@ class Here:
         self.verbs.append(words[3])
         with pytest.MonkeyPatch.context() as patch:
             if words[3] == self.stop_in == "train":
-                patch.setattr(training_run_module, "_predict", _interrupt)
+                patch.setattr(training_run_module, "_judge", _interrupt)
             return subprocess.CompletedProcess(words, skyclass(*words[3:]).code)
 
 

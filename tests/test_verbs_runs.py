@@ -122,7 +122,7 @@ def test_a_run_stopped_after_its_last_epoch_goes_on(
 
     words = ("train", place / "toy.yaml", place / "pack", "--out", tmp_path / "run", "--set", "training.epochs=2")
     with monkeypatch.context() as patch:
-        patch.setattr(training_run_module, "_predict", stopped)
+        patch.setattr(training_run_module, "_judge", stopped)
         assert skyclass(*words).code == 130
     (tmp_path / "run").rename(tmp_path / "moved")
     done("train", "--resume", tmp_path / "moved")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,9 @@ from . import __version__
 from .addresses import image_id_of, parse_address
 from .decoding import Decoded, decode_arrays, decode_files
 from .errors import SkyclassError
+from .evaluation.calibration import Calibration
 from .evaluation.metrics import entropy_uncertainty
+from .evaluation.prediction_sets import PredictionSets, set_columns
 from .explanation.gradcam import heatmaps
 from .explanation.methods import method_called
 from .files import read_json, sha256_of, write_json
@@ -68,6 +71,8 @@ class Classifier:
     precision : what it was trained in and predicts in, float32 or bfloat16
     made_from : hashes of the pack and of the recipe
     mirror_swaps : pairs of classes that turn into each other in a mirror
+    calibration : the map from the network's log-probabilities to those that are given out
+    prediction_sets : what makes sets of classes of them, or None
     """
 
     networks: Sequence[Network] = field(repr=False)
@@ -81,6 +86,8 @@ class Classifier:
     made_from: dict[str, Any] = field(default_factory=dict, repr=False)
     mirror_swaps: Sequence[tuple[str, str]] = ()
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    calibration: Calibration = field(default_factory=Calibration, repr=False)
+    prediction_sets: PredictionSets | None = field(default=None, repr=False)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Classifier:
@@ -114,6 +121,8 @@ class Classifier:
             precision=meta["precision"],
             made_from={**meta["made_from"], "weights_sha256": meta["weights_sha256"]},
             mirror_swaps=[(one, other) for one, other in meta["mirror_swaps"]],
+            calibration=Calibration.from_json(meta.get("calibration")),  # older classifiers have none
+            prediction_sets=PredictionSets.from_json(meta.get("prediction_sets")),
         ).to(device)
 
     def to(self, device: str) -> Classifier:
@@ -141,13 +150,21 @@ class Classifier:
             "precision": self.precision,
             "mirror_swaps": [list(pair) for pair in self.mirror_swaps],
             "made_from": self.made_from,
+            "calibration": self.calibration.to_json(),
+            "prediction_sets": self.prediction_sets.to_json() if self.prediction_sets else None,
             "weights_sha256": sha256_of(weights),
         }
         write_json(folder / "classifier.json", meta)
         return folder
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What a predictions file says of where it comes from: hashes, calibration and the making of the sets."""
+        sets = self.prediction_sets.to_json() if self.prediction_sets else None
+        return {**self.made_from, "calibration": self.calibration.to_json(), "prediction_sets": sets}
+
     def judge(self, images: np.ndarray | Tensor, orientations: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        """Class probabilities (n, K) float64 of images (n, C, h, w) that have been through the pixel path.
+        """Calibrated class probabilities (n, K) float64 of images (n, C, h, w) that have been through the pixel path.
 
         With them, where the network has an uncertainty head, the chance (n,) float64 in [0, 1] that the class with the
         highest one is wrong; else None.
@@ -155,7 +172,7 @@ class Classifier:
         orientations : whether to look at each image in all its orientations and to take the mean
         """
         log_p, doubt = self.log_probabilities(images, orientations)
-        return np.exp(log_p), doubt
+        return self.calibration.apply(log_p), doubt
 
     def log_probabilities(
         self, images: np.ndarray | Tensor, orientations: bool = False
@@ -199,7 +216,7 @@ class Classifier:
         orientations: bool = False,
     ) -> pd.DataFrame:
         """One row an image: `image_id`, `p_<class>`, `predicted`, `confidence`, `uncertainty`,
-        `file`, `warning` and `error`.
+        `prediction_set`, `ambiguous`, `file`, `warning` and `error` (see `predictions`).
 
         images : paths, or an array (N, C, H, W) or (C, H, W) of decoded pixels with the classifier's bands. A file
             that cannot be read has a row with its `error` and no prediction.
@@ -213,19 +230,26 @@ class Classifier:
         images: str | Path | Sequence[str | Path] | np.ndarray,
         batch_size: int = BATCH,
         orientations: bool = False,
+        image_ids: Sequence[str] | None = None,
     ) -> Iterator[pd.DataFrame]:
-        """As `predict`, a frame a batch, in order; memory does not grow with the number of images."""
-        names, decoded = self._decoded(images)
-        chunk: list[tuple[str, Decoded]] = []
-        for pair in zip(names, decoded, strict=True):
-            chunk.append(pair)
-            if len(chunk) == batch_size:
-                yield self.frame([name for name, _ in chunk], [one for _, one in chunk], orientations)
-                chunk = []
-        if chunk:
-            yield self.frame([name for name, _ in chunk], [one for _, one in chunk], orientations)
+        """As `predict`, a frame a batch, in order; memory does not grow with the number of images.
 
-    def frame(self, names: Sequence[str], decoded: Sequence[Decoded], orientations: bool = False) -> pd.DataFrame:
+        image_ids : one an image; made of the names of the files where None
+        """
+        names, decoded = self._decoded(images)
+        ids = [image_id_of(parse_address(name)) for name in names] if image_ids is None else image_ids
+        rows = zip(names, decoded, ids, strict=True)
+        while chunk := list(islice(rows, batch_size)):
+            some, ones, their_ids = zip(*chunk, strict=True)
+            yield self.frame(some, ones, orientations, their_ids)
+
+    def frame(
+        self,
+        names: Sequence[str],
+        decoded: Sequence[Decoded],
+        orientations: bool = False,
+        image_ids: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
         """The predictions of some decoded images, good and bad, as a table (see `predict`)."""
         good = [row for row, one in enumerate(decoded) if one.pixels is not None]
         p, doubt = np.full((len(decoded), len(self.classes)), np.nan), None
@@ -235,7 +259,8 @@ class Classifier:
             if known is not None:
                 doubt = np.full(len(decoded), np.nan)
                 doubt[good] = known
-        table = self.table([image_id_of(parse_address(name)) for name in names], p, doubt)
+        ids = [image_id_of(parse_address(name)) for name in names] if image_ids is None else image_ids
+        table = self.table(ids, p, doubt)
         table["file"] = list(names)
         table["warning"] = [one.warning for one in decoded]
         table["error"] = [one.error for one in decoded]
@@ -247,7 +272,7 @@ class Classifier:
         uncertainty : (n,) chance of being wrong, as `judge` gives it; the normalised entropy of p where None
         """
         known = ~np.isnan(p).any(axis=1)
-        frame = pd.DataFrame({"image_id": list(image_ids)})
+        frame = pd.DataFrame({"image_id": list(image_ids)}, dtype=object)
         for index, name in enumerate(self.classes):
             frame[f"{PREFIX}{name}"] = p[:, index].astype(np.float32)
         best = np.where(known, np.nan_to_num(p).argmax(axis=1), -1)
@@ -255,6 +280,8 @@ class Classifier:
         frame["confidence"] = p.max(axis=1).astype(np.float32)
         uncertainty = entropy_uncertainty(np.nan_to_num(p)) if uncertainty is None else uncertainty
         frame["uncertainty"] = np.where(known, uncertainty, np.nan).astype(np.float32)
+        columns = set_columns(self.prediction_sets, p, frame["image_id"], self.classes)
+        frame["prediction_set"], frame["ambiguous"] = columns
         return frame
 
     def explain(
@@ -353,7 +380,7 @@ class Classifier:
 
     def _decoded(
         self, images: str | Path | Sequence[str | Path] | np.ndarray
-    ) -> tuple[Iterable[str], Iterable[Decoded]]:
+    ) -> tuple[Sequence[str], Iterable[Decoded]]:
         """Names, and the images through the pixel path, lazily where they are files."""
         if isinstance(images, np.ndarray):
             array = images[None] if images.ndim < 4 else images

@@ -2,8 +2,11 @@
 
 Columns: `image_id`, `p_<class>` for each class (summing to one; NaN where there is no prediction), `predicted`,
 `confidence` (the largest probability), `uncertainty` (0 to 1: the uncertainty head's chance that `predicted` is wrong
-where the classifier has such a head, else the entropy of the probabilities over its largest value), `label`, `split`
-and `group` where known, `file`, `warning` (what was odd about the image) and `error` (why it could not be predicted).
+where the classifier has such a head, else the entropy of the probabilities over its largest value), `prediction_set`
+(the classes that it may be of, with `|` between them; empty where none fits), `ambiguous` (true where the set does not
+hold exactly one class), `label`, `split` and `group` where known, `file`, `warning` (what was odd about the image) and
+`error` (why it could not be predicted). The probabilities are calibrated; a run keeps in `uncalibrated_<class>` what
+the network itself said.
 """
 
 from __future__ import annotations
@@ -23,19 +26,24 @@ from .errors import SkyclassError
 from .files import written_whole
 
 PREFIX = "p_"
-TEXT = ("image_id", "predicted", "label", "split", "group", "file", "warning", "error")
+UNCALIBRATED = "uncalibrated_"
+TEXT = ("image_id", "predicted", "prediction_set", "label", "split", "group", "file", "warning", "error")
 
 
-def schema_of(classes: list[str], origin: dict[str, Any]) -> pa.Schema:
+def schema_of(classes: list[str], origin: dict[str, Any], *, uncalibrated: bool = False) -> pa.Schema:
     """The Arrow schema of a predictions file; `origin` says what it was made from."""
     number = [(f"{PREFIX}{name}", pa.float32()) for name in classes]
+    before = [(f"{UNCALIBRATED}{name}", pa.float32()) for name in classes if uncalibrated]
     fields = [
         ("image_id", pa.string()),
         *number,
         ("predicted", pa.string()),
         ("confidence", pa.float32()),
         ("uncertainty", pa.float32()),
-        *((name, pa.string()) for name in TEXT[2:]),
+        ("prediction_set", pa.string()),
+        ("ambiguous", pa.bool_()),
+        *((name, pa.string()) for name in TEXT[3:]),
+        *before,
     ]
     metadata = {"skyclass": json.dumps({"classes": classes, **origin})}
     return pa.schema(fields, metadata=metadata)
@@ -43,13 +51,13 @@ def schema_of(classes: list[str], origin: dict[str, Any]) -> pa.Schema:
 
 @contextmanager
 def predictions_writer(
-    path: Path, classes: list[str], origin: dict[str, Any]
+    path: Path, classes: list[str], origin: dict[str, Any], *, uncalibrated: bool = False
 ) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Yields a function that appends rows; the file appears under its name when the block ends without an error.
 
-    Columns that a frame lacks become null.
+    uncalibrated : with the columns `uncalibrated_<class>`. Columns that a frame lacks become null.
     """
-    schema = schema_of(classes, origin)
+    schema = schema_of(classes, origin, uncalibrated=uncalibrated)
     with written_whole(path) as part, pq.ParquetWriter(part, schema) as writer:
 
         def append(frame: pd.DataFrame) -> None:
@@ -91,6 +99,6 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any
     return frame, list(classes), origin
 
 
-def probabilities(frame: pd.DataFrame, classes: list[str]) -> np.ndarray:
-    """(N, K) float64 probabilities in the order of `classes`."""
-    return frame[[f"{PREFIX}{name}" for name in classes]].to_numpy(dtype=np.float64)
+def probabilities(frame: pd.DataFrame, classes: list[str], prefix: str = PREFIX) -> np.ndarray:
+    """(N, K) float64 probabilities in the order of `classes`; `UNCALIBRATED` gives those before calibration."""
+    return frame[[f"{prefix}{name}" for name in classes]].to_numpy(dtype=np.float64)

@@ -2,7 +2,7 @@
 
 A recipe names choices (`loss: cross_entropy`), never import paths. The functions behind a choice live in a dict beside
 each other (`training/losses.py`, ...); a test holds those dicts against the names allowed here. The sections stand in
-`image_settings` and `training_settings`; this module is the one door to all of them.
+`image_settings`, `training_settings` and `calibration_settings`; this module is the one door to all of them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
+from .calibration_settings import CalibrationRecipe
 from .errors import SkyclassError, did_you_mean
 from .image_settings import AugmentRecipe, DataRecipe, PixelRecipe, TrainingPixels, VotesRecipe
 from .settings import Settings, apply_overrides, refuse_repeats, validate
@@ -32,6 +33,7 @@ from .training_settings import (
 __all__ = [
     "SHIPPED",
     "AugmentRecipe",
+    "CalibrationRecipe",
     "DataRecipe",
     "LoraRecipe",
     "ModelRecipe",
@@ -85,6 +87,7 @@ class Recipe(Settings):
     augment: AugmentRecipe = AugmentRecipe()
     model: ModelRecipe = ModelRecipe()
     training: TrainingRecipe = TrainingRecipe()
+    calibration: CalibrationRecipe = CalibrationRecipe()
     tune: TuneRecipe = TuneRecipe()
 
 

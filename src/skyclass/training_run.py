@@ -24,8 +24,10 @@ from .data.pack import Pack
 from .data.packing import prepare, tell_padding
 from .data.training_rows import TrainingRows, training_rows
 from .errors import SkyclassError
+from .evaluation.calibration import fit_calibration, out_of_fold
 from .evaluation.figures import curves_figure
 from .evaluation.metrics import accuracy, auroc_macro, balanced_accuracy
+from .evaluation.prediction_sets import fit_prediction_sets
 from .models.adapt import adapt, describe_trained, merge_lora
 from .models.checkpointing import checkpoint_blocks
 from .models.folded import set_apart
@@ -33,7 +35,7 @@ from .models.hardware import describe, pick_device, pick_precision
 from .models.network import Network, build_network
 from .models.weights import load_weights
 from .pixels import Statistics, channel_statistics, network_input, resolve_normalisation, stored_bands
-from .predictions import predictions_writer
+from .predictions import UNCALIBRATED, predictions_writer
 from .recipe import AugmentRecipe, PixelRecipe, Recipe, recipe_hash
 from .run import Run
 from .training.fit import Fitted, fit
@@ -71,8 +73,11 @@ def finish_run(
         raise SkyclassError("the pack has changed since this run began", where=data.path, fix=fix)
     rows = rows or training_rows(data, settings.data)
     classifier, images = _fit(run, settings, data, rows, pick_device(device), on_validation)
+    chosen = np.concatenate([rows.val, rows.test])
+    log_p, doubt = _judge(classifier, images, chosen, rows.labels[chosen])
+    _calibrate(classifier, settings, rows, log_p[: len(rows.val)])
     classifier.save(run.classifier)
-    _predict(run, classifier, data, rows, images)
+    _write_predictions(run, classifier, rows, log_p, doubt)
 
 
 def _warn_of_mirrors(recipe: Recipe, classes: Sequence[str]) -> None:
@@ -231,23 +236,55 @@ def _normalisation(recipe: Recipe, images: np.ndarray, rows: TrainingRows) -> St
     return resolve_normalisation(how, n_bands, channel_statistics(images, rows.train) if how == "dataset" else None)
 
 
-def _predict(run: Run, classifier: Classifier, data: Pack, rows: TrainingRows, images: np.ndarray) -> None:
-    """Write the predictions of the validation and test images, and say how the test went."""
-    chosen = np.concatenate([rows.val, rows.test])
-    loader = Loader(images, chosen, rows.labels[chosen], batch_size=64, device=classifier.device)
+def _judge(
+    classifier: Classifier, images: np.ndarray, chosen: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """ln p (n, K) of the chosen rows as the network itself gives it, and the chance (n,) of being wrong or None."""
+    loader = Loader(images, chosen, labels, batch_size=64, device=classifier.device)
     judged = []
     with progress("Predicting validation and test", len(chosen)) as advance:
         for batch in loader:
-            judged.append(classifier.judge(batch.images))
+            judged.append(classifier.log_probabilities(batch.images))
             advance(len(batch.rows))
-    p = np.concatenate([one for one, _ in judged])
     doubts = [other for _, other in judged if other is not None]
-    catalog = rows.catalog.iloc[chosen].reset_index(drop=True)
-    frame = classifier.table(catalog["image_id"], p, np.concatenate(doubts) if doubts else None)
+    return np.concatenate([one for one, _ in judged]), np.concatenate(doubts) if doubts else None
+
+
+def _calibrate(classifier: Classifier, recipe: Recipe, rows: TrainingRows, log_p: np.ndarray) -> None:
+    """Give the classifier its calibration and prediction sets, from ln p (n_val, K) of the validation images.
+
+    The same images serve both: the thresholds of the sets are sought on probabilities that a map fitted on other
+    images has calibrated. The training chose its best epoch by these images too, which flatters them a little.
+    """
+    wanted, labels = recipe.calibration, rows.labels[rows.val]
+    classifier.calibration, reason = fit_calibration(log_p, labels, wanted.method)
+    say(f"Calibration on {len(labels):,} validation images: {classifier.calibration} ({reason})")
+    classifier.prediction_sets = fit_prediction_sets(
+        out_of_fold(log_p, labels, classifier.calibration.method),
+        labels,
+        rows.catalog["image_id"].iloc[rows.val].tolist(),
+        coverage=wanted.coverage,
+        score=wanted.sets,
+        class_conditional=wanted.class_conditional,
+        seed=recipe.seed,
+    )
+    for sentence in classifier.prediction_sets.warnings(rows.classes):
+        say(sentence)
+
+
+def _write_predictions(
+    run: Run, classifier: Classifier, rows: TrainingRows, log_p: np.ndarray, doubt: np.ndarray | None
+) -> None:
+    """Write the predictions of the validation and test images, and say how the test went."""
+    p = classifier.calibration.apply(log_p)
+    catalog = rows.catalog.iloc[np.concatenate([rows.val, rows.test])].reset_index(drop=True)
+    frame = classifier.table(catalog["image_id"], p, doubt)
     for name in ("label", "split", "group", "file"):
         if name in catalog:
             frame[name] = catalog[name]
-    with predictions_writer(run.predictions_file, rows.classes, classifier.made_from) as append:
+    for index, name in enumerate(rows.classes):
+        frame[f"{UNCALIBRATED}{name}"] = np.exp(log_p[:, index])
+    with predictions_writer(run.predictions_file, rows.classes, classifier.origin, uncalibrated=True) as append:
         append(frame)
     labels, tested = rows.labels[rows.test], p[len(rows.val) :]
     if len(labels):

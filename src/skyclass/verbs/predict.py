@@ -19,7 +19,7 @@ from ..decoding import Decoded, decode_rows
 from ..errors import SkyclassError
 from ..predictions import predictions_writer
 
-CARRIED = ("image_id", "label", "split", "group", "file")
+CARRIED = ("label", "split", "group", "file")
 
 
 def predict(
@@ -48,16 +48,17 @@ def predict(
     model = Classifier.load(classifier, device)
     opened = open_source(source, options)
     catalog, pack = opened.catalog, opened.pack
+    ids = catalog["image_id"].tolist()
     if pack:
-        frames = _pack_frames(model, pack, batch_size, orientations)
+        frames = _pack_frames(model, pack, ids, batch_size, orientations)
     else:
-        frames = model.stream(catalog["file"].tolist(), batch_size, orientations)
+        frames = model.stream(catalog["file"].tolist(), batch_size, orientations, ids)
     lost = _lost(opened)
     if len(lost):
         catalog = pd.concat([catalog, lost[["image_id", "file"]]], ignore_index=True).astype({"label": object})
         unread = [Decoded(None, problem, None) for problem in lost["problem"]]
-        frames = chain(frames, [model.frame(lost["image_id"].tolist(), unread)])
-    origin = {"source": str(source), "source_hash": pack.hash if pack else None, **model.made_from}
+        frames = chain(frames, [model.frame(lost["file"].tolist(), unread, image_ids=lost["image_id"].tolist())])
+    origin = {"source": str(source), "source_hash": pack.hash if pack else None, **model.origin}
     wrong = _write(out, model, frames, catalog, origin)
     problems = pd.concat([opened.problems.drop(lost.index), problems_frame(wrong)], ignore_index=True)
     listed = out.with_name(f"{out.stem}.problems.csv")
@@ -98,10 +99,13 @@ def _write(
     return wrong
 
 
-def _pack_frames(model: Classifier, pack: Pack, batch_size: int, orientations: bool) -> Iterator[pd.DataFrame]:
+def _pack_frames(
+    model: Classifier, pack: Pack, ids: list[str], batch_size: int, orientations: bool
+) -> Iterator[pd.DataFrame]:
     """Frames of predictions of a pack's images, in order."""
     recipes = model.recipes_for(pack.pixels, pack.path)
     decoded = decode_rows(pack.images, range(len(pack.images)), pack.bands, recipes)
     for start in range(0, len(pack.images), batch_size):
         chunk = list(islice(decoded, batch_size))
-        yield model.frame([str(row) for row in range(start, start + len(chunk))], chunk, orientations)
+        names = ids[start : start + len(chunk)]
+        yield model.frame(names, chunk, orientations, names)
