@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from skyclass.classifier import Classifier
 from skyclass.data.pack import Pack
@@ -30,7 +29,7 @@ from skyclass.training.optimizers import OPTIMIZERS, SCHEDULES
 from skyclass.training.task import Task
 from skyclass.verbs.train import train
 from toys import toy_pack, toy_recipe, write_recipe
-from trainings import fit_toy, last_state, new_network, plain_loop
+from trainings import fit_toy, last_state, new_network, plain_loop, same
 
 AUGMENT = {
     "flip_horizontal": 0.5,
@@ -52,10 +51,6 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 def run_of(folder: Path, pack: Pack, recipe: Recipe) -> Run:
     """A whole training through the verb."""
     return Run(train(write_recipe(folder, recipe), pack.path, out=folder / "run", device="cpu"))
-
-
-def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
-    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
 # The plain loop
@@ -343,14 +338,9 @@ def test_the_classifier_is_the_best_epoch_and_the_best_are_kept(tmp_path: Path, 
     assert names_in(run.checkpoints)[-1] == "last.ckpt"
 
 
-def test_tensorboard_and_history_hold_the_same_numbers(tmp_path: Path, pack: Pack) -> None:
+def test_the_history_has_a_row_a_validation_and_is_drawn(tmp_path: Path, pack: Pack) -> None:
     run = run_of(tmp_path, pack, toy_recipe(training={"epochs": 3}))
-    log = EventAccumulator(str(run.path / "log"))
-    log.Reload()
-    history = pd.read_csv(run.history_file)
-    assert history["epoch"].tolist() == [1, 2, 3]
-    for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_auroc"):
-        assert [event.value for event in log.Scalars(name)] == pytest.approx(history[name].tolist(), rel=1e-6)
+    assert pd.read_csv(run.history_file)["epoch"].tolist() == [1, 2, 3]
     assert run.curves_file.stat().st_size > 1000
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,11 @@ State = dict[str, Tensor]
 def copied(network: Network) -> State:
     """The network's tensors as they are now."""
     return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two states are equal to the last bit."""
+    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def last_state(run: Path) -> State:

@@ -114,6 +114,11 @@ class Run:
         return self.checkpoints / "last.ckpt"
 
     @property
+    def log(self) -> Path:
+        """TensorBoard's events."""
+        return self.path / "log"
+
+    @property
     def training_file(self) -> Path:
         """Time and memory that the training took: a `Cost`."""
         return self.path / "training.json"

@@ -19,7 +19,7 @@ from .classifier import Classifier
 from .console import progress, say
 from .data.audit import handed_classes
 from .data.augment import mirror_pairs
-from .data.loaders import Loader, augmenting
+from .data.loaders import Batch, Loader, augmenting
 from .data.pack import Pack
 from .data.packing import prepare, tell_padding
 from .data.training_rows import TrainingRows, training_rows
@@ -135,7 +135,7 @@ def _fit(
         normalisation=normalisation,
         class_weights=class_weights(rows.labels[rows.train], rows.classes, recipe.training.class_weights),
         names=rows.catalog["image_id"].tolist(),
-        shown=torch.from_numpy(images[rows.val[: recipe.training.watch_images]]),
+        shown=_shown(images, rows, recipe.training.watch_images),
     )
     fitted = fit(network, recipe, run, inputs, device=device, on_validation=on_validation)
     merge_lora(network)
@@ -220,6 +220,15 @@ def _network(
         checkpoint_blocks(network)
     say(describe_trained(network))
     return network
+
+
+def _shown(images: np.ndarray, rows: TrainingRows, n: int) -> Batch | None:
+    """Up to n validation images, spread evenly over the classes."""
+    by_class = rows.val[np.argsort(rows.labels[rows.val], kind="stable")]
+    chosen = by_class[np.linspace(0, len(by_class) - 1, min(n, len(by_class))).round().astype(int)]
+    if not len(chosen):
+        return None
+    return Batch(*(torch.from_numpy(np.asarray(values)) for values in (images[chosen], rows.labels[chosen], chosen)))
 
 
 def _some(rows: np.ndarray) -> np.ndarray:

@@ -34,6 +34,14 @@ def overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     return ((1.0 - opacity) * _coloured(picture) + opacity * heat).astype(np.float32)
 
 
+def beside_overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """The image and its overlay side by side, parted by a white gap: (H, W', 3) float32 in [0, 1].
+
+    Takes and refuses what `overlay` does.
+    """
+    return _side_by_side(_coloured(displayed(image)), overlay(image, heatmap))
+
+
 def explanation_figure(image: np.ndarray, heatmap: np.ndarray, title: str = "") -> Figure:
     """Three panels: the image, the heatmap laid over it, the heatmap alone with its scale.
 
@@ -71,10 +79,7 @@ def class_sheet(
         raise SkyclassError(
             f"{len(images)} images, {len(heatmaps)} heatmaps and {len(captions)} captions", fix="give as many of each"
         )
-    pairs = [
-        _side_by_side(_coloured(displayed(image)), overlay(image, heatmap))
-        for image, heatmap in zip(images, heatmaps, strict=True)
-    ]
+    pairs = [beside_overlay(image, heatmap) for image, heatmap in zip(images, heatmaps, strict=True)]
     return picture_grid(pairs, captions, columns, title, width=3.2)
 
 

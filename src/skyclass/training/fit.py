@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from ..console import say
 from ..models.hardware import describe, pick_precision
@@ -23,9 +22,11 @@ from ..run import Run
 from .averaging import averaging_of
 from .checkpoints import BestCheckpoints, CheckpointIO, EpochCheckpoints, LastCheckpoint, read_checkpoint, stand_of
 from .cost import CostCallback, write_no_cost
+from .first_step import FirstStepCheck
 from .inputs import Batch, Inputs, OnValidation, Stream
 from .plan import Plan, plan_of
 from .task import Task
+from .tensorboard import TensorBoardCallback
 from .watching import EarlyStop, HistoryCallback, ProgressCallback, write_history
 
 # What Lightning says on every run, and what it warns of for reasons that do not hold here.
@@ -100,7 +101,7 @@ def fit(
     best = BestCheckpoints(run.checkpoints, recipe.training, plan)
     with quiet_lightning():
         callbacks = [*_callbacks(recipe, run, plan, inputs, on_validation), *_checkpoints(recipe, run, plan, best)]
-        trainer = segments.trainer = _trainer(recipe, run, device, plan, callbacks)
+        trainer = segments.trainer = _trainer(recipe, device, plan, callbacks)
         with stopped_by_hand(trainer):
             trainer.fit(task, segments, inputs.val, ckpt_path=run.last_checkpoint if begun else None, weights_only=True)
     done = plan.segment(trainer.current_epoch - 1).stop if plan.segments else plan.stop
@@ -129,6 +130,8 @@ def _callbacks(
         HistoryCallback(run.history_file, plan, on_validation),
         ProgressCallback(plan, inputs.n_images),
         CostCallback(run, plan, inputs.n_images),
+        FirstStepCheck(),
+        TensorBoardCallback(run.log, training.watch_every_steps, inputs.shown, inputs.names),
     ]
     averaging = averaging_of(training, run.legs()[-1].step, plan.steps)
     if averaging:
@@ -145,7 +148,7 @@ def _checkpoints(recipe: Recipe, run: Run, plan: Plan, best: BestCheckpoints) ->
     return [best, *kept, LastCheckpoint(run.last_checkpoint)]
 
 
-def _trainer(recipe: Recipe, run: Run, device: torch.device, plan: Plan, callbacks: list[Callback]) -> Trainer:
+def _trainer(recipe: Recipe, device: torch.device, plan: Plan, callbacks: list[Callback]) -> Trainer:
     training = recipe.training
     half = pick_precision(training.precision, device) == torch.bfloat16
     return Trainer(
@@ -158,11 +161,10 @@ def _trainer(recipe: Recipe, run: Run, device: torch.device, plan: Plan, callbac
         gradient_clip_algorithm="norm",
         callbacks=callbacks,
         plugins=[CheckpointIO()],
-        logger=TensorBoardLogger(run.path, name="log", version=""),
+        logger=False,  # TensorBoardCallback writes
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=training.watch_every_steps,
     )
 
 

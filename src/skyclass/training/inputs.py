@@ -51,7 +51,7 @@ class Inputs:
     normalisation : mean and deviation of each band
     class_weights : (K,) weights of the classes in the loss
     names : image_id of each row of the pack, for messages
-    shown : (n, C, h, w) validation images as they are stored, for TensorBoard
+    shown : validation images as they are stored, on the CPU, for TensorBoard
     """
 
     train: Stream
@@ -61,4 +61,4 @@ class Inputs:
     normalisation: Statistics
     class_weights: Tensor | None = None
     names: list[str] | None = None
-    shown: Tensor | None = None
+    shown: Batch | None = None

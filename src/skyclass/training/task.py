@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ NEVER = 2**62
 class Task(LightningModule):
     """Holds the network, the recipe, the bands' mean and deviation, and the outputs of the validation that is running.
 
+    loss : of the last training batch
     scores : losses and scores of the last validation
     rates : learning rates of the last step, by group of parameters
     """
@@ -56,18 +58,22 @@ class Task(LightningModule):
         self.register_buffer("std", torch.tensor(inputs.normalisation[1]), persistent=False)
         self.register_buffer("class_weights", inputs.class_weights, persistent=False)
         self.plateau: ReduceLROnPlateau | None = None
+        self.loss = math.nan
         self.scores: dict[str, float] = {}
         self.rates: dict[str, float] = {}
         self._restored: dict[str, Any] = {}
         self._sums = [0.0, 0.0, 0.0]  # loss, hits and number of the training images since the last validation
         self._outputs: list[tuple[Judgement, Tensor]] = []
+        self._rows: deque[Tensor] = deque(maxlen=recipe.training.accumulate)  # of the batches of the last step
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Stored or augmented pixels (n, C, h, w) as the network takes them."""
+        x = network_input(images, self.mean, self.std, torch.float32)
+        return x.contiguous(memory_format=torch.channels_last) if self.recipe.training.channels_last else x
 
     def judge(self, images: Tensor) -> Judgement:
         """What the network says of stored or augmented pixels (n, C, h, w)."""
-        x = network_input(images, self.mean, self.std, torch.float32)
-        if self.recipe.training.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
-        return self.network.judge(self.network.features(x))
+        return self.network.judge(self.network.features(self.prepared(images)))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of one batch. Errors: SkyclassError when it is no longer finite."""
@@ -76,18 +82,23 @@ class Task(LightningModule):
         value, right = torch.stack([loss.detach().float(), hits.float()]).tolist()  # one wait for the device
         if not math.isfinite(value):
             self._refuse(value, batch, batch_index)
+        self.loss = value
+        self._rows.append(batch.rows)
         n = len(batch.labels)
         self._sums = [one + other for one, other in zip(self._sums, (n * value, right, n), strict=True)]
         return loss
 
     def _refuse(self, loss: float, batch: Batch, batch_index: int) -> None:
-        """Say which images were in the batch whose loss is no number."""
+        """Say which images were in the batch whose loss is no number, or in the step that left no number as weights."""
         done = self.plan.segment(self.current_epoch).start + batch_index
         epoch, step = divmod(done, self.plan.n_batches)
-        rows = batch.rows[:8].tolist()
-        which = ", ".join(f"row {row}" if self.names is None else str(self.names[row]) for row in rows)
-        what = f"the loss is {loss:g} at epoch {epoch + 1}, step {step + 1}"
-        fix = f"lower training.learning_rate, or look at the images of this step: {which}, ..."
+        what, rows, whose = f"the loss is {loss:g} at epoch {epoch + 1}, step {step + 1}", batch.rows, "this step"
+        broken = [name for name, one in self.network.named_parameters() if not bool(torch.isfinite(one).all())]
+        if broken and self._rows:
+            what += f", as the step before left no finite weights in {broken[0]}"
+            rows, whose = torch.cat(list(self._rows)), "that step"
+        which = ", ".join(f"row {row}" if self.names is None else str(self.names[row]) for row in rows[:8].tolist())
+        fix = f"lower training.learning_rate, or look at the images of {whose}: {which}, ..."
         raise SkyclassError(what, where="training", fix=fix)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -121,7 +132,10 @@ class Task(LightningModule):
         self._sums = [0.0, 0.0, 0.0]
         self.scores = {"train_loss": loss / max(1, n), "train_accuracy": hits / max(1, n), **self._validation_scores()}
         self._outputs.clear()
-        self.log_dict(self.scores)
+        if not math.isfinite(self.scores["val_loss"]):
+            what = f"the validation loss is {self.scores['val_loss']:g}: the weights are no longer of use"
+            raise SkyclassError(what, where="training", fix="lower training.learning_rate, or set training.clip=1")
+        self.log_dict(self.scores)  # for those that monitor one of them
 
     def _validation_scores(self) -> dict[str, float]:
         """All that a validation measures."""
