@@ -214,9 +214,9 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
         | {"pixels": ["size=9", "fit=pad"], "overwrite": True, "duplicates": False, "form": "npz"},
     ),
     "train": (
-        "r p --out o --set seed=1 --set name=x --resume u --checkpoint best --device cpu",
+        "r p --out o --set seed=1 --set name=x --resume u --checkpoint best --find-rate --device cpu",
         {"recipe": "r", "pack": "p", "out": "o", "overrides": ["seed=1", "name=x"]}
-        | {"resume": "u", "checkpoint": "best", "device": "cpu"},
+        | {"resume": "u", "checkpoint": "best", "find_rate": True, "device": "cpu"},
     ),
     "predict": (
         f"c s --out o {OF_SOURCE} --batch-size 3 --orientations --device cpu",
@@ -339,6 +339,10 @@ ERRORS: dict[str, list[str]] = {
     "train toy.yaml pack --out r --set model.backbone=resnet99": ["no backbone is called 'resnet99'; near names are"],
     "train toy.yaml pack --out r --set model.weights=gone.pt": ["gone.pt: no such weight file; give the path of"],
     "train toy.yaml pack --out r --device abacus": ["'abacus' is no device; use auto, cpu, cuda or cuda:N"],
+    "train --resume run --find-rate": ["--find-rate: a run goes on with the learning rate it has; leave out"],
+    "train toy.yaml pack --out r --find-rate --set training.epochs=0": [
+        "--find-rate: without an epoch there is no learning rate to find; set training.epochs to 1 or more"
+    ],
     "train --resume nowhere": ["nowhere: this folder is no run; give the folder that `skyclass train` made"],
     "train toy.yaml pack --resume run": ["run: a run is resumed by its own recipe", "leave out the recipe"],
     "train --resume run --set training.epochs=9": ["run: a run is resumed by its own recipe", "leave out the recipe"],

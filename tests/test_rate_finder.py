@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
+from commands import done, drawn
+from skyclass.data.pack import Pack
 from skyclass.errors import SkyclassError
 from skyclass.evaluation.figures import rates_figure
 from skyclass.models.checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network
 from skyclass.recipe import ModelRecipe, TrainingRecipe
+from skyclass.run import Run
 from skyclass.training import rate_finder
 from skyclass.training.rate_finder import find_rate, suggest
+from skyclass.training.task import Task
+from skyclass.verbs.train import train
+from toys import toy_pack, toy_recipe, write_recipe
+from trainings import last_state, same
 
 CPU = torch.device("cpu")
 
@@ -194,6 +203,57 @@ def test_a_loss_that_is_no_number_ends_the_search(monkeypatch: pytest.MonkeyPatc
     found = find_rate(build_network(ModelRecipe(backbone="resnet20_cifar"), 1, 2), batches(), halved, SGD, None, CPU)
     assert len(found.losses) == 40
     assert np.isfinite(found.losses).all()
+
+
+# A training with the rate that was found
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    return toy_pack(tmp_path_factory.mktemp("packs") / "pack")
+
+
+OWN = {"class_weights": "sqrt", "optimizer": "sgd", "rates": {"early": 1e-4}, "epochs": 1, "learning_rate": 1e-3}
+
+
+def test_a_training_takes_the_rate_that_was_found(tmp_path: Path, pack: Pack) -> None:
+    """And is to the last bit the training with that rate, which is what the run's recipe says."""
+    file = write_recipe(tmp_path, toy_recipe(model={"dropout": 0.3}, training=OWN))
+    told = done("train", file, pack.path, "--out", tmp_path / "run", "--find-rate", "--device", "cpu").err
+    run = Run(tmp_path / "run")
+    table = pd.read_csv(run.rates_file)
+    assert list(table) == ["learning_rate", "loss", "smoothed"]
+    smoothed, suggestion = suggest(table["learning_rate"].to_numpy(), table["loss"].to_numpy())
+    np.testing.assert_allclose(table["smoothed"], smoothed)
+    training = run.recipe().training
+    assert training.learning_rate == pytest.approx(suggestion, rel=5e-3) != 1e-3
+    assert training.rates.early == pytest.approx(0.1 * training.learning_rate)
+    assert f"Learning rate: {training.learning_rate:g} instead of 0.001" in told
+    assert drawn(run.path / "learning_rates.png")
+    assert not run.wants_rate()
+    again = train(run.recipe_file, pack.path, out=tmp_path / "again", device="cpu")
+    assert same(last_state(run.path), last_state(again))
+    assert not Run(again).rates_file.exists()
+
+
+def test_a_search_that_was_stopped_is_begun_again(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it has ended, and between the rate and the training."""
+    file = write_recipe(tmp_path, toy_recipe(training=OWN))
+    expected = Run(train(file, pack.path, out=tmp_path / "whole", find_rate=True, device="cpu"))
+    assert expected.recipe().training.learning_rate != 1e-3
+    for k, (owner, name) in enumerate(((rate_finder, "_losses"), (Run, "take_rate"), (Task, "on_train_start"))):
+        run = Run(tmp_path / str(k))
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupting)
+            with pytest.raises(KeyboardInterrupt):
+                train(file, pack.path, out=run.path, find_rate=True, device="cpu")
+        train(resume=run.path, device="cpu")
+        assert run.recipe() == expected.recipe()
+        assert same(last_state(run.path), last_state(expected.path))
+
+
+def interrupting(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 # The figure

@@ -27,9 +27,21 @@ def train(
         str | None,
         typer.Option(metavar="NAME", help="with --resume: go on from this checkpoint of the run, from last or best"),
     ] = None,
+    find_rate: Annotated[
+        bool, typer.Option("--find-rate", help="first seek the learning rate by a range test, and train with it")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Train a classifier by a recipe; --resume continues an interrupted run, or adds epochs to one that has ended."""
     from .verbs.train import train as verb
 
-    verb(recipe, pack, out=out, overrides=set_ or (), resume=resume, checkpoint=checkpoint, device=device)
+    verb(
+        recipe,
+        pack,
+        out=out,
+        overrides=set_ or (),
+        resume=resume,
+        checkpoint=checkpoint,
+        find_rate=find_rate,
+        device=device,
+    )

@@ -124,6 +124,11 @@ class Run:
         return self.path / "training.json"
 
     @property
+    def rates_file(self) -> Path:
+        """The learning-rate range test, where one was asked for; its picture is `learning_rates.png`."""
+        return self.path / "learning_rates.csv"
+
+    @property
     def classifier(self) -> Path:
         """The classifier's folder: the best weights."""
         return self.path / "classifier"
@@ -182,6 +187,15 @@ class Run:
         """Write the legs, and the checkpoint that the last one is still to go on from, in one step."""
         origin = {**read_json(self.origin_file, "run"), "legs": [asdict(leg) for leg in legs]}
         write_json(self.origin_file, {**origin, "turning_to": checkpoint})
+
+    def wants_rate(self) -> bool:
+        """Whether the learning rate is still to be found."""
+        return bool(read_json(self.origin_file, "run").get("find_rate"))
+
+    def take_rate(self, recipe: Recipe) -> None:
+        """Write the recipe with the learning rate that was found."""
+        write_text(self.recipe_file, dump_recipe(recipe))
+        write_json(self.origin_file, {**read_json(self.origin_file, "run"), "find_rate": False})
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, origin: dict[str, Any], environment: dict[str, Any]) -> Run:

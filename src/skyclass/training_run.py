@@ -41,12 +41,17 @@ from .run import Run
 from .training.fit import Fitted, fit
 from .training.inputs import Inputs, OnValidation
 from .training.losses import class_weights
+from .training.rate_finder import take_found_rate
 
 PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm", "lightning", "astropy", "pillow", "scikit-learn")
 
 
-def begin_run(recipe: Recipe, pack: Pack, out: Path, device: str = "auto") -> tuple[Run, TrainingRows]:
+def begin_run(
+    recipe: Recipe, pack: Pack, out: Path, device: str = "auto", *, find_rate: bool = False
+) -> tuple[Run, TrainingRows]:
     """A new run in the empty folder `out`, and the rows it will train on.
+
+    find_rate : the training shall begin with a learning-rate range test, and take the rate that it suggests
 
     Faults of the data, and a recipe that was written for other classes, show before the folder is made.
     Errors: SkyclassError for these, and where something is in the folder already.
@@ -54,7 +59,12 @@ def begin_run(recipe: Recipe, pack: Pack, out: Path, device: str = "auto") -> tu
     rows = training_rows(pack, recipe.data)
     mirror_pairs(recipe.augment, rows.classes)
     _warn_of_mirrors(recipe, rows.classes)
-    origin = {"pack": str(pack.path.absolute()), "pack_hash": pack.hash, "classes": rows.classes}
+    origin = {
+        "pack": str(pack.path.absolute()),
+        "pack_hash": pack.hash,
+        "classes": rows.classes,
+        "find_rate": find_rate,
+    }
     return Run.create(out, recipe, origin, _environment(pick_device(device))), rows
 
 
@@ -137,6 +147,8 @@ def _fit(
         names=rows.catalog["image_id"].tolist(),
         shown=_shown(images, rows, recipe.training.watch_images),
     )
+    if run.wants_rate():
+        recipe = take_found_rate(run, recipe, network, train_loader, inputs, device)
     fitted = fit(network, recipe, run, inputs, device=device, on_validation=on_validation)
     merge_lora(network)
     _tell(run, recipe, fitted)

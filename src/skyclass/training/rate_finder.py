@@ -12,16 +12,21 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
-from ..console import progress
+from ..console import progress, say
+from ..drawing import save_figure
 from ..errors import SkyclassError
+from ..evaluation.figures import rates_figure
 from ..models.hardware import pick_precision
 from ..models.network import Network
-from ..recipe import TrainingRecipe
-from .inputs import Batch
+from ..pixels import network_input
+from ..recipe import Recipe, TrainingRecipe
+from ..run import Run
+from .inputs import Batch, Inputs
 from .losses import total_loss
 from .optimizers import build_optimizer
 
@@ -67,6 +72,39 @@ def find_rate(
     rates = np.geomspace(LOWEST, HIGHEST, STEPS)[: len(losses)]
     smoothed, suggestion = suggest(rates, losses)
     return RateSearch(rates, losses, smoothed, suggestion)
+
+
+def take_found_rate(
+    run: Run, recipe: Recipe, network: Network, batches: Iterable[Batch], inputs: Inputs, device: torch.device
+) -> Recipe:
+    """Do the range test for a run, draw it, and write the recipe with the rate that it suggests into the run.
+
+    Returns the recipe. Errors: as `find_rate`.
+    """
+    mean, std = (torch.tensor(values, device=device) for values in inputs.normalisation)
+    weights = None if inputs.class_weights is None else inputs.class_weights.to(device)
+
+    def to_input(images: Tensor) -> Tensor:
+        return network_input(images, mean, std, torch.float32)
+
+    search = find_rate(network, batches, to_input, recipe.training, weights, device)
+    table = pd.DataFrame({"learning_rate": search.rates, "loss": search.losses, "smoothed": search.smoothed})
+    table.to_csv(run.rates_file, index=False)
+    picture = run.rates_file.with_suffix(".png")
+    save_figure(rates_figure(*search), picture)
+    rate, before = float(f"{search.suggestion:.3g}"), recipe.training.learning_rate
+    say(f"Learning rate: {rate:g} instead of {before:g}, for there the loss falls most steeply: {picture}")
+    found = with_rate(recipe, rate)
+    run.take_rate(found)
+    return found
+
+
+def with_rate(recipe: Recipe, rate: float) -> Recipe:
+    """The recipe with another `training.learning_rate`; the parts' own rates keep their ratios to it."""
+    training, factor = recipe.training, rate / recipe.training.learning_rate
+    own = {part: factor * value for part, value in training.rates.model_dump().items() if value is not None}
+    changes = {"learning_rate": rate, "rates": training.rates.model_copy(update=own)}
+    return recipe.model_copy(update={"training": training.model_copy(update=changes)})
 
 
 def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float]:

@@ -26,6 +26,7 @@ def train(
     overrides: Sequence[str] = (),
     resume: str | Path | None = None,
     checkpoint: str | None = None,
+    find_rate: bool = False,
     device: str = "auto",
 ) -> Path:
     """Train by `recipe` on `pack` into the new folder `out`, or go on with the run `resume`; returns the run's folder.
@@ -34,13 +35,18 @@ def train(
         run that has ended, behind its best checkpoint
     checkpoint : with `resume`, the checkpoint to go on from: a file in the run's `checkpoints`, `last` or `best`.
         What came after it is given up
+    find_rate : first seek the learning rate by a range test (Smith 2017), and train with the one that it suggests;
+        `recipe.yaml` in the run has it, `learning_rates.csv` and `.png` the test
     """
     rows = None
     if resume is None:
         if checkpoint is not None:
             fix = "skyclass train --resume RUN --checkpoint NAME"
             raise SkyclassError("a checkpoint belongs to a run", where="--checkpoint", fix=fix)
-        run, rows = _new_run(recipe, pack, out, overrides, device)
+        run, rows = _new_run(recipe, pack, out, overrides, device, find_rate)
+    elif find_rate:
+        fix = "leave out --find-rate, or train a new run"
+        raise SkyclassError("a run goes on with the learning rate it has", where="--find-rate", fix=fix)
     else:
         run = _old_run(Path(resume), bool(recipe or pack or out), overrides, checkpoint)
     if run.finished:
@@ -61,12 +67,21 @@ def train(
 
 
 def _new_run(
-    recipe: str | Path | None, pack: str | Path | None, out: str | Path | None, overrides: Sequence[str], device: str
+    recipe: str | Path | None,
+    pack: str | Path | None,
+    out: str | Path | None,
+    overrides: Sequence[str],
+    device: str,
+    find_rate: bool,
 ) -> tuple[Run, TrainingRows]:
     if recipe is None or pack is None or out is None:
         fix = "skyclass train RECIPE PACK --out RUN, or skyclass train --resume RUN"
         raise SkyclassError("a recipe, a pack and an output folder are needed", fix=fix)
-    return begin_run(load_recipe(recipe, overrides), Pack.open(Path(pack)), Path(out), device)
+    settings = load_recipe(recipe, overrides)
+    if find_rate and not settings.training.epochs:
+        fix = "set training.epochs to 1 or more"
+        raise SkyclassError("without an epoch there is no learning rate to find", where="--find-rate", fix=fix)
+    return begin_run(settings, Pack.open(Path(pack)), Path(out), device, find_rate=find_rate)
 
 
 def _old_run(path: Path, named_more: bool, overrides: Sequence[str], checkpoint: str | None) -> Run:
