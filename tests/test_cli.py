@@ -214,8 +214,8 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
         | {"pixels": ["size=9", "fit=pad"], "overwrite": True, "duplicates": False, "form": "npz"},
     ),
     "train": (
-        "r p --out o --set seed=1 --set name=x --resume u --checkpoint best --find-rate --device cpu",
-        {"recipe": "r", "pack": "p", "out": "o", "overrides": ["seed=1", "name=x"]}
+        "r p --out o --set seed=1 --set name=x --ensemble 3 --resume u --checkpoint best --find-rate --device cpu",
+        {"recipe": "r", "pack": "p", "out": "o", "overrides": ["seed=1", "name=x"], "ensemble": 3}
         | {"resume": "u", "checkpoint": "best", "find_rate": True, "device": "cpu"},
     ),
     "predict": (
@@ -343,6 +343,8 @@ ERRORS: dict[str, list[str]] = {
     "train toy.yaml pack --out r --find-rate --set training.epochs=0": [
         "--find-rate: without an epoch there is no learning rate to find; set training.epochs to 1 or more"
     ],
+    "train toy.yaml pack --out r --ensemble 1": ["--ensemble: 1 members are no ensemble; ask for 2 or more"],
+    "train --resume run --ensemble 2": ["run: a run is resumed by its own recipe", "leave out the recipe"],
     "train --resume nowhere": ["nowhere: this folder is no run; give the folder that `skyclass train` made"],
     "train toy.yaml pack --resume run": ["run: a run is resumed by its own recipe", "leave out the recipe"],
     "train --resume run --set training.epochs=9": ["run: a run is resumed by its own recipe", "leave out the recipe"],

@@ -14,7 +14,7 @@ import pytest
 
 from commands import TOY, Result, done, refused, skyclass, toy_run
 from make_data import class_folders
-from skyclass import training_run as training_run_module
+from skyclass import conclusion
 from skyclass.data.pack import Pack
 from skyclass.verbs import demo as demo_module
 
@@ -163,7 +163,7 @@ class Here:
         self.verbs.append(words[3])
         with pytest.MonkeyPatch.context() as patch:
             if words[3] == self.stop_in == "train":
-                patch.setattr(training_run_module, "_judge", _interrupt)
+                patch.setattr(conclusion, "_judge", _interrupt)
             return subprocess.CompletedProcess(words, skyclass(*words[3:]).code)
 
 

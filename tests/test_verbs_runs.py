@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from commands import CLASSES, TOY, P, done, drawn, predictions, refused, skyclass, the_error, toy_run
 from make_data import class_folders, image_table, odd_files, random_pixels, toy_image, write_image, write_jpeg
-from skyclass import training_run as training_run_module
+from skyclass import conclusion
 from skyclass.classifier import Classifier
 from skyclass.data.pack import Pack
 from skyclass.training.task import Task
@@ -122,7 +122,7 @@ def test_a_run_stopped_after_its_last_epoch_goes_on(
 
     words = ("train", place / "toy.yaml", place / "pack", "--out", tmp_path / "run", "--set", "training.epochs=2")
     with monkeypatch.context() as patch:
-        patch.setattr(training_run_module, "_judge", stopped)
+        patch.setattr(conclusion, "_judge", stopped)
         assert skyclass(*words).code == 130
     (tmp_path / "run").rename(tmp_path / "moved")
     done("train", "--resume", tmp_path / "moved")

@@ -15,6 +15,9 @@ def train(
     pack: Annotated[Path | None, typer.Argument(help="the pack to train on")] = None,
     out: Annotated[Path | None, typer.Option(help="the new run")] = None,
     set_: Set = None,
+    ensemble: Annotated[
+        int | None, typer.Option(metavar="N", help="train N members with other seeds, and take their mean")
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -40,6 +43,7 @@ def train(
         pack,
         out=out,
         overrides=set_ or (),
+        ensemble=ensemble,
         resume=resume,
         checkpoint=checkpoint,
         find_rate=find_rate,

@@ -139,6 +139,22 @@ class Run:
         return self.path / "predictions.parquet"
 
     @property
+    def member_paths(self) -> list[Path]:
+        """The folders of an ensemble's members, each a run; none of a run that is no ensemble."""
+        n = self.n_members
+        return [self.path / "members" / str(number) for number in range(1, n + 1)] if n > 1 else []
+
+    @property
+    def n_members(self) -> int:
+        """How many networks are trained: 1, or the members of an ensemble."""
+        return int(read_json(self.origin_file, "run").get("members", 1))
+
+    @property
+    def begun(self) -> bool:
+        """Whether something is trained already that can be gone on with."""
+        return self.last_checkpoint.is_file() or any(Run(path).begun for path in self.member_paths if is_run(path))
+
+    @property
     def evaluation(self) -> Path:
         """Metrics and their figures."""
         return self.path / "evaluation"
@@ -206,6 +222,11 @@ class Run:
         write_json(run.environment_file, environment)
         write_json(run.origin_file, {**origin, "legs": [asdict(Leg(epochs=recipe.training.epochs))]})
         return run
+
+    def create_member(self, path: Path, recipe: Recipe) -> Run:
+        """Start a member of this ensemble, on the same pack."""
+        origin = {key: value for key, value in self.origin().items() if key not in ("members", "legs")}
+        return Run.create(path, recipe, origin, read_json(self.environment_file, "environment"))
 
     @classmethod
     def open(cls, path: Path) -> Run:

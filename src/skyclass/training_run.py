@@ -16,7 +16,8 @@ import torch
 
 from . import __version__
 from .classifier import Classifier
-from .console import progress, say
+from .conclusion import conclude_run
+from .console import say
 from .data.audit import handed_classes
 from .data.augment import mirror_pairs
 from .data.loaders import Batch, Loader, augmenting
@@ -24,10 +25,7 @@ from .data.pack import Pack
 from .data.packing import prepare, tell_padding
 from .data.training_rows import TrainingRows, training_rows
 from .errors import SkyclassError
-from .evaluation.calibration import fit_calibration, out_of_fold
 from .evaluation.figures import curves_figure
-from .evaluation.metrics import accuracy, auroc_macro, balanced_accuracy
-from .evaluation.prediction_sets import fit_prediction_sets
 from .models.adapt import adapt, describe_trained, merge_lora
 from .models.checkpointing import checkpoint_blocks
 from .models.folded import set_apart
@@ -35,7 +33,6 @@ from .models.hardware import describe, pick_device, pick_precision
 from .models.network import Network, build_network
 from .models.weights import load_weights
 from .pixels import Statistics, channel_statistics, network_input, resolve_normalisation, stored_bands
-from .predictions import UNCALIBRATED, predictions_writer
 from .recipe import AugmentRecipe, PixelRecipe, Recipe, recipe_hash
 from .run import Run
 from .training.fit import Fitted, fit
@@ -47,9 +44,11 @@ PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm", "lightning", "ast
 
 
 def begin_run(
-    recipe: Recipe, pack: Pack, out: Path, device: str = "auto", *, find_rate: bool = False
+    recipe: Recipe, pack: Pack, out: Path, device: str = "auto", *, members: int = 1, find_rate: bool = False
 ) -> tuple[Run, TrainingRows]:
     """A new run in the empty folder `out`, and the rows it will train on.
+
+    members : of an ensemble, where more than one
 
     find_rate : the training shall begin with a learning-rate range test, and take the rate that it suggests
 
@@ -63,6 +62,7 @@ def begin_run(
         "pack": str(pack.path.absolute()),
         "pack_hash": pack.hash,
         "classes": rows.classes,
+        "members": members,
         "find_rate": find_rate,
     }
     return Run.create(out, recipe, origin, _environment(pick_device(device))), rows
@@ -77,17 +77,21 @@ def finish_run(
     on_validation : told the epochs done and the scores after each validation
     Errors: SkyclassError for a pack that has changed, and all that a training refuses.
     """
-    settings, data = run.recipe(), Pack.open(Path(run.origin()["pack"]))
+    data, rows = data_of(run, rows)
+    classifier, images = _fit(run, run.recipe(), data, rows, pick_device(device), on_validation)
+    conclude_run(run, classifier, rows, images)
+
+
+def data_of(run: Run, rows: TrainingRows | None = None) -> tuple[Pack, TrainingRows]:
+    """The pack that a run is trained on, and its rows, where they are not known already.
+
+    Errors: SkyclassError for a pack that is gone or has changed.
+    """
+    data = Pack.open(Path(run.origin()["pack"]))
     if data.hash != run.origin()["pack_hash"]:
         fix = "train a new run on it, or restore the old pack"
         raise SkyclassError("the pack has changed since this run began", where=data.path, fix=fix)
-    rows = rows or training_rows(data, settings.data)
-    classifier, images = _fit(run, settings, data, rows, pick_device(device), on_validation)
-    chosen = np.concatenate([rows.val, rows.test])
-    log_p, doubt = _judge(classifier, images, chosen, rows.labels[chosen])
-    _calibrate(classifier, settings, rows, log_p[: len(rows.val)])
-    classifier.save(run.classifier)
-    _write_predictions(run, classifier, rows, log_p, doubt)
+    return data, rows or training_rows(data, run.recipe().data)
 
 
 def _warn_of_mirrors(recipe: Recipe, classes: Sequence[str]) -> None:
@@ -255,61 +259,3 @@ def _normalisation(recipe: Recipe, images: np.ndarray, rows: TrainingRows) -> St
         say(f"Normalised by the training images: ImageNet's mean is known for three bands or one, not for {n_bands}")
         how = "dataset"
     return resolve_normalisation(how, n_bands, channel_statistics(images, rows.train) if how == "dataset" else None)
-
-
-def _judge(
-    classifier: Classifier, images: np.ndarray, chosen: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """ln p (n, K) of the chosen rows as the network itself gives it, and the chance (n,) of being wrong or None."""
-    loader = Loader(images, chosen, labels, batch_size=64, device=classifier.device)
-    judged = []
-    with progress("Predicting validation and test", len(chosen)) as advance:
-        for batch in loader:
-            judged.append(classifier.log_probabilities(batch.images))
-            advance(len(batch.rows))
-    doubts = [other for _, other in judged if other is not None]
-    return np.concatenate([one for one, _ in judged]), np.concatenate(doubts) if doubts else None
-
-
-def _calibrate(classifier: Classifier, recipe: Recipe, rows: TrainingRows, log_p: np.ndarray) -> None:
-    """Give the classifier its calibration and prediction sets, from ln p (n_val, K) of the validation images.
-
-    The same images serve both: the thresholds of the sets are sought on probabilities that a map fitted on other
-    images has calibrated. The training chose its best epoch by these images too, which flatters them a little.
-    """
-    wanted, labels = recipe.calibration, rows.labels[rows.val]
-    classifier.calibration, reason = fit_calibration(log_p, labels, wanted.method)
-    say(f"Calibration on {len(labels):,} validation images: {classifier.calibration} ({reason})")
-    classifier.prediction_sets = fit_prediction_sets(
-        out_of_fold(log_p, labels, classifier.calibration.method),
-        labels,
-        rows.catalog["image_id"].iloc[rows.val].tolist(),
-        coverage=wanted.coverage,
-        score=wanted.sets,
-        class_conditional=wanted.class_conditional,
-        seed=recipe.seed,
-    )
-    for sentence in classifier.prediction_sets.warnings(rows.classes):
-        say(sentence)
-
-
-def _write_predictions(
-    run: Run, classifier: Classifier, rows: TrainingRows, log_p: np.ndarray, doubt: np.ndarray | None
-) -> None:
-    """Write the predictions of the validation and test images, and say how the test went."""
-    p = classifier.calibration.apply(log_p)
-    catalog = rows.catalog.iloc[np.concatenate([rows.val, rows.test])].reset_index(drop=True)
-    frame = classifier.table(catalog["image_id"], p, doubt)
-    for name in ("label", "split", "group", "file"):
-        if name in catalog:
-            frame[name] = catalog[name]
-    for index, name in enumerate(rows.classes):
-        frame[f"{UNCALIBRATED}{name}"] = np.exp(log_p[:, index])
-    with predictions_writer(run.predictions_file, rows.classes, classifier.origin, uncalibrated=True) as append:
-        append(frame)
-    labels, tested = rows.labels[rows.test], p[len(rows.val) :]
-    if len(labels):
-        say(
-            f"Test: {len(labels):,} images, accuracy {accuracy(labels, tested):.4f}, "
-            f"balanced accuracy {balanced_accuracy(labels, tested):.4f}, AUROC {auroc_macro(labels, tested):.4f}"
-        )

@@ -20,7 +20,7 @@ Scores = dict[str, np.ndarray]  # name -> (R,), or (R, K)
 
 
 @dataclass(frozen=True, eq=False)
-class _Curve:
+class Curve:
     """Of one class against the rest: which images lie where among the G thresholds at which an image of it lies.
 
     sums : sparse (3 G, N); its rows are the images of the class at each threshold, then the others at the same
@@ -49,7 +49,7 @@ class Prepared:
     means: np.ndarray
     gaps: sparse.csr_matrix
     gap_bins: dict[str, slice]
-    curves: list[_Curve | None]
+    curves: list[Curve | None]
 
 
 def prepare(labels: np.ndarray, probabilities: np.ndarray) -> Prepared:
@@ -75,7 +75,7 @@ def prepare(labels: np.ndarray, probabilities: np.ndarray) -> Prepared:
         means=np.stack(list(means.values())),
         gaps=gaps,
         gap_bins=gap_bins,
-        curves=[_curve(one_hot[:, k], probabilities[:, k]) if 0 < present[k] < n else None for k in range(n_classes)],
+        curves=[curve_of(one_hot[:, k], probabilities[:, k]) if 0 < present[k] < n else None for k in range(n_classes)],
     )
 
 
@@ -101,7 +101,7 @@ def _gaps(
     return sparse.vstack(blocks, format="csr"), rows | {"class_wise_ece": slice(bins + every, bins + 2 * every)}
 
 
-def _curve(positive: np.ndarray, p: np.ndarray) -> _Curve:
+def curve_of(positive: np.ndarray, p: np.ndarray) -> Curve:
     """positive : (N,) bool, some but not all; p : (N,) the class's probability."""
     thresholds = np.unique(p[positive])  # (G,) rising
     n_thresholds = len(thresholds)
@@ -113,7 +113,7 @@ def _curve(positive: np.ndarray, p: np.ndarray) -> _Curve:
     rows = (part * n_thresholds + falling)[counted]
     columns = np.flatnonzero(counted)
     sums = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(3 * n_thresholds, len(p)))
-    return _Curve(sums)
+    return Curve(sums)
 
 
 def weighted_scores(prepared: Prepared, weights: np.ndarray) -> Scores:
@@ -136,7 +136,7 @@ def weighted_scores(prepared: Prepared, weights: np.ndarray) -> Scores:
     areas = np.full((2, weights.shape[1], k), np.nan)  # (2, R, K)
     for place, curve in enumerate(prepared.curves):
         if curve is not None:
-            areas[:, :, place] = _areas(curve, weights, total)
+            areas[:, :, place] = areas_under(curve, weights, total)
     for name, area in zip(("auroc", "average_precision"), areas, strict=True):
         scores |= {f"{name}_per_class": area, f"{name}_macro": _mean_of_defined(area)}
     return scores
@@ -169,7 +169,7 @@ def _confusion_scores(matrix: np.ndarray, total: np.ndarray, seen: np.ndarray) -
     return scores
 
 
-def _areas(curve: _Curve, weights: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def areas_under(curve: Curve, weights: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(R,) the area under the ROC curve, ties counting one half, and the average precision."""
     hits, tied, between = (curve.sums @ weights).reshape(3, -1, weights.shape[1])  # (G, R) each
     positives = hits.sum(axis=0)  # (R,)

@@ -64,6 +64,10 @@ class Network(nn.Module):
         """(N, F, h, w) -> (N, K) logits in float32."""
         return self.head.score(self._refined(features)).float()
 
+    def pooled(self, features: Tensor) -> Tensor:
+        """(N, F, h, w) -> (N, G), what the backbone itself pools of its map, whatever the head takes."""
+        return self._call("forward_head", features, True)
+
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, K) logits in float32."""
         return self.classify(self.features(images))
@@ -76,7 +80,7 @@ class Network(nn.Module):
         return self
 
     def _refined(self, features: Tensor) -> Tensor:
-        x = features if self.head.takes_map else self._call("forward_head", features, True)  # (N, F)
+        x = features if self.head.takes_map else self.pooled(features)  # (N, G)
         return self.head.refine(x)
 
     def _call(self, method: str, *arguments: Any) -> Tensor:

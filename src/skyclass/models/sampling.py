@@ -23,6 +23,8 @@ class Samples(NamedTuple):
     """(S, n, K) float64, ln of the class probabilities."""
     doubt: np.ndarray | None
     """(S, n) float64, the chance that the class with the highest probability is wrong, where a head tells it."""
+    pooled: np.ndarray | None = None
+    """(M, n, F) float32, the pooled features of the images as they are, of each of the M networks that answer."""
 
 
 @torch.inference_mode()
@@ -34,12 +36,16 @@ def orientation_samples(network: Network, images: Tensor, swapped: np.ndarray | 
     """
     height, width = images.shape[-2:]
     log_p, doubts = [], []
+    pooled: list[np.ndarray] = []
     for orientation in orientations_of(height, width)[: None if swapped is not None else 1]:
         view = turned(images, orientation).contiguous(memory_format=torch.channels_last)
-        p, doubt = _answer(network.judge(network.features(view)))
+        features = network.features(view)
+        if not pooled:
+            pooled.append(network.pooled(features).float().cpu().numpy())
+        p, doubt = _answer(network.judge(features))
         log_p.append(p[:, swapped] if swapped is not None and orientation.mirrored else p)
         doubts += [] if doubt is None else [doubt]
-    return Samples(np.stack(log_p), np.stack(doubts) if doubts else None)
+    return Samples(np.stack(log_p), np.stack(doubts) if doubts else None, np.stack(pooled))
 
 
 @torch.inference_mode()

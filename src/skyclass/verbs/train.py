@@ -11,6 +11,7 @@ from pathlib import Path
 from ..console import say, say_where
 from ..data.pack import Pack
 from ..data.training_rows import TrainingRows
+from ..ensemble_run import begin_ensemble, finish_ensemble
 from ..errors import SkyclassError
 from ..recipe import load_recipe
 from ..run import Run
@@ -24,6 +25,7 @@ def train(
     *,
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
+    ensemble: int | None = None,
     resume: str | Path | None = None,
     checkpoint: str | None = None,
     find_rate: bool = False,
@@ -31,6 +33,8 @@ def train(
 ) -> Path:
     """Train by `recipe` on `pack` into the new folder `out`, or go on with the run `resume`; returns the run's folder.
 
+    ensemble : members, each a run under `members` with a seed of its own: the recipe's, the next one, and so on. The
+        run's classifier predicts the mean of their probabilities
     overrides : KEY.KEY=VALUE changes of the recipe; with `resume` only training.epochs=+N, which adds N epochs to a
         run that has ended, behind its best checkpoint
     checkpoint : with `resume`, the checkpoint to go on from: a file in the run's `checkpoints`, `last` or `best`.
@@ -43,20 +47,20 @@ def train(
         if checkpoint is not None:
             fix = "skyclass train --resume RUN --checkpoint NAME"
             raise SkyclassError("a checkpoint belongs to a run", where="--checkpoint", fix=fix)
-        run, rows = _new_run(recipe, pack, out, overrides, device, find_rate)
+        run, rows = _new_run(recipe, pack, out, overrides, ensemble, device, find_rate)
     elif find_rate:
         fix = "leave out --find-rate, or train a new run"
         raise SkyclassError("a run goes on with the learning rate it has", where="--find-rate", fix=fix)
     else:
-        run = _old_run(Path(resume), bool(recipe or pack or out), overrides, checkpoint)
+        run = _old_run(Path(resume), bool(recipe or pack or out or ensemble), overrides, checkpoint)
     if run.finished:
         say(f"This run has ended; there is nothing to resume: {run.path}")
         return run.path
     try:
-        finish_run(run, rows, device)
+        (finish_ensemble if run.n_members > 1 else finish_run)(run, rows, device)
     except SkyclassError:
         # Where there is nothing to resume, the name is free for another try.
-        if resume is None and not run.last_checkpoint.is_file():
+        if resume is None and not run.begun:
             shutil.rmtree(run.path)
         raise
     except KeyboardInterrupt:
@@ -71,17 +75,20 @@ def _new_run(
     pack: str | Path | None,
     out: str | Path | None,
     overrides: Sequence[str],
+    ensemble: int | None,
     device: str,
     find_rate: bool,
 ) -> tuple[Run, TrainingRows]:
     if recipe is None or pack is None or out is None:
         fix = "skyclass train RECIPE PACK --out RUN, or skyclass train --resume RUN"
         raise SkyclassError("a recipe, a pack and an output folder are needed", fix=fix)
-    settings = load_recipe(recipe, overrides)
+    settings, data = load_recipe(recipe, overrides), Pack.open(Path(pack))
     if find_rate and not settings.training.epochs:
         fix = "set training.epochs to 1 or more"
         raise SkyclassError("without an epoch there is no learning rate to find", where="--find-rate", fix=fix)
-    return begin_run(settings, Pack.open(Path(pack)), Path(out), device, find_rate=find_rate)
+    if ensemble is not None:
+        return begin_ensemble(settings, data, Path(out), ensemble, device, find_rate=find_rate)
+    return begin_run(settings, data, Path(out), device, find_rate=find_rate)
 
 
 def _old_run(path: Path, named_more: bool, overrides: Sequence[str], checkpoint: str | None) -> Run:
@@ -89,12 +96,15 @@ def _old_run(path: Path, named_more: bool, overrides: Sequence[str], checkpoint:
     added = [re.fullmatch(r"training\.epochs=\+([1-9]\d*)", text.replace(" ", "")) for text in overrides]
     if named_more or len(added) > 1 or not all(added):
         fix = (
-            "leave out the recipe, the pack, --out and --set (but --set training.epochs=+N adds N epochs to a run "
-            "that has ended), or train a new run"
+            "leave out the recipe, the pack, --out, --ensemble and --set (but --set training.epochs=+N adds N epochs "
+            "to a run that has ended), or train a new run"
         )
         raise SkyclassError("a run is resumed by its own recipe, on its own pack", where=path, fix=fix)
     more = int(added[0][1]) if added and added[0] else None
     run = Run.open(path)
+    if run.n_members > 1 and (more or checkpoint):
+        fix = "train a new ensemble, with other training.epochs"
+        raise SkyclassError("no epochs are added to an ensemble, nor taken back", where=path, fix=fix)
     carry_out(run)
     if more or checkpoint:
         turn_to(run, more, checkpoint)

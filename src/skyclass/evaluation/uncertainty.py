@@ -1,0 +1,145 @@
+"""Which score tells the wrong predictions from the right ones: how far each can be trusted to say "I do not know".
+
+A score is a number an image, larger where the classifier is less certain. Its AUROC of errors is the chance that a
+wrong prediction scores higher than a right one. Its risk-coverage curve is the error rate of the images that remain
+when only the most certain ones are kept (Geifman & El-Yaniv 2017, arXiv:1705.08500, section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp
+
+from .intervals import LEVEL, affordable_resamples, bootstrap, percentile_interval
+from .metrics import entropy_uncertainty
+from .weighted_scores import areas_under, curve_of
+
+BASELINE = "max_probability"
+IN_WORDS = {
+    BASELINE: "largest probability",
+    "entropy": "entropy of the probabilities",
+    "uncertainty_head": "uncertainty head",
+    "ensemble_disagreement": "ensemble, disagreement",
+    "mc_dropout_entropy": "MC dropout, entropy",
+    "mc_dropout_disagreement": "MC dropout, disagreement",
+    "orientations_entropy": "8 orientations, entropy",
+    "orientations_disagreement": "8 orientations, disagreement",
+}
+"""The scores that are compared, in this order."""
+
+
+def scores_of_probabilities(p: np.ndarray) -> dict[str, np.ndarray]:
+    """What the probabilities (N, K) themselves say: 1 - the largest one, and the normalised entropy; (N,) in [0, 1]."""
+    return {BASELINE: 1.0 - p.max(axis=1), "entropy": entropy_uncertainty(p)}
+
+
+def scores_of_samples(log_p: np.ndarray, kind: str) -> dict[str, np.ndarray]:
+    """What several answers about the same images say: the entropy of their mean, and their disagreement.
+
+    The disagreement is the mutual information of class and answer, the entropy of the mean less the mean entropy
+    (Houlsby et al. 2011, arXiv:1112.5745, equation 2; Depeweg et al. 2018, arXiv:1710.07283, equation 3): the part of
+    the entropy that another training could remove.
+
+    log_p : (S, N, K) ln of the probabilities; kind : the first word of the names. Both scores are over ln K, (N,) in
+    [0, 1].
+    """
+    mean = np.exp(logsumexp(log_p, axis=0) - np.log(len(log_p)))  # (N, K)
+    whole = entropy_uncertainty(mean)
+    inside = np.mean([entropy_uncertainty(np.exp(one)) for one in log_p], axis=0)
+    return {f"{kind}_entropy": whole, f"{kind}_disagreement": np.maximum(whole - inside, 0.0)}
+
+
+class RiskCoverage(NamedTuple):
+    """The images by rising score: the k most certain ones are `coverage` k / N of all, and `risk` of them are wrong."""
+
+    coverage: np.ndarray
+    risk: np.ndarray
+
+    @property
+    def area(self) -> float:
+        """The mean risk over all coverages, AURC (Geifman & El-Yaniv 2017, section 2)."""
+        return float(self.risk.mean())
+
+
+def risk_coverage(wrong: np.ndarray, score: np.ndarray) -> RiskCoverage:
+    """wrong : (N,) bool; score : (N,), N > 0. Images of equal score come in the mean of all their orders."""
+    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
+    share = np.bincount(place, weights=wrong) / count  # errors at each value
+    number = np.arange(1, len(score) + 1)
+    return RiskCoverage(number / len(score), np.cumsum(np.repeat(share, count)) / number)
+
+
+def best_risk_coverage(wrong: np.ndarray) -> RiskCoverage:
+    """The curve of a score that ranks every wrong prediction behind all right ones."""
+    return risk_coverage(wrong, wrong.astype(np.float64))
+
+
+def auroc_of_errors(wrong: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The chance that a wrong prediction scores higher than a right one, ties counting one half.
+
+    wrong : (N,) bool, some but not all; score : (N,); weights : (N, R), R weightings of the images. Returns (R,).
+    """
+    return areas_under(curve_of(wrong, score), weights, weights.sum(axis=0))[0]
+
+
+def compare_scores(wrong: np.ndarray, scores: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, Any]:
+    """How well each score ranks the errors, and which to trust; ready for JSON.
+
+    wrong : (N,) bool, N > 0, whether the predicted class is not the true one; scores : names among `IN_WORDS` -> (N,)
+
+    `auroc` has a 95 % bootstrap interval, drawn from the wrong and from the right predictions apart. `gain` is the
+    AUROC less that of the largest probability, on the same resamples; its intervals hold together with 95 % chance,
+    because each of m gains has one of 100 - 5 / m % (Bonferroni). `aurc` is the area under the risk-coverage curve,
+    `excess_aurc` what it has above the best possible one (Geifman et al. 2019, arXiv:1805.08206, section 3). `trust` is
+    the score with the largest AUROC, or the largest probability where no gain is surely above zero. Without an error,
+    or without a right prediction, nothing can be ranked, and AUROCs and `trust` are None.
+    """
+    best = best_risk_coverage(wrong).area
+    rows: dict[str, dict[str, Any]] = {}
+    for name, score in scores.items():
+        area = risk_coverage(wrong, score).area
+        rows[name] = {"auroc": None, "aurc": area, "excess_aurc": area - best}
+    result = {"n": len(wrong), "n_errors": int(wrong.sum()), "best_aurc": best, "scores": rows, "trust": None}
+    if not 0 < wrong.sum() < len(wrong):
+        what = "right" if not wrong.any() else "wrong"
+        return {**result, "advice": f"All {len(wrong):,} predictions are {what}: no score can be judged."}
+    one, curves = np.ones((len(wrong), 1)), {name: curve_of(wrong, score) for name, score in scores.items()}
+    areas = {name: float(auroc_of_errors(wrong, score, one)[0]) for name, score in scores.items()}
+    samples = bootstrap(
+        wrong.astype(np.int64),
+        lambda weights: {name: areas_under(curve, weights, weights.sum(axis=0))[0] for name, curve in curves.items()},
+        affordable_resamples(len(wrong)),
+        seed,
+    )
+    level = 1.0 - (1.0 - LEVEL) / max(len(scores) - 1, 1)
+    for name, row in rows.items():
+        row |= {"auroc": areas[name], "auroc_interval": _ends(samples[name], LEVEL)}
+        if name != BASELINE:
+            gain = samples[name] - samples[BASELINE]
+            row |= {"gain": areas[name] - areas[BASELINE], "gain_interval": _ends(gain, level)}
+    trusted, advice = _advice(rows)
+    return {**result, "trust": trusted, "advice": advice}
+
+
+def _ends(samples: np.ndarray, level: float) -> list[float] | None:
+    low, high = (float(end) for end in percentile_interval(samples, level))
+    return None if np.isnan(low) else [low, high]
+
+
+def _advice(rows: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+    """The score to trust, and why."""
+    order = sorted(rows, key=lambda name: rows[name]["auroc"], reverse=True)
+    sure = [name for name in order if rows[name].get("gain_interval") and rows[name]["gain_interval"][0] > 0.0]
+    base = f"{rows[BASELINE]['auroc']:.3f}"
+    if sure:
+        row, words = rows[sure[0]], IN_WORDS[sure[0]]
+        low, high = row["gain_interval"]
+        gained = f"{row['gain']:.3f} [{low:.3f}, {high:.3f}] above that of the largest probability"
+        return sure[0], f'Trust the score "{words}": its AUROC of errors is {row["auroc"]:.3f}, {gained}.'
+    if order[0] == BASELINE:
+        return BASELINE, f"Trust the largest probability: no score ranks the errors better (AUROC {base})."
+    near = f'"{IN_WORDS[order[0]]}" ({rows[order[0]]["auroc"]:.3f})'
+    return BASELINE, f"Trust the largest probability (AUROC of errors {base}): {near} is not surely better."
