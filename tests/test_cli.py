@@ -223,7 +223,10 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
         {"classifier": "c", "source": "s", "out": "o", "options": OPTIONS, "batch_size": 3, "orientations": True}
         | {"device": "cpu"},
     ),
-    "evaluate": ("p --out o --split val", {"path": "p", "out": "o", "split": "val"}),
+    "evaluate": (
+        "p --out o --split val --by a --by b --catalog t",
+        {"path": "p", "out": "o", "split": "val", "by": ["a", "b"], "catalog": "t"},
+    ),
     "explain": (
         f"c s --out o --image a --image b --per-class 2 --target true {OF_SOURCE} --device cpu",
         {"classifier": "c", "source": "s", "out": "o", "image": ["a", "b"], "per_class": 2, "target": "true"}

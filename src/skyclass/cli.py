@@ -186,11 +186,18 @@ def evaluate(
     path: Annotated[Path, typer.Argument(help="a run or a predictions file")],
     out: Annotated[Path | None, typer.Option(help="folder for the metrics and figures")] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all (default: test where known)")] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="accuracy against a column, such as a magnitude; repeat for more"),
+    ] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="a table or a pack with the columns (default: the run's pack)")
+    ] = None,
 ) -> None:
-    """Judge predictions against their labels."""
+    """Judge predictions against their labels, with 95 % intervals."""
     from .verbs.evaluate import evaluate as verb
 
-    verb(path, out=out, split=split)
+    verb(path, out=out, split=split, by=by or (), catalog=catalog)
 
 
 @app.command()

@@ -2,30 +2,73 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..console import say, say_where
+from ..data.leaks import columns_by_id, leaked_into, pack_of_run
 from ..drawing import save_figure
-from ..errors import SkyclassError
+from ..errors import SkyclassError, did_you_mean
 from ..evaluation import metrics
+from ..evaluation.by_column import accuracy_by
 from ..evaluation.figures import confusion_figure, roc_figure
-from ..files import sha256_of, write_json, write_text
+from ..evaluation.intervals import RESAMPLES
+from ..evaluation.score_figures import accuracy_by_figure, precision_recall_figure
+from ..evaluation.score_table import score_table, with_interval
+from ..files import sha256_of, write_json, write_text, written_whole
 from ..predictions import probabilities, read_predictions
 from ..run import RESUME, Run, is_run
 
+MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
 
-def evaluate(path: str | Path, *, out: str | Path | None = None, split: str | None = None) -> dict[str, Any]:
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What is judged, and where the answer goes.
+
+    frame : all predictions of the file; rows : those of the split that were predicted, labelled or not
+    labels : (N,) class names, None where unknown; p : (N, K); columns : to judge by; all of `rows`
+    """
+
+    file: Path
+    folder: Path
+    run: Run | None
+    frame: pd.DataFrame
+    rows: pd.DataFrame
+    split: str
+    classes: list[str]
+    labels: np.ndarray
+    p: np.ndarray
+    columns: pd.DataFrame
+
+
+def evaluate(
+    path: str | Path,
+    *,
+    out: str | Path | None = None,
+    split: str | None = None,
+    by: Sequence[str] = (),
+    catalog: str | Path | None = None,
+) -> dict[str, Any]:
     """Judge a run or a predictions file; returns what `metrics.json` holds.
 
-    Writes `metrics.json`, `classification_report.txt`, `confusion.png` and `roc.png` into `out` (default: `evaluation`
-    in the run, or beside the file). `split` is train, val, test or all (default: test where the file knows a test
-    split, else all). Rows without a label or a prediction do not count.
+    Writes `metrics.json`, the same scores as a table `metrics.csv`, `classification_report.txt`, `confusion.png`,
+    `roc.png` and `precision_recall.png` into `out` (default: `evaluation` in the run, or beside the file). Scores have
+    95 % intervals (`metrics.evaluate`). Rows without a label or a prediction do not count.
+
+    split : train, val, test or all (default: test where the file knows a test split, else all)
+    by : columns against which the accuracy is drawn, into `by_<column>.png` and `.csv`; of the predictions, of
+        `catalog`, or of the run's pack
+    catalog : a table with a row an image, or a pack
     """
     path = Path(path)
-    file, folder = path, path.parent / f"{path.stem}-evaluation"
+    file, folder, run = path, path.parent / f"{path.stem}-evaluation", None
     if is_run(path):
         run = Run.open(path)
         if not run.finished:
@@ -34,31 +77,132 @@ def evaluate(path: str | Path, *, out: str | Path | None = None, split: str | No
     folder = Path(out) if out else folder
     frame, classes, _ = read_predictions(file)
     rows, split = judged_rows(frame, split, file)
-    labels, p = rows["label"].to_numpy(dtype=object), probabilities(rows, classes)
-    try:
-        result = metrics.evaluate(labels, p, classes)
-    except SkyclassError as refusal:
-        place = f"{file}, {refusal.where}" if refusal.where else file
-        raise SkyclassError(refusal.what, where=place, fix=refusal.fix) from None
-    result |= {"split": split, "n_unpredicted": _unpredicted(frame, split), "predictions_sha256": sha256_of(file)}
+    labels = rows["label"].where(rows["label"].notna() & (rows["label"] != ""), None).to_numpy(dtype=object)
+    p = probabilities(rows, classes)
+    columns = _columns(rows.reset_index(drop=True), by, run, Path(catalog) if catalog else None)
+    judged = Judged(file, folder, run, frame, rows, split, classes, labels, p, columns)
+    result: dict[str, Any] = {}
+    for section in SECTIONS:
+        result |= section(judged, result)
     write_json(folder / "metrics.json", result)
-    report = metrics.classification_report(labels, p, classes)
-    write_text(folder / "classification_report.txt", report)
-    save_figure(confusion_figure(result["confusion_matrix"], classes), folder / "confusion.png")
-    save_figure(roc_figure(labels, p, classes), folder / "roc.png")
-    say(report)
-    say(f"Split {split}: {_in_words(result)}")
+    with written_whole(folder / "metrics.csv") as part:
+        score_table(result).to_csv(part, index=False)
     say_where("Evaluation", folder)
     return result
 
 
+def _scores(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
+    """All scores with their intervals, and what they were made from."""
+    try:
+        result = metrics.evaluate(judged.labels, judged.p, judged.classes, resamples=RESAMPLES)
+    except SkyclassError as refusal:
+        place = f"{judged.file}, {refusal.where}" if refusal.where else judged.file
+        raise SkyclassError(refusal.what, where=place, fix=refusal.fix) from None
+    report = metrics.classification_report(judged.labels, judged.p, judged.classes)
+    write_text(judged.folder / "classification_report.txt", report)
+    say(report)
+    say(f"Split {judged.split}: {_in_words(result)}")
+    made_from = {"split": judged.split, "predictions_sha256": sha256_of(judged.file)}
+    return {**result, **made_from, "n_unpredicted": _unpredicted(judged.frame, judged.split)}
+
+
+def _pictures(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
+    """The confusion matrix and the curves."""
+    what = (judged.labels, judged.p, judged.classes)
+    save_figure(confusion_figure(result["confusion_matrix"], judged.classes), judged.folder / "confusion.png")
+    save_figure(roc_figure(*what), judged.folder / "roc.png")
+    save_figure(precision_recall_figure(*what), judged.folder / "precision_recall.png")
+    return {}
+
+
+def _near_duplicates(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
+    """How many judged images the training holds under another name, and the main scores without them.
+
+    `near_duplicates` has `n`, the number of them (None where it is not known, and `reason` says why), and `without`,
+    the main scores of the other images and their `intervals`; None where there is none, or nothing would be left.
+    """
+    ids = leaked_into(judged.run) if judged.run else "these are predictions of a file, not of a run"
+    if isinstance(ids, str):
+        say(f"Near-duplicates in training: not known, {ids}")
+        return {"near_duplicates": {"n": None, "reason": ids, "without": None}}
+    known = pd.notna(judged.labels)
+    doubled = judged.rows["image_id"].isin(ids).to_numpy() & known
+    n, without = int(doubled.sum()), None
+    if n:
+        say(f"Near-duplicates in training: {n:,} of {result['n']:,} images")
+    if 0 < n < known.sum():
+        rest = metrics.evaluate(judged.labels[~doubled], judged.p[~doubled], judged.classes, resamples=RESAMPLES)
+        without = {"n": rest["n"], **{name: rest[name] for name in MAIN}}
+        without["intervals"] = {name: rest["intervals"][name] for name in MAIN}
+        say(f"Without them: {_in_words(rest)}")
+    return {"near_duplicates": {"n": n, "reason": None, "without": without}}
+
+
+def _by_columns(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
+    """The accuracy against each column asked for: a figure, a table, and `by` in the metrics."""
+    if judged.columns.empty:
+        return {}
+    known = pd.notna(judged.labels)
+    right = np.array(judged.classes, dtype=object)[judged.p[known].argmax(axis=1)] == judged.labels[known]
+    found = {}
+    for name in map(str, judged.columns):
+        by = accuracy_by(judged.columns[name][known], right)
+        if by.table.empty:
+            say(f"By {name}: no labelled image has a value")
+            continue
+        stem = "by_" + re.sub(r"[^\w.+-]+", "_", name)
+        with written_whole(judged.folder / f"{stem}.csv") as part:
+            by.table.to_csv(part, index=False)
+        save_figure(accuracy_by_figure(by, name, result["accuracy"]), judged.folder / f"{stem}.png")
+        bins = by.table.astype(object).where(by.table.notna(), None).to_dict("records")
+        found[name] = {"file": f"{stem}.png", "n_missing": by.n_missing, "numeric": by.numeric, "bins": bins}
+        missing = f", {by.n_missing:,} images without a value" if by.n_missing else ""
+        low, high = by.table["accuracy"].min(), by.table["accuracy"].max()
+        say(f"By {name}: accuracy {low:.3f} to {high:.3f} in {len(by.table)} bins{missing}")
+    return {"by": found}
+
+
+# What an evaluation consists of, in this order. Each is given what is judged and the result so far, writes its files,
+# and returns what it adds to the result.
+SECTIONS: tuple[Callable[[Judged, dict[str, Any]], dict[str, Any]], ...] = (
+    _scores,
+    _pictures,
+    _near_duplicates,
+    _by_columns,
+)
+
+
+def _columns(rows: pd.DataFrame, by: Sequence[str], run: Run | None, catalog: Path | None) -> pd.DataFrame:
+    """The columns asked for: of the predictions, the table, or the run's pack.
+
+    Errors: SkyclassError for a column that is nowhere, a table that knows none of the images, and one for no column.
+    """
+    if catalog and not by:
+        raise SkyclassError("a table of columns, and none to judge by", where="--catalog", fix="add --by COLUMN")
+    table, where, path = rows, "the predictions", catalog
+    if path is None and run and not set(by) <= set(table):
+        pack = pack_of_run(run)
+        path = pack.path if pack else None
+    if path is not None and "image_id" in table:
+        more = columns_by_id(path)
+        if not table["image_id"].isin(more.index).any():
+            fix = f"its ids are like {more.index[0]!r}, those of the predictions like {table['image_id'].iloc[0]!r}"
+            raise SkyclassError("the table knows none of the judged images", where=path, fix=fix)
+        new = [name for name in more.columns if name not in table]
+        table, where = table.join(more[new], on="image_id"), f"the predictions and {path}"
+    for name in by:
+        if name not in table:
+            fix = did_you_mean(name, table.columns) or f"the columns of {where} are {', '.join(table.columns)}"
+            if path is None:
+                fix += "; --catalog names a table with more"
+            raise SkyclassError(f"no column {name!r} to judge by", where="--by", fix=fix)
+    return table[list(dict.fromkeys(by))]
+
+
 def _in_words(result: dict[str, Any]) -> str:
     """The scores in one line; an AUROC needs two classes among the labels."""
-    names = ("accuracy", "balanced_accuracy", "auroc_macro", "log_loss")
-    shown = ["undefined" if result[name] is None else f"{result[name]:.4f}" for name in names]
-    return ", ".join(
-        [f"{result['n']:,} images", *(f"{name} {value}" for name, value in zip(names, shown, strict=True))]
-    )
+    shown = [f"{name} {with_interval(result[name], result['intervals'][name], 4)}" for name in MAIN]
+    return ", ".join([f"{result['n']:,} images", *shown])
 
 
 def judged_rows(frame: pd.DataFrame, split: str | None, where: Path) -> tuple[pd.DataFrame, str]:

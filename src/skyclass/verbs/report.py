@@ -13,6 +13,7 @@ import pandas as pd
 
 from .. import __version__
 from ..console import say_where
+from ..data.leaks import pack_of_run
 from ..data.pack import Pack
 from ..data.training_rows import training_rows
 from ..drawing import Picture, figure_picture, file_picture, page, sheet_picture, thumbnail, thumbnail_picture
@@ -54,7 +55,7 @@ def _content(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
     """What the template shows."""
     recipe, origin = run.recipe(), run.origin()
     frame, classes, _ = read_predictions(run.predictions_file)
-    pack = _pack_of(run)
+    pack = pack_of_run(run)  # a report is owed without it too
     classifier = read_json(run.classifier / "classifier.json", "classifier")
     done, best_epoch = pd.read_csv(run.history_file)["epoch"], classifier["made_from"]["best_epoch"]
     sheets = _sheets(run, classes)
@@ -90,16 +91,6 @@ def _content(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
         "version": __version__,
         "made": datetime.now(UTC).strftime("%Y-%m-%d at %H:%M UTC"),
     }
-
-
-def _pack_of(run: Run) -> Pack | None:
-    """The pack of the run, or None where it is gone or has changed: a report is still owed."""
-    origin = run.origin()
-    try:
-        pack = Pack.open(Path(origin["pack"]))
-    except SkyclassError:
-        return None
-    return pack if pack.hash == origin["pack_hash"] else None
 
 
 def _data(pack: Pack, recipe: DataRecipe) -> dict[str, Any]:
