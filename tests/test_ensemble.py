@@ -140,9 +140,11 @@ def test_an_ensemble_gets_no_more_epochs(place: Path, tmp_path: Path) -> None:
     assert "no epochs are added" in refused("train", "--resume", tmp_path / "run", "--checkpoint", "best")
 
 
-def test_what_is_pooled_has_the_pixels_and_the_swaps_of_its_members(place: Path) -> None:
+def test_what_is_pooled_has_the_pixels_and_the_swaps_of_its_members_but_not_their_calibration(place: Path) -> None:
     one = Classifier.load(place / "run" / "members" / "1", "cpu")
     one.mirror_swaps = [("bar", "ring")]
     both = pooled([one, Classifier.load(place / "run" / "members" / "2", "cpu")], RECIPE)
-    kept = {field.name for field in dataclasses.fields(Classifier)} - {"networks", "made_from"}
+    learnt = {"calibration", "prediction_sets", "novelty"}
+    kept = {field.name for field in dataclasses.fields(Classifier)} - {"networks", "made_from"} - learnt
     assert all(getattr(both, name) == getattr(one, name) for name in kept)
+    assert (both.calibration.method, both.prediction_sets, both.novelty) == ("none", None, None)

@@ -47,7 +47,11 @@ def test_a_run_holds_all_that_was_promised(place: Path) -> None:
     assert drawn(run / "curves.png")
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert list((run / "log").glob("events.out.tfevents*"))
-    assert sorted(path.name for path in (run / "classifier").iterdir()) == ["classifier.json", "model.safetensors"]
+    assert sorted(path.name for path in (run / "classifier").iterdir()) == [
+        "classifier.json",
+        "model.safetensors",
+        "novelty.safetensors",
+    ]
     assert load_file(run / "classifier" / "model.safetensors")
     frame = pd.read_parquet(run / "predictions.parquet")
     assert frame["split"].value_counts().to_dict() == {"val": 12, "test": 12}

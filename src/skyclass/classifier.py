@@ -22,18 +22,19 @@ from torch import Tensor
 
 from . import __version__
 from .addresses import image_id_of, parse_address
+from .classifier_files import read_novelty, read_weights, write_novelty, write_weights
 from .decoding import Decoded, decode_arrays, decode_files
 from .errors import SkyclassError
 from .evaluation.calibration import Calibration
 from .evaluation.metrics import entropy_uncertainty
+from .evaluation.novelty import Novelty
 from .evaluation.prediction_sets import PredictionSets, set_columns
 from .explanation.gradcam import heatmaps
 from .explanation.methods import method_called
-from .files import read_json, sha256_of, write_json
+from .files import read_json, write_json
 from .models.hardware import pick_device, pick_precision
 from .models.network import Network, architecture_of, build_network
 from .models.sampling import Samples, mc_dropout, orientation_samples
-from .models.weight_files import load_networks, save_networks
 from .pixels import network_input
 from .predictions import PREFIX
 from .recipe import ModelRecipe, PixelRecipe
@@ -61,6 +62,17 @@ class Explanation(NamedTuple):
     """N rows, as `predict` gives them."""
 
 
+class Look(NamedTuple):
+    """What the networks tell of n images."""
+
+    log_p: np.ndarray
+    """(n, K) float64, ln of the mean of the probabilities of an ensemble's members, and of the orientations."""
+    doubt: np.ndarray | None
+    """(n,) float64 in [0, 1], the mean chance that the most probable class is wrong, where there is a head for it."""
+    novelty: np.ndarray | None
+    """(n,) float64, the distance from the training images, above 1 for images unlike them, where it is measured."""
+
+
 @dataclass
 class Classifier:
     """A network, or an ensemble of them, with its pixel path, classes and bands.
@@ -73,6 +85,7 @@ class Classifier:
     mirror_swaps : pairs of classes that turn into each other in a mirror
     calibration : the map from the network's log-probabilities to those that are given out
     prediction_sets : what makes sets of classes of them, or None
+    novelty : what tells images unlike all that the networks were trained on, or None
     """
 
     networks: Sequence[Network] = field(repr=False)
@@ -88,6 +101,7 @@ class Classifier:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     calibration: Calibration = field(default_factory=Calibration, repr=False)
     prediction_sets: PredictionSets | None = field(default=None, repr=False)
+    novelty: Novelty | None = field(default=None, repr=False)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Classifier:
@@ -105,11 +119,7 @@ class Classifier:
         model = ModelRecipe.model_validate(meta["model"])
         size = (len(meta["bands"]), len(meta["classes"]))
         networks = [build_network(model, *size, meta["architecture"]) for _ in range(meta["members"])]
-        weights = folder / "model.safetensors"
-        if not weights.is_file() or sha256_of(weights) != meta.get("weights_sha256"):
-            fix = "copy the classifier's folder again from its source"
-            raise SkyclassError("the weights are not those that classifier.json names", where=weights, fix=fix)
-        load_networks(weights, networks)
+        read_weights(folder, meta["weights_sha256"], networks)
         return cls(
             networks=networks,
             model=model,
@@ -123,6 +133,7 @@ class Classifier:
             mirror_swaps=[(one, other) for one, other in meta["mirror_swaps"]],
             calibration=Calibration.from_json(meta.get("calibration")),  # older classifiers have none
             prediction_sets=PredictionSets.from_json(meta.get("prediction_sets")),
+            novelty=read_novelty(folder, meta.get("novelty")),
         ).to(device)
 
     def to(self, device: str) -> Classifier:
@@ -133,10 +144,8 @@ class Classifier:
         return self
 
     def save(self, folder: str | Path) -> Path:
-        """Write `model.safetensors` and `classifier.json`; nothing is pickled."""
+        """Write `model.safetensors`, `novelty.safetensors` and `classifier.json`; nothing is pickled."""
         folder = Path(folder)
-        weights = folder / "model.safetensors"
-        save_networks(weights, self.networks)
         meta = {
             "skyclass": __version__,
             "classes": self.classes,
@@ -152,7 +161,8 @@ class Classifier:
             "made_from": self.made_from,
             "calibration": self.calibration.to_json(),
             "prediction_sets": self.prediction_sets.to_json() if self.prediction_sets else None,
-            "weights_sha256": sha256_of(weights),
+            "novelty": write_novelty(folder, self.novelty),
+            "weights_sha256": write_weights(folder, self.networks),
         }
         write_json(folder / "classifier.json", meta)
         return folder
@@ -171,19 +181,23 @@ class Classifier:
 
         orientations : whether to look at each image in all its orientations and to take the mean
         """
-        log_p, doubt = self.log_probabilities(images, orientations)
-        return self.calibration.apply(log_p), doubt
+        seen = self.look(images, orientations)
+        return self.calibration.apply(seen.log_p), seen.doubt
 
     def log_probabilities(
         self, images: np.ndarray | Tensor, orientations: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """ln p (n, K) float64 as the networks themselves give it, and the chance of being wrong that `judge` gives.
+        """ln p (n, K) float64 as the networks themselves give it, and the chance of being wrong that `judge` gives."""
+        return self.look(images, orientations)[:2]
 
-        p is the mean of the probabilities of an ensemble's members, and of the orientations.
-        """
+    def look(self, images: np.ndarray | Tensor, orientations: bool = False) -> Look:
+        """All that the networks themselves tell of images (n, C, h, w), before the calibration."""
         samples = self.samples(images, orientations=orientations)
         log_p = logsumexp(samples.log_p, axis=0) - math.log(len(samples.log_p))  # (S, n, K) -> (n, K)
-        return log_p, None if samples.doubt is None else samples.doubt.mean(axis=0)
+        doubt = None if samples.doubt is None else samples.doubt.mean(axis=0)
+        if self.novelty is None or samples.pooled is None:
+            return Look(log_p, doubt, None)
+        return Look(log_p, doubt, self.novelty.score(samples.pooled))
 
     def samples(
         self, images: np.ndarray | Tensor, *, orientations: bool = False, dropout: int = 0, seed: int = 0
@@ -203,7 +217,12 @@ class Classifier:
             else:
                 taken = [orientation_samples(network, batch, swapped) for network in self.networks]
         doubts = [one.doubt for one in taken if one.doubt is not None]
-        return Samples(np.concatenate([one.log_p for one in taken]), np.concatenate(doubts) if doubts else None)
+        pooled = [one.pooled for one in taken if one.pooled is not None]
+        return Samples(
+            np.concatenate([one.log_p for one in taken]),
+            np.concatenate(doubts) if doubts else None,
+            np.concatenate(pooled) if pooled else None,
+        )
 
     def probabilities(self, images: np.ndarray | Tensor) -> np.ndarray:
         """Class probabilities (n, K) float64 alone, as `judge` gives them."""
@@ -216,7 +235,7 @@ class Classifier:
         orientations: bool = False,
     ) -> pd.DataFrame:
         """One row an image: `image_id`, `p_<class>`, `predicted`, `confidence`, `uncertainty`,
-        `prediction_set`, `ambiguous`, `file`, `warning` and `error` (see `predictions`).
+        `prediction_set`, `ambiguous`, `novelty`, `unlike`, `file`, `warning` and `error` (see `predictions`).
 
         images : paths, or an array (N, C, H, W) or (C, H, W) of decoded pixels with the classifier's bands. A file
             that cannot be read has a row with its `error` and no prediction.
@@ -252,24 +271,29 @@ class Classifier:
     ) -> pd.DataFrame:
         """The predictions of some decoded images, good and bad, as a table (see `predict`)."""
         good = [row for row, one in enumerate(decoded) if one.pixels is not None]
-        p, doubt = np.full((len(decoded), len(self.classes)), np.nan), None
+        p, doubt, novelty = np.full((len(decoded), len(self.classes)), np.nan), None, None
         if good:
-            stored = np.stack([one.pixels for one in decoded if one.pixels is not None])
-            p[good], known = self.judge(stored, orientations)
-            if known is not None:
-                doubt = np.full(len(decoded), np.nan)
-                doubt[good] = known
+            seen = self.look(np.stack([one.pixels for one in decoded if one.pixels is not None]), orientations)
+            p[good] = self.calibration.apply(seen.log_p)
+            doubt, novelty = (_at(good, values, len(decoded)) for values in (seen.doubt, seen.novelty))
         ids = [image_id_of(parse_address(name)) for name in names] if image_ids is None else image_ids
-        table = self.table(ids, p, doubt)
+        table = self.table(ids, p, doubt, novelty)
         table["file"] = list(names)
         table["warning"] = [one.warning for one in decoded]
         table["error"] = [one.error for one in decoded]
         return table
 
-    def table(self, image_ids: Iterable[str], p: np.ndarray, uncertainty: np.ndarray | None = None) -> pd.DataFrame:
+    def table(
+        self,
+        image_ids: Iterable[str],
+        p: np.ndarray,
+        uncertainty: np.ndarray | None = None,
+        novelty: np.ndarray | None = None,
+    ) -> pd.DataFrame:
         """Probabilities (n, K), rows of NaN where there is no prediction, as a table.
 
         uncertainty : (n,) chance of being wrong, as `judge` gives it; the normalised entropy of p where None
+        novelty : (n,) as `look` gives it; unknown where None
         """
         known = ~np.isnan(p).any(axis=1)
         frame = pd.DataFrame({"image_id": list(image_ids)}, dtype=object)
@@ -282,6 +306,9 @@ class Classifier:
         frame["uncertainty"] = np.where(known, uncertainty, np.nan).astype(np.float32)
         columns = set_columns(self.prediction_sets, p, frame["image_id"], self.classes)
         frame["prediction_set"], frame["ambiguous"] = columns
+        far = np.full(len(p), np.nan) if novelty is None else novelty
+        frame["novelty"] = far.astype(np.float32)
+        frame["unlike"] = pd.arrays.BooleanArray(far > 1.0, mask=np.isnan(far))
         return frame
 
     def explain(
@@ -387,3 +414,12 @@ class Classifier:
             return [str(row) for row in range(len(array))], decode_arrays(array, self.bands, self.pixels)
         files = [images] if isinstance(images, str | Path) else list(images)
         return [str(file) for file in files], decode_files(files, self.pixels)
+
+
+def _at(rows: Sequence[int], values: np.ndarray | None, n: int) -> np.ndarray | None:
+    """Values of some of n rows as values of all, NaN in the others; None where there are none."""
+    if values is None:
+        return None
+    every = np.full(n, np.nan)
+    every[rows] = values
+    return every

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .classifier import Classifier
+from .classifier import Classifier, Look
 from .console import progress, say
 from .data.loaders import Loader
 from .data.training_rows import TrainingRows
 from .evaluation.calibration import fit_calibration, out_of_fold
 from .evaluation.metrics import accuracy, auroc_macro, balanced_accuracy
+from .evaluation.novelty import MOST_IMAGES, Novelty, fit_novelty
 from .evaluation.prediction_sets import fit_prediction_sets
 from .predictions import UNCALIBRATED, predictions_writer
 from .recipe import Recipe
@@ -21,25 +22,45 @@ def conclude_run(run: Run, classifier: Classifier, rows: TrainingRows, images: n
 
     images : (N, C, h, w), those of the pack as validation and test see them
     """
-    chosen = np.concatenate([rows.val, rows.test])
-    log_p, doubt = _judge(classifier, images, chosen, rows.labels[chosen])
-    _calibrate(classifier, run.recipe(), rows, log_p[: len(rows.val)])
+    recipe, chosen = run.recipe(), np.concatenate([rows.val, rows.test])
+    classifier.novelty = _novelty(classifier, recipe, rows, images)
+    seen = _judge(classifier, images, chosen, rows.labels[chosen])
+    assert seen.novelty is not None
+    classifier.novelty = classifier.novelty.limited(seen.novelty[: len(rows.val)])
+    _calibrate(classifier, recipe, rows, seen.log_p[: len(rows.val)])
     classifier.save(run.classifier)
-    _write_predictions(run, classifier, rows, log_p, doubt)
+    _write_predictions(run, classifier, rows, seen._replace(novelty=seen.novelty / classifier.novelty.limit))
 
 
-def _judge(
-    classifier: Classifier, images: np.ndarray, chosen: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """ln p (n, K) of the chosen rows as the network itself gives it, and the chance (n,) of being wrong or None."""
+def _novelty(classifier: Classifier, recipe: Recipe, rows: TrainingRows, images: np.ndarray) -> Novelty:
+    """The Gaussians of the features of the training images, as they are, or of `MOST_IMAGES` drawn from them."""
+    some = rows.train
+    if len(some) > MOST_IMAGES:
+        some = np.sort(np.random.default_rng(recipe.seed).choice(some, MOST_IMAGES, replace=False))
+    pooled = []
+    loader = Loader(images, some, rows.labels[some], batch_size=64, device=classifier.device)
+    with progress("Measuring the training images", len(some)) as advance:
+        for batch in loader:
+            pooled.append(classifier.samples(batch.images).pooled)
+            advance(len(batch.rows))
+    features = np.concatenate([one for one in pooled if one is not None], axis=1)  # (M, n, F)
+    return fit_novelty(features, rows.labels[some])
+
+
+def _judge(classifier: Classifier, images: np.ndarray, chosen: np.ndarray, labels: np.ndarray) -> Look:
+    """What the networks themselves tell of the chosen rows."""
     loader = Loader(images, chosen, labels, batch_size=64, device=classifier.device)
-    judged = []
+    seen: list[Look] = []
     with progress("Predicting validation and test", len(chosen)) as advance:
         for batch in loader:
-            judged.append(classifier.log_probabilities(batch.images))
+            seen.append(classifier.look(batch.images))
             advance(len(batch.rows))
-    doubts = [other for _, other in judged if other is not None]
-    return np.concatenate([one for one, _ in judged]), np.concatenate(doubts) if doubts else None
+    doubts = [one.doubt for one in seen if one.doubt is not None]
+    return Look(
+        np.concatenate([one.log_p for one in seen]),
+        np.concatenate(doubts) if doubts else None,
+        np.concatenate([one.novelty for one in seen if one.novelty is not None]),
+    )
 
 
 def _calibrate(classifier: Classifier, recipe: Recipe, rows: TrainingRows, log_p: np.ndarray) -> None:
@@ -64,18 +85,16 @@ def _calibrate(classifier: Classifier, recipe: Recipe, rows: TrainingRows, log_p
         say(sentence)
 
 
-def _write_predictions(
-    run: Run, classifier: Classifier, rows: TrainingRows, log_p: np.ndarray, doubt: np.ndarray | None
-) -> None:
+def _write_predictions(run: Run, classifier: Classifier, rows: TrainingRows, seen: Look) -> None:
     """Write the predictions of the validation and test images, and say how the test went."""
-    p = classifier.calibration.apply(log_p)
+    p = classifier.calibration.apply(seen.log_p)
     catalog = rows.catalog.iloc[np.concatenate([rows.val, rows.test])].reset_index(drop=True)
-    frame = classifier.table(catalog["image_id"], p, doubt)
+    frame = classifier.table(catalog["image_id"], p, seen.doubt, seen.novelty)
     for name in ("label", "split", "group", "file"):
         if name in catalog:
             frame[name] = catalog[name]
     for index, name in enumerate(rows.classes):
-        frame[f"{UNCALIBRATED}{name}"] = np.exp(log_p[:, index])
+        frame[f"{UNCALIBRATED}{name}"] = np.exp(seen.log_p[:, index])
     with predictions_writer(run.predictions_file, rows.classes, classifier.origin, uncalibrated=True) as append:
         append(frame)
     labels, tested = rows.labels[rows.test], p[len(rows.val) :]

@@ -22,6 +22,7 @@ from .data.pack import Pack
 from .data.packing import prepare
 from .data.training_rows import TrainingRows
 from .errors import SkyclassError
+from .evaluation.calibration import Calibration
 from .evaluation.figures import curves_figure
 from .files import write_json, written_whole
 from .recipe import Recipe, recipe_hash
@@ -76,7 +77,8 @@ def _member(run: Run, path: Path, recipe: Recipe) -> Run:
 def pooled(members: Sequence[Classifier], recipe: Recipe) -> Classifier:
     """One classifier that holds the networks of all `members`, trained by `recipe` but for its seed.
 
-    It is not calibrated: that is done on the mean of the members (Rahaman & Thiery 2021, arXiv:2007.08792, section 3).
+    What its answers are worth is still to be learnt: an ensemble is calibrated on the mean of its members, and not
+    through them (Rahaman & Thiery 2021, arXiv:2007.08792, section 3).
     """
     first = members[0]
     made_from = {
@@ -85,7 +87,14 @@ def pooled(members: Sequence[Classifier], recipe: Recipe) -> Classifier:
         "best_epoch": float(np.mean([member.made_from["best_epoch"] for member in members])),
         "members": [member.made_from["weights_sha256"] for member in members],
     }
-    return replace(first, networks=[network for member in members for network in member.networks], made_from=made_from)
+    return replace(
+        first,
+        networks=[network for member in members for network in member.networks],
+        made_from=made_from,
+        calibration=Calibration(),
+        prediction_sets=None,
+        novelty=None,
+    )
 
 
 def _write_training(run: Run, members: Sequence[Run], best_epoch: float) -> None:

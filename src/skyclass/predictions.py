@@ -4,9 +4,11 @@ Columns: `image_id`, `p_<class>` for each class (summing to one; NaN where there
 `confidence` (the largest probability), `uncertainty` (0 to 1: the uncertainty head's chance that `predicted` is wrong
 where the classifier has such a head, else the entropy of the probabilities over its largest value), `prediction_set`
 (the classes that it may be of, with `|` between them; empty where none fits), `ambiguous` (true where the set does not
-hold exactly one class), `label`, `split` and `group` where known, `file`, `warning` (what was odd about the image) and
-`error` (why it could not be predicted). The probabilities are calibrated; a run keeps in `uncalibrated_<class>` what
-the network itself said.
+hold exactly one class), `novelty` (how far the image lies from all that the classifier was trained on; 1 is the
+distance that 99 % of the validation images stay below), `unlike` (true where it is farther: no prediction of such an
+image can be trusted, however high its confidence), `label`, `split` and `group` where known, `file`, `warning` (what
+was odd about the image) and `error` (why it could not be predicted). The probabilities are calibrated; a run keeps in
+`uncalibrated_<class>` what the network itself said.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ def schema_of(classes: list[str], origin: dict[str, Any], *, uncalibrated: bool 
         ("uncertainty", pa.float32()),
         ("prediction_set", pa.string()),
         ("ambiguous", pa.bool_()),
+        ("novelty", pa.float32()),
+        ("unlike", pa.bool_()),
         *((name, pa.string()) for name in TEXT[3:]),
         *before,
     ]

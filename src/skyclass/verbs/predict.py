@@ -59,12 +59,14 @@ def predict(
         unread = [Decoded(None, problem, None) for problem in lost["problem"]]
         frames = chain(frames, [model.frame(lost["file"].tolist(), unread, image_ids=lost["image_id"].tolist())])
     origin = {"source": str(source), "source_hash": pack.hash if pack else None, **model.origin}
-    wrong = _write(out, model, frames, catalog, origin)
+    wrong, unlike = _write(out, model, frames, catalog, origin)
     problems = pd.concat([opened.problems.drop(lost.index), problems_frame(wrong)], ignore_index=True)
     listed = out.with_name(f"{out.stem}.problems.csv")
     write_problems(problems, listed)
     failed = sum(row["severity"] == "error" for row in wrong)
     say(f"{len(catalog) - failed:,} of {len(catalog):,} images predicted, {failed:,} could not be read")
+    if unlike:
+        say(f"{unlike:,} images are unlike all that the classifier was trained on: true in the column `unlike`")
     tell_problems(problems, listed)
     say_where("Predictions", out)
     return out
@@ -79,11 +81,11 @@ def _lost(opened: Opened) -> pd.DataFrame:
 
 def _write(
     out: Path, model: Classifier, frames: Iterator[pd.DataFrame], catalog: pd.DataFrame, origin: dict[str, Any]
-) -> list[dict[str, str]]:
-    """Write the frames as they come, with the catalog's columns; returns the problems."""
+) -> tuple[list[dict[str, str]], int]:
+    """Write the frames as they come, with the catalog's columns; returns the problems, and the images unlike all."""
     carried = [name for name in CARRIED if name in catalog]
     wrong: list[dict[str, str]] = []
-    start = 0
+    start = unlike = 0
     with predictions_writer(out, model.classes, origin) as append, progress("Predicting", len(catalog)) as advance:
         for frame in frames:
             rows = catalog.iloc[start : start + len(frame)]
@@ -95,8 +97,9 @@ def _write(
                     entry = {"image_id": row["image_id"], "file": row["file"], "problem": row[severity]}
                     wrong.append({**entry, "severity": severity})
             start += len(frame)
+            unlike += int(frame["unlike"].sum())
             advance(len(frame))
-    return wrong
+    return wrong, unlike
 
 
 def _pack_frames(
