@@ -214,9 +214,10 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
         | {"pixels": ["size=9", "fit=pad"], "overwrite": True, "duplicates": False, "form": "npz"},
     ),
     "train": (
-        "r p --out o --set seed=1 --set name=x --ensemble 3 --resume u --checkpoint best --find-rate --device cpu",
+        "r p --out o --set seed=1 --set name=x --ensemble 3 --resume u --checkpoint best --find-rate --device cpu "
+        "--devices 2 --num-nodes 3",
         {"recipe": "r", "pack": "p", "out": "o", "overrides": ["seed=1", "name=x"], "ensemble": 3}
-        | {"resume": "u", "checkpoint": "best", "find_rate": True, "device": "cpu"},
+        | {"resume": "u", "checkpoint": "best", "find_rate": True, "device": "cpu", "devices": 2, "num_nodes": 3},
     ),
     "predict": (
         f"c s --out o {OF_SOURCE} --batch-size 3 --orientations --device cpu",

@@ -130,7 +130,7 @@ def test_other_schedules_go_on_as_in_one_training(tmp_path: Path, training: dict
 def test_a_worse_leg_keeps_the_old_best(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     best, weights = best_epoch(run), (run.classifier / "model.safetensors").read_bytes()
     original = Task._validation_scores
-    monkeypatch.setattr(Task, "_validation_scores", lambda task: {**original(task), "val_loss": 99.0})
+    monkeypatch.setattr(Task, "_validation_scores", lambda task, outputs: {**original(task, outputs), "val_loss": 99.0})
     train(resume=run.path, overrides=[MORE], device="cpu")
     assert len(run.legs()) == 2
     assert Classifier.load(run.path, "cpu").made_from["best_epoch"] == best

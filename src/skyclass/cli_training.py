@@ -34,6 +34,12 @@ def train(
         bool, typer.Option("--find-rate", help="first seek the learning rate by a range test, and train with it")
     ] = False,
     device: Device = "auto",
+    devices: Annotated[
+        int, typer.Option(min=1, help="GPUs on a machine, or processes on the CPU, that share every batch")
+    ] = 1,
+    num_nodes: Annotated[
+        int, typer.Option(min=1, help="machines; on more than one, torchrun or srun starts this command")
+    ] = 1,
 ) -> None:
     """Train a classifier by a recipe; --resume continues an interrupted run, or adds epochs to one that has ended."""
     from .verbs.train import train as verb
@@ -48,4 +54,6 @@ def train(
         checkpoint=checkpoint,
         find_rate=find_rate,
         device=device,
+        devices=devices,
+        num_nodes=num_nodes,
     )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
+import torch
+from torch import Tensor
 
 from .classifier import Classifier, Look
 from .console import progress, say
@@ -13,8 +18,11 @@ from .evaluation.metrics import accuracy, auroc_macro, balanced_accuracy
 from .evaluation.novelty import MOST_IMAGES, Novelty, fit_novelty
 from .evaluation.prediction_sets import fit_prediction_sets
 from .predictions import UNCALIBRATED, predictions_writer
+from .processes import agreed, gathered, rank, world
 from .recipe import Recipe
 from .run import Run
+
+T = TypeVar("T")
 
 
 def conclude_run(run: Run, classifier: Classifier, rows: TrainingRows, images: np.ndarray) -> None:
@@ -24,9 +32,11 @@ def conclude_run(run: Run, classifier: Classifier, rows: TrainingRows, images: n
     """
     recipe, chosen = run.recipe(), np.concatenate([rows.val, rows.test])
     classifier.novelty = _novelty(classifier, recipe, rows, images)
-    seen = _judge(classifier, images, chosen, rows.labels[chosen])
+    seen = _judge(classifier, images, chosen)
     assert seen.novelty is not None
     classifier.novelty = classifier.novelty.limited(seen.novelty[: len(rows.val)])
+    if rank():
+        return
     _calibrate(classifier, recipe, rows, seen.log_p[: len(rows.val)])
     classifier.save(run.classifier)
     _write_predictions(run, classifier, rows, seen._replace(novelty=seen.novelty / classifier.novelty.limit))
@@ -37,30 +47,35 @@ def _novelty(classifier: Classifier, recipe: Recipe, rows: TrainingRows, images:
     some = rows.train
     if len(some) > MOST_IMAGES:
         some = np.sort(np.random.default_rng(recipe.seed).choice(some, MOST_IMAGES, replace=False))
-    pooled = []
-    loader = Loader(images, some, rows.labels[some], batch_size=64, device=classifier.device)
-    with progress("Measuring the training images", len(some)) as advance:
-        for batch in loader:
-            pooled.append(classifier.samples(batch.images).pooled)
-            advance(len(batch.rows))
+    what = "Measuring the training images"
+    pooled = _seen(lambda batch: classifier.samples(batch).pooled, images, some, classifier.device, what)
     features = np.concatenate([one for one in pooled if one is not None], axis=1)  # (M, n, F)
-    return fit_novelty(features, rows.labels[some])
+    return agreed(lambda: fit_novelty(features, rows.labels[some]))
 
 
-def _judge(classifier: Classifier, images: np.ndarray, chosen: np.ndarray, labels: np.ndarray) -> Look:
+def _judge(classifier: Classifier, images: np.ndarray, chosen: np.ndarray) -> Look:
     """What the networks themselves tell of the chosen rows."""
-    loader = Loader(images, chosen, labels, batch_size=64, device=classifier.device)
-    seen: list[Look] = []
-    with progress("Predicting validation and test", len(chosen)) as advance:
-        for batch in loader:
-            seen.append(classifier.look(batch.images))
-            advance(len(batch.rows))
+    seen = _seen(classifier.look, images, chosen, classifier.device, "Predicting validation and test")
     doubts = [one.doubt for one in seen if one.doubt is not None]
     return Look(
         np.concatenate([one.log_p for one in seen]),
         np.concatenate(doubts) if doubts else None,
         np.concatenate([one.novelty for one in seen if one.novelty is not None]),
     )
+
+
+def _seen(
+    look: Callable[[Tensor], T], images: np.ndarray, chosen: np.ndarray, device: torch.device, what: str
+) -> list[T]:
+    """What `look` sees in the chosen rows of the images, batch by batch in order; each process looks at a share."""
+    n, labels = world(), np.full(len(chosen), -1)
+    loader = Loader(images, chosen, labels, batch_size=64 * n, device=device, rank=rank(), world=n)
+    own = []
+    with progress(what, len(np.array_split(chosen, n)[rank()])) as advance:
+        for batch in loader:
+            own.append(look(batch.images))
+            advance(len(batch.rows))
+    return [one for share in gathered(own) for one in share]
 
 
 def _calibrate(classifier: Classifier, recipe: Recipe, rows: TrainingRows, log_p: np.ndarray) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from .errors import SkyclassError
 from .evaluation.calibration import Calibration
 from .evaluation.figures import curves_figure
 from .files import write_json, written_whole
+from .processes import agreed, rank
 from .recipe import Recipe, recipe_hash
 from .run import Cost, Run
 from .training.legs import carry_out
@@ -54,16 +56,23 @@ def finish_ensemble(run: Run, rows: TrainingRows | None = None, device: str = "a
     recipe = run.recipe()
     data, rows = data_of(run, rows)
     for number, path in enumerate(run.member_paths, 1):
-        member = _member(run, path, recipe.model_copy(update={"seed": recipe.seed + number - 1}))
-        carry_out(member)
-        if not member.finished:
+        member = agreed(partial(_to_train, run, path, recipe.model_copy(update={"seed": recipe.seed + number - 1})))
+        if member:
             say(f"Member {number} of {run.n_members}, seed {member.recipe().seed}")
             finish_run(member, rows, device)
-    members = [Run.open(path) for path in run.member_paths]
+    members = agreed(lambda: [Run.open(path) for path in run.member_paths])
     classifier = pooled([Classifier.load(member.path, device) for member in members], recipe)
-    _write_training(run, members, classifier.made_from["best_epoch"])
+    if rank() == 0:
+        _write_training(run, members, classifier.made_from["best_epoch"])
     say(f"The ensemble of {len(members)}")
     conclude_run(run, classifier, rows, prepare(data, recipe.pixels))
+
+
+def _to_train(run: Run, path: Path, recipe: Recipe) -> Run | None:
+    """The member's run, ready to be trained; None where it has ended."""
+    member = _member(run, path, recipe)
+    carry_out(member)
+    return None if member.finished else member
 
 
 def _member(run: Run, path: Path, recipe: Recipe) -> Run:

@@ -29,10 +29,11 @@ from .evaluation.figures import curves_figure
 from .models.adapt import adapt, describe_trained, merge_lora
 from .models.checkpointing import checkpoint_blocks
 from .models.folded import set_apart
-from .models.hardware import describe, pick_device, pick_precision
+from .models.hardware import describe, own_device, pick_device, pick_precision
 from .models.network import Network, build_network
 from .models.weights import load_weights
 from .pixels import Statistics, channel_statistics, network_input, resolve_normalisation, stored_bands
+from .processes import agreed, first_does_it, rank, world
 from .recipe import AugmentRecipe, PixelRecipe, Recipe, recipe_hash
 from .run import Run
 from .training.fit import Fitted, fit
@@ -78,7 +79,7 @@ def finish_run(
     Errors: SkyclassError for a pack that has changed, and all that a training refuses.
     """
     data, rows = data_of(run, rows)
-    classifier, images = _fit(run, run.recipe(), data, rows, pick_device(device), on_validation)
+    classifier, images = _fit(run, run.recipe(), data, rows, own_device(device), on_validation)
     conclude_run(run, classifier, rows, images)
 
 
@@ -128,7 +129,7 @@ def _fit(
     """Train; returns the classifier and the images of the pack as validation and test see them."""
     torch.manual_seed(recipe.seed)
     tell_padding(recipe.pixels.crop, data.images.shape[2:])
-    images = prepare(data, recipe.pixels)
+    images = first_does_it(lambda: prepare(data, recipe.pixels))
     bands = stored_bands(data.bands, recipe.pixels)
     normalisation = _normalisation(recipe, images, rows)
     begun = run.last_checkpoint.is_file()
@@ -151,11 +152,14 @@ def _fit(
         names=rows.catalog["image_id"].tolist(),
         shown=_shown(images, rows, recipe.training.watch_images),
     )
-    if run.wants_rate():
-        recipe = take_found_rate(run, recipe, network, train_loader, inputs, device)
+    if agreed(run.wants_rate):
+        whole = train_loader.unshared()
+        begun_with = recipe
+        recipe = agreed(lambda: take_found_rate(run, begun_with, network, whole, inputs, device))
     fitted = fit(network, recipe, run, inputs, device=device, on_validation=on_validation)
     merge_lora(network)
-    _tell(run, recipe, fitted)
+    if rank() == 0:
+        _tell(run, recipe, fitted)
     chain = [data.pixels, PixelRecipe.model_validate(recipe.pixels.model_dump(exclude={"normalise"}))]
     made_from = {"pack": data.hash, "recipe": recipe_hash(recipe), "best_epoch": fitted.best_epoch}
     classifier = Classifier(
@@ -191,7 +195,8 @@ def _loaders(
 ) -> tuple[Loader, Loader]:
     """Batches of the training images, shuffled and augmented, and of the validation images, as they are."""
     batch, larger = recipe.training.batch_size, recipe.augment.crop
-    source = images if larger is None else prepare(data, recipe.pixels.model_copy(update={"size": larger}))
+    pixels = recipe.pixels.model_copy(update={"size": larger})
+    source = images if larger is None else first_does_it(lambda: prepare(data, pixels))
     size = (int(images.shape[2]), int(images.shape[3]))
     augment = _augmentation(recipe.augment, images.shape[1])
     train_loader = Loader(
@@ -202,8 +207,13 @@ def _loaders(
         device=device,
         shuffle_seed=recipe.seed,
         transform=augmenting(augment, rows.classes, size, recipe.seed),
+        rank=rank(),
+        world=world(),
     )
-    return train_loader, Loader(images, rows.val, rows.labels[rows.val], batch_size=2 * batch, device=device)
+    val_loader = Loader(
+        images, rows.val, rows.labels[rows.val], batch_size=2 * batch, device=device, rank=rank(), world=world()
+    )
+    return train_loader, val_loader
 
 
 def _augmentation(recipe: AugmentRecipe, n_bands: int) -> AugmentRecipe:

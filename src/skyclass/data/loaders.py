@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -78,9 +79,16 @@ class Loader:
         self.rank, self.world = rank, world
         self.sampler = EpochOrder(len(self.rows), shuffle_seed)
         n_bytes = len(self.rows) * int(np.prod(images.shape[1:])) * images.dtype.itemsize
-        self.resident = n_bytes < RESIDENT_SHARE * free_memory(device) if resident is None else resident
+        free = free_memory(device) / (1 if device.type == "cuda" else world)  # processes share the machine's
+        self.resident = n_bytes < RESIDENT_SHARE * free if resident is None else resident
         # At once, so that the next loader finds this memory taken.
         self._on_device = _tensor(images[self.rows]).to(device) if self.resident else None
+
+    def unshared(self) -> Loader:
+        """The same batches whole, on the same memory."""
+        whole = copy.copy(self)
+        whole.rank, whole.world = 0, 1
+        return whole
 
     @property
     def n_batches(self) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..errors import SkyclassError
+from ..processes import launcher, local_rank, world
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -32,6 +33,36 @@ def pick_device(name: str = "auto") -> torch.device:
         what = f"this machine has no {device.type.upper()} device{which}"
         raise SkyclassError(what, where=f"device {name}", fix="use --device cpu" if not there else "use --device auto")
     return device
+
+
+def own_device(name: str = "auto") -> torch.device:
+    """As `pick_device`; of several processes on a machine, each takes the GPU of its own number."""
+    device = pick_device(name)
+    return torch.device("cuda", local_rank()) if device.type == "cuda" and launcher() else device
+
+
+def check_devices(name: str, devices: int, num_nodes: int) -> None:
+    """Errors: SkyclassError where a training cannot run on so many devices, or was not started on so many."""
+    if min(devices, num_nodes) < 1:
+        raise SkyclassError("a training needs one device on one node at least", where="--devices, --num-nodes")
+    environment = launcher()
+    if environment is None and num_nodes > 1:
+        fix = "start the command with torchrun, or with srun in a SLURM job"
+        raise SkyclassError("a training on several nodes is started on each of them", where="--num-nodes", fix=fix)
+    if environment is not None and environment.world_size() != devices * num_nodes:
+        what = f"{environment.world_size()} processes were started for {num_nodes} x {devices} devices"
+        fix = "give --devices (on a node) and --num-nodes as the processes were started"
+        raise SkyclassError(what, where="--devices", fix=fix)
+    device = pick_device(name)
+    if devices == 1:
+        return
+    if device.index is not None or device.type == "mps":
+        what, fix = f"{devices} devices, and --device {name} is one", "use --device auto, cpu or cuda"
+        raise SkyclassError(what, where="--devices", fix=fix)
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        what, fix = f"this machine has {count} CUDA devices, not {devices}", f"use --devices {count}, or --device cpu"
+        raise SkyclassError(what, where="--devices", fix=fix)
 
 
 def computes_bfloat16(device: torch.device) -> bool:
@@ -110,8 +141,9 @@ def _most_resident() -> int:
 
 
 def describe(device: torch.device) -> str:
-    """The device in words, for the environment file of a run."""
+    """The device in words, with the number of them where several processes are joined."""
+    count = f"{world()} x " if world() > 1 else ""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return f"{count}{torch.cuda.get_device_name(device)}"
     threads = torch.get_num_threads()
-    return f"{device.type}, {threads} {'thread' if threads == 1 else 'threads'}"
+    return f"{count}{device.type}, {threads} {'thread' if threads == 1 else 'threads'}"

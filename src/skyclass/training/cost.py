@@ -44,7 +44,7 @@ class CostCallback(Callback):
         self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not (trainer.is_global_zero and isinstance(pl_module, Task)):
+        if not isinstance(pl_module, Task):
             return
         seconds = time.monotonic() - self._start
         images = round(self.n_images * self.plan.epochs_at(self._stop - self._begin))

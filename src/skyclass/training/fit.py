@@ -6,17 +6,20 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from lightning import Callback, Trainer
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from ..console import say
 from ..models.hardware import describe, pick_precision
 from ..models.network import Network
+from ..processes import alone, launcher, nodes, rank, world
 from ..recipe import Recipe
 from ..run import Run
 from .averaging import averaging_of
@@ -36,6 +39,8 @@ QUIET = (
     ".*exists and is not empty.*",  # a resumed run keeps its checkpoints
     ".*lr_scheduler.step.*optimizer.step.*",
     ".*LeafSpec.*",
+    ".*sync_dist=True.*",  # the scores are those of all processes already
+    ".*broadcast_buffers.*deprecated.*",  # what takes its place is not in every torch, and would do no harm or good
     ".*in eval mode at the start of training.*",  # frozen modules are
 )
 
@@ -72,6 +77,19 @@ class Segments:
         return self.train.stream(segment.start, segment.stop)
 
 
+class WholeValidation:
+    """The validation batches without their number: Lightning skips the validation in a process that has none of them,
+    and the others would wait for it.
+    """
+
+    def __init__(self, val: Iterable[Batch]) -> None:
+        self.val = val
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of this process."""
+        return iter(self.val)
+
+
 def fit(
     network: Network,
     recipe: Recipe,
@@ -83,18 +101,21 @@ def fit(
 ) -> Fitted:
     """Train `network` in place and leave it with the weights of its best validation, in `eval()`.
 
-    A run that has a last checkpoint goes on from there.
+    A run that has a last checkpoint goes on from there. Several processes that are `joined` train together: their
+    inputs are shares of the batches, and the first one alone writes into the run.
     Errors: SkyclassError for a loss that is no longer finite, or a checkpoint that does not fit.
     """
-    _clean(run)
+    if rank() == 0:
+        _clean(run)
     leg = run.legs()[-1]
     plan = plan_of(recipe.training, inputs.train.n_batches, leg.batch, leg.segment)
     if recipe.training.channels_last:
         network.to(memory_format=torch.channels_last)
     begun = run.last_checkpoint.is_file()
     if not begun and not plan.segments:
-        write_history(run.history_file, [])
-        write_no_cost(run, network, describe(device))
+        if rank() == 0:
+            write_history(run.history_file, [])
+            write_no_cost(run, network, describe(device))
         network.to(device).eval()
         return Fitted(0.0, float("nan"), 0.0)
     task, segments = Task(network, recipe, plan, inputs), Segments(inputs.train, plan)
@@ -103,7 +124,8 @@ def fit(
         callbacks = [*_callbacks(recipe, run, plan, inputs, on_validation), *_checkpoints(recipe, run, plan, best)]
         trainer = segments.trainer = _trainer(recipe, device, plan, callbacks)
         with stopped_by_hand(trainer):
-            trainer.fit(task, segments, inputs.val, ckpt_path=run.last_checkpoint if begun else None, weights_only=True)
+            last = run.last_checkpoint if begun else None
+            trainer.fit(task, segments, WholeValidation(inputs.val), ckpt_path=last, weights_only=True)
     done = plan.segment(trainer.current_epoch - 1).stop if plan.segments else plan.stop
     return _best(task, best, run.last_checkpoint, done)
 
@@ -126,13 +148,14 @@ def _callbacks(
 ) -> list[Callback]:
     """All but those that write checkpoints, which Lightning calls behind these."""
     training = recipe.training
-    callbacks: list[Callback] = [
-        HistoryCallback(run.history_file, plan, on_validation),
-        ProgressCallback(plan, inputs.n_images),
-        CostCallback(run, plan, inputs.n_images),
-        FirstStepCheck(),
-        TensorBoardCallback(run.log, training.watch_every_steps, inputs.shown, inputs.names),
-    ]
+    callbacks: list[Callback] = [FirstStepCheck()]
+    if rank() == 0:
+        callbacks += [
+            HistoryCallback(run.history_file, plan, on_validation),
+            ProgressCallback(plan, inputs.n_images),
+            CostCallback(run, plan, inputs.n_images),
+            TensorBoardCallback(run.log, training.watch_every_steps, inputs.shown, inputs.names),
+        ]
     averaging = averaging_of(training, run.legs()[-1].step, plan.steps)
     if averaging:
         callbacks.append(averaging)
@@ -149,23 +172,36 @@ def _checkpoints(recipe: Recipe, run: Run, plan: Plan, best: BestCheckpoints) ->
 
 
 def _trainer(recipe: Recipe, device: torch.device, plan: Plan, callbacks: list[Callback]) -> Trainer:
-    training = recipe.training
+    training, strategy, n_nodes = recipe.training, _strategy(), nodes()
+    on_one = [device.index or 0] if device.type == "cuda" else 1
     half = pick_precision(training.precision, device) == torch.bfloat16
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=[device.index or 0] if device.type == "cuda" else 1,
+        devices=world() // n_nodes if strategy else on_one,
+        num_nodes=n_nodes,
+        strategy=strategy or "auto",
         max_epochs=plan.after,
         precision="bf16-mixed" if half else "32-true",
         accumulate_grad_batches=training.accumulate,
         gradient_clip_val=training.clip,
         gradient_clip_algorithm="norm",
         callbacks=callbacks,
-        plugins=[CheckpointIO()],
+        # What a cluster says does not concern a process that is alone.
+        plugins=[CheckpointIO()] if strategy else [CheckpointIO(), LightningEnvironment()],
         logger=False,  # TensorBoardCallback writes
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+def _strategy() -> Strategy | None:
+    """Lightning's data parallelism, where several processes are joined.
+
+    Each normalises over its own share of a batch, and the task averages the running statistics after each step.
+    """
+    environment = None if alone() else launcher()
+    return DDPStrategy(cluster_environment=environment, broadcast_buffers=False) if environment else None
 
 
 def _clean(run: Run) -> None:

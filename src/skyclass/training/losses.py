@@ -56,10 +56,22 @@ def uncertainty_loss(judgement: Judgement, labels: Tensor) -> Tensor:
 
 def total_loss(judgement: Judgement, labels: Tensor, weights: Tensor | None, recipe: TrainingRecipe) -> Tensor:
     """The recipe's loss with class weights (K,), and the uncertainty head's with its own weight where there is one."""
-    loss = LOSSES[recipe.loss](judgement.logits, labels, weights, recipe)
-    if judgement.doubt is None:
-        return loss
-    return loss + recipe.uncertainty_weight * uncertainty_loss(judgement, labels)
+    return loss_terms(judgement, labels, weights, recipe)[0].sum()
+
+
+def loss_terms(
+    judgement: Judgement, labels: Tensor, weights: Tensor | None, recipe: TrainingRecipe
+) -> tuple[Tensor, Tensor]:
+    """The terms (T,) of `total_loss`, and what each is divided by (T,), being a mean: the sum of the labels' class
+    weights, and for the uncertainty head the number of images. By these, means over parts of a batch can be joined.
+    """
+    n = torch.tensor(float(len(labels)), device=labels.device)
+    terms = [LOSSES[recipe.loss](judgement.logits, labels, weights, recipe)]
+    divisors = [n if weights is None else weights[labels].sum()]
+    if judgement.doubt is not None:
+        terms.append(recipe.uncertainty_weight * uncertainty_loss(judgement, labels))
+        divisors.append(n)
+    return torch.stack(terms), torch.stack(divisors)
 
 
 def class_weights(labels: np.ndarray, classes: list[str], how: str) -> Tensor | None:

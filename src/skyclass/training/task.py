@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..errors import SkyclassError
@@ -24,10 +25,11 @@ from ..evaluation.metrics import (
 )
 from ..models.network import Judgement, Network
 from ..pixels import network_input
+from ..processes import agreed, alone, gathered, summed, world
 from ..recipe import Recipe
 from .checkpoints import STAND
 from .inputs import Batch, Inputs
-from .losses import total_loss
+from .losses import loss_terms, total_loss
 from .optimizers import SCHEDULES, build_optimizer
 from .plan import Plan
 
@@ -44,6 +46,7 @@ class Task(LightningModule):
     loss : of the last training batch
     scores : losses and scores of the last validation
     rates : learning rates of the last step, by group of parameters
+    n_seen : images of the last step, of all processes together
     """
 
     mean: Tensor
@@ -61,6 +64,7 @@ class Task(LightningModule):
         self.loss = math.nan
         self.scores: dict[str, float] = {}
         self.rates: dict[str, float] = {}
+        self.n_seen = 0
         self._restored: dict[str, Any] = {}
         self._sums = [0.0, 0.0, 0.0]  # loss, hits and number of the training images since the last validation
         self._outputs: list[tuple[Judgement, Tensor]] = []
@@ -76,39 +80,57 @@ class Task(LightningModule):
         return self.network.judge(self.network.features(self.prepared(images)))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The loss of one batch. Errors: SkyclassError when it is no longer finite."""
-        judgement, loss = self._step(batch)
-        hits = (judgement.logits.argmax(1) == batch.labels).sum()
-        value, right = torch.stack([loss.detach().float(), hits.float()]).tolist()  # one wait for the device
-        if not math.isfinite(value):
-            self._refuse(value, batch, batch_index)
-        self.loss = value
-        self._rows.append(batch.rows)
-        n = len(batch.labels)
-        self._sums = [one + other for one, other in zip(self._sums, (n * value, right, n), strict=True)]
-        return loss
+        """The loss of one batch. Errors: SkyclassError when it is no longer finite.
 
-    def _refuse(self, loss: float, batch: Batch, batch_index: int) -> None:
-        """Say which images were in the batch whose loss is no number, or in the step that left no number as weights."""
+        Of several processes each has a share of the batch. The mean of what they return, which is what the mean of
+        their gradients belongs to, is the loss of the whole batch.
+        """
+        judgement = self.judge(batch.images)
+        terms, divisors = loss_terms(judgement, batch.labels, self.class_weights, self.recipe.training)
+        hits = (judgement.logits.argmax(1) == batch.labels).sum()
+        counts = torch.stack([hits.to(terms.dtype), terms.new_tensor(len(batch.labels))])
+        total = summed(torch.cat([divisors, divisors * terms, counts]))
+        over, joined = total[: len(terms)], total[len(terms) : -2]
+        value, right, n = torch.stack([(joined / over).sum(), *total[-2:]]).tolist()  # one wait for the device
+        if not math.isfinite(value):
+            self._refuse(value, terms, batch, batch_index)
+        self.loss, self.n_seen = value, int(n)
+        self._rows.append(batch.rows)
+        self._sums = [one + other for one, other in zip(self._sums, (n * value, right, n), strict=True)]
+        return (terms * (world() * divisors / over)).sum()
+
+    def _refuse(self, loss: float, terms: Tensor, batch: Batch, batch_index: int) -> None:
+        """Say which images were in the batch whose loss is no number, or in the step that left no number as weights.
+
+        Of a batch that is shared, those of the processes in which it is no number.
+        """
         done = self.plan.segment(self.current_epoch).start + batch_index
         epoch, step = divmod(done, self.plan.n_batches)
-        what, rows, whose = f"the loss is {loss:g} at epoch {epoch + 1}, step {step + 1}", batch.rows, "this step"
+        what, whose = f"the loss is {loss:g} at epoch {epoch + 1}, step {step + 1}", "this step"
+        rows = batch.rows if not bool(terms.isfinite().all()) else batch.rows[:0]
         broken = [name for name, one in self.network.named_parameters() if not bool(torch.isfinite(one).all())]
         if broken and self._rows:
             what += f", as the step before left no finite weights in {broken[0]}"
             rows, whose = torch.cat(list(self._rows)), "that step"
+        rows = torch.cat(gathered(rows))
         which = ", ".join(f"row {row}" if self.names is None else str(self.names[row]) for row in rows[:8].tolist())
         fix = f"lower training.learning_rate, or look at the images of {whose}: {which}, ..."
         raise SkyclassError(what, where="training", fix=fix)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Collects what the network says of the batch."""
-        judgement, _ = self._step(batch)
-        self._outputs.append((judgement, batch.labels))
+        self._outputs.append((self.judge(batch.images), batch.labels))
 
-    def _step(self, batch: Batch) -> tuple[Judgement, Tensor]:
-        judgement = self.judge(batch.images)
-        return judgement, total_loss(judgement, batch.labels, self.class_weights, self.recipe.training)
+    def on_after_backward(self) -> None:
+        """Let the running statistics of batch normalisations be those of all processes: the mean of theirs."""
+        if alone():
+            return
+        norms = [one for one in self.network.modules() if isinstance(one, _NormBase) and one.training]
+        buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
+        if buffers:
+            means = summed(torch.cat(buffers)) / world()
+            for buffer, mean in zip(buffers, means.split([len(buffer) for buffer in buffers]), strict=True):
+                buffer.copy_(mean)
 
     def on_train_epoch_start(self) -> None:
         """Dropout and the like start from (seed, segment, device), so that a resumed segment repeats the lost one."""
@@ -130,18 +152,21 @@ class Task(LightningModule):
         """Loss and accuracy over the training images since the last validation, as they were seen, and all scores."""
         loss, hits, n = self._sums
         self._sums = [0.0, 0.0, 0.0]
-        self.scores = {"train_loss": loss / max(1, n), "train_accuracy": hits / max(1, n), **self._validation_scores()}
+        outputs = self._outputs if alone() else _of_all(self._outputs)
+        measured = agreed(lambda: self._validation_scores(outputs))
+        self.scores = {"train_loss": loss / max(1, n), "train_accuracy": hits / max(1, n), **measured}
         self._outputs.clear()
         if not math.isfinite(self.scores["val_loss"]):
             what = f"the validation loss is {self.scores['val_loss']:g}: the weights are no longer of use"
             raise SkyclassError(what, where="training", fix="lower training.learning_rate, or set training.clip=1")
         self.log_dict(self.scores)  # for those that monitor one of them
 
-    def _validation_scores(self) -> dict[str, float]:
+    def _validation_scores(self, outputs: list[tuple[Judgement, Tensor]]) -> dict[str, float]:
         """All that a validation measures."""
-        labels = torch.cat([other for _, other in self._outputs])
-        judgement = _joined([one for one, _ in self._outputs])
-        loss = float(total_loss(judgement, labels, self.class_weights, self.recipe.training))
+        labels = torch.cat([other for _, other in outputs])
+        judgement = _joined([one for one, _ in outputs])
+        weights = self.class_weights if self.class_weights is None else self.class_weights.to(labels.device)
+        loss = float(total_loss(judgement, labels, weights, self.recipe.training))
         truth, p = labels.cpu().numpy(), _softmax(judgement.logits)
         scores = {
             "val_loss": loss,
@@ -200,6 +225,15 @@ class Task(LightningModule):
         for saved, fresh in zip(restored["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
             saved.update({name: value for name, value in fresh.items() if name != "params"})
         restored["lr_schedulers"].clear()
+
+
+def _of_all(outputs: list[tuple[Judgement, Tensor]]) -> list[tuple[Judgement, Tensor]]:
+    """The outputs of all processes, in their order, on the CPU."""
+    own = [
+        (Judgement(one.logits.cpu(), None if one.doubt is None else one.doubt.cpu()), labels.cpu())
+        for one, labels in outputs
+    ]
+    return [pair for share in gathered(own) for pair in share]
 
 
 def _joined(parts: list[Judgement]) -> Judgement:

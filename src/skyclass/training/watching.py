@@ -48,7 +48,8 @@ class ProgressCallback(Callback):
         """Count the batch."""
         if self._bar:
             epoch = (self.plan.segment(trainer.current_epoch).start + batch_idx) // self.plan.n_batches + 1
-            self._bar.update(self._task, advance=len(batch.rows), description=f"Epoch {epoch}")
+            seen = pl_module.n_seen if isinstance(pl_module, Task) else len(batch.rows)
+            self._bar.update(self._task, advance=seen, description=f"Epoch {epoch}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One line of scores, where there was a validation."""
@@ -98,8 +99,7 @@ class HistoryCallback(Callback):
         rates = {"learning_rate" if alone else f"learning_rate_{name}": rate for name, rate in rates.items()}
         row = {"epoch": epochs, "step": trainer.global_step, **pl_module.scores, **rates}
         self.rows.append({name: _cell(value) for name, value in row.items()})
-        if trainer.is_global_zero:
-            write_history(self.path, self.rows)
+        write_history(self.path, self.rows)
         if self.on_validation:
             self.on_validation(epochs, dict(pl_module.scores))
 

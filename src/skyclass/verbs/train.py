@@ -11,12 +11,15 @@ from pathlib import Path
 from ..console import say, say_where
 from ..data.pack import Pack
 from ..data.training_rows import TrainingRows
-from ..ensemble_run import begin_ensemble, finish_ensemble
+from ..ensemble_run import begin_ensemble
 from ..errors import SkyclassError
+from ..models.hardware import check_devices, own_device
+from ..processes import agreed, joined, rank
 from ..recipe import load_recipe
 from ..run import Run
 from ..training.legs import carry_out, turn_to
-from ..training_run import begin_run, finish_run
+from ..training_processes import finish_on
+from ..training_run import begin_run
 
 
 def train(
@@ -30,6 +33,8 @@ def train(
     checkpoint: str | None = None,
     find_rate: bool = False,
     device: str = "auto",
+    devices: int = 1,
+    num_nodes: int = 1,
 ) -> Path:
     """Train by `recipe` on `pack` into the new folder `out`, or go on with the run `resume`; returns the run's folder.
 
@@ -41,33 +46,47 @@ def train(
         What came after it is given up
     find_rate : first seek the learning rate by a range test (Smith 2017), and train with the one that it suggests;
         `recipe.yaml` in the run has it, `learning_rates.csv` and `.png` the test
+    devices, num_nodes : GPUs on a machine, or processes on the CPU, that share every batch; and machines. On more than
+        one machine, torchrun or SLURM's `srun` starts this command, once for each device
+
+    Errors: SkyclassError for devices that are not there, and all that a training refuses.
     """
-    rows = None
-    if resume is None:
+    check_devices(device, devices, num_nodes)
+
+    def begun() -> tuple[Run, TrainingRows | None]:
+        if resume is not None:
+            if find_rate:
+                fix = "leave out --find-rate, or train a new run"
+                raise SkyclassError("a run goes on with the learning rate it has", where="--find-rate", fix=fix)
+            return _old_run(Path(resume), bool(recipe or pack or out or ensemble), overrides, checkpoint), None
         if checkpoint is not None:
             fix = "skyclass train --resume RUN --checkpoint NAME"
             raise SkyclassError("a checkpoint belongs to a run", where="--checkpoint", fix=fix)
-        run, rows = _new_run(recipe, pack, out, overrides, ensemble, device, find_rate)
-    elif find_rate:
-        fix = "leave out --find-rate, or train a new run"
-        raise SkyclassError("a run goes on with the learning rate it has", where="--find-rate", fix=fix)
-    else:
-        run = _old_run(Path(resume), bool(recipe or pack or out or ensemble), overrides, checkpoint)
-    if run.finished:
-        say(f"This run has ended; there is nothing to resume: {run.path}")
-        return run.path
+        return _new_run(recipe, pack, out, overrides, ensemble, device, find_rate)
+
+    with joined(own_device(device)):
+        run, rows = agreed(begun)
+        if agreed(lambda: run.finished):
+            say(f"This run has ended; there is nothing to resume: {run.path}")
+        else:
+            _finish(run, rows, device, devices, is_new=resume is None)
+    return run.path
+
+
+def _finish(run: Run, rows: TrainingRows | None, device: str, devices: int, *, is_new: bool) -> None:
+    """Train to the end; says how to go on where that does not come."""
     try:
-        (finish_ensemble if run.n_members > 1 else finish_run)(run, rows, device)
+        finish_on(run, rows, device, devices)
     except SkyclassError:
         # Where there is nothing to resume, the name is free for another try.
-        if resume is None and not run.begun:
+        if is_new and rank() == 0 and not run.begun:
             shutil.rmtree(run.path)
         raise
     except KeyboardInterrupt:
-        say(f"To go on: skyclass train --resume {shlex.quote(str(run.path))}")
+        again = f" --devices {devices}" if devices > 1 else ""
+        say(f"To go on: skyclass train --resume {shlex.quote(str(run.path))}{again}")
         raise
     say_where("Run", run.path)
-    return run.path
 
 
 def _new_run(

@@ -1,0 +1,146 @@
+"""The processes that share a training, one a device: who this one is, and what they tell each other.
+
+torchrun, SLURM's `srun` or `training_processes` starts them; `joined` brings them together. A process that is alone can
+call everything here as well.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from .console import console
+from .errors import SkyclassError
+
+if TYPE_CHECKING:
+    from lightning.fabric.plugins.environments import ClusterEnvironment
+
+# How long one waits for another, which may be preparing a large pack: a dead one is noticed by who started it.
+PATIENCE = timedelta(hours=2)
+
+T = TypeVar("T")
+
+
+def launcher() -> ClusterEnvironment | None:
+    """What torchrun or `srun` says about this process, where it is one of several that were started together."""
+    from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+    if TorchElasticEnvironment.detect():
+        environment: ClusterEnvironment = TorchElasticEnvironment()
+    elif "SLURM_STEP_ID" in os.environ and SLURMEnvironment.detect():  # a batch script is no step of srun's
+        environment = SLURMEnvironment(auto_requeue=False)
+    else:
+        return None
+    return environment if environment.world_size() > 1 else None
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Bring the processes that were started together into one group, on `device` each; the first one alone speaks.
+
+    Does nothing where this process was started alone.
+    """
+    environment = launcher()
+    if environment is None:
+        yield
+        return
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        rank=environment.global_rank(),
+        world_size=environment.world_size(),
+        timeout=PATIENCE,
+        device_id=device if on_gpu else None,
+    )
+    with warnings.catch_warnings():
+        if rank():
+            console.quiet = True
+            warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            console.quiet = False
+    distributed.destroy_process_group()  # not after an error: the others may not come to it
+
+
+def alone() -> bool:
+    """Whether no other process shares this training."""
+    return not (distributed.is_available() and distributed.is_initialized())
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return 0 if alone() else distributed.get_rank()
+
+
+def world() -> int:
+    """The number of processes."""
+    return 1 if alone() else distributed.get_world_size()
+
+
+def local_rank() -> int:
+    """The number of this process on its machine: that of its GPU."""
+    environment = launcher()
+    return environment.local_rank() if environment else 0
+
+
+def nodes() -> int:
+    """The number of machines."""
+    environment = launcher()
+    return len(set(gathered(environment.node_rank() if environment else 0)))
+
+
+def summed(values: Tensor) -> Tensor:
+    """The sum of the tensors that the processes give, of one shape and on their devices; without a gradient."""
+    total = values.detach().clone()
+    if not alone():
+        distributed.all_reduce(total)
+    return total
+
+
+def gathered(value: T) -> list[T]:
+    """What every process gives, in their order; tensors in it should lie on the CPU."""
+    if alone():
+        return [value]
+    values: list[T | None] = [None] * world()
+    distributed.all_gather_object(values, value)
+    return values  # type: ignore[return-value]  # all are filled
+
+
+def agreed(work: Callable[[], T]) -> T:
+    """The first process does the work, and all have its result. Errors: its SkyclassError, in all of them."""
+    if alone():
+        return work()
+    outcome: list[T | SkyclassError | None] = [None]
+    if rank() == 0:
+        try:
+            outcome = [work()]
+        except SkyclassError as error:
+            outcome = [error]
+    distributed.broadcast_object_list(outcome)
+    result = outcome[0]
+    if isinstance(result, SkyclassError):
+        raise result
+    return result  # type: ignore[return-value]  # filled by the first
+
+
+def first_does_it(work: Callable[[], T]) -> T:
+    """Every process does the work, the first one before the others: what it leaves on the disk serves them."""
+    if alone():
+        return work()
+    if rank() == 0:
+        result = work()
+        distributed.barrier()
+        return result
+    distributed.barrier()
+    return work()
