@@ -24,7 +24,7 @@ from skyclass import __version__, cli, cli_recipes
 from skyclass.cli_options import SOURCE_OPTIONS
 from skyclass.data.source_options import SourceOptions
 
-VERBS = ("simulate", "fetch", "inspect", "pack", "train", "predict", "evaluate", "explain", "report", "demo")
+VERBS = ("simulate", "fetch", "inspect", "pack", "train", "predict", "evaluate", "explain", "compare", "report", "demo")
 RECIPE_VERBS = {"list": "list_recipes", "show": "show", "copy": "copy", "check": "check", "schema": "schema"}
 
 
@@ -232,6 +232,10 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
         f"c s --out o --image a --image b --per-class 2 --target true {OF_SOURCE} --device cpu",
         {"classifier": "c", "source": "s", "out": "o", "image": ["a", "b"], "per_class": 2, "target": "true"}
         | {"options": OPTIONS, "device": "cpu"},
+    ),
+    "compare": (
+        "r s --out o --split val --reported",
+        {"runs": ["r", "s"], "out": "o", "split": "val", "reported": True},
     ),
     "report": ("r --out o", {"run": "r", "out": "o"}),
     "demo": (

@@ -21,7 +21,7 @@ from .cli_options import (
     shares_of,
 )
 from .cli_recipes import recipes_app
-from .cli_training import train
+from .cli_training import compare, train
 from .data.source_options import SourceOptions
 
 app = typer.Typer(
@@ -225,6 +225,9 @@ def explain(
         device=device,
         options=options,
     )
+
+
+app.command()(compare)
 
 
 @app.command()

@@ -57,3 +57,19 @@ def train(
         devices=devices,
         num_nodes=num_nodes,
     )
+
+
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="runs that have ended; the first is what the others are held against")
+    ],
+    out: Annotated[Path, typer.Option(help="folder for the tables and the figure")] = Path("comparison"),
+    split: Annotated[str, typer.Option(help="train, val, test or all")] = "test",
+    reported: Annotated[
+        bool, typer.Option("--reported", help="with the figures that the authors of published systems report")
+    ] = False,
+) -> None:
+    """Put runs side by side: cost, scores with intervals, and whether they differ on the same test images."""
+    from .verbs.compare import compare as verb
+
+    verb(runs, out=out, split=split, reported=reported)

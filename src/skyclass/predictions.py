@@ -106,3 +106,18 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any
 def probabilities(frame: pd.DataFrame, classes: list[str], prefix: str = PREFIX) -> np.ndarray:
     """(N, K) float64 probabilities in the order of `classes`; `UNCALIBRATED` gives those before calibration."""
     return frame[[f"{prefix}{name}" for name in classes]].to_numpy(dtype=np.float64)
+
+
+def judged_rows(frame: pd.DataFrame, split: str | None, where: Path) -> tuple[pd.DataFrame, str]:
+    """The predicted rows of the split, and its name. Errors: SkyclassError for a split without rows."""
+    known = frame["split"] if "split" in frame else pd.Series(index=frame.index, dtype=object)
+    if split is None:
+        split = "test" if (known == "test").any() else "all"
+    rows = frame if split == "all" else frame[known == split]
+    rows = rows[rows["predicted"].notna()] if "predicted" in rows else rows.dropna(how="all")
+    if "label" not in rows:
+        rows = rows.assign(label=None)
+    if rows.empty:
+        have = ", ".join(sorted(set(known.dropna()))) or "none"
+        raise SkyclassError(f"no prediction in the split {split!r}", where=where, fix=f"the splits here are {have}")
+    return rows, split

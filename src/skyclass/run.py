@@ -59,10 +59,10 @@ class Cost:
         """Such as 3 min 12 s (83 images/s), 1.2 GB at most."""
         rate = self.images_per_second
         speed = f" ({rate:{',.0f' if rate >= 10.0 else '.2g'}} images/s)" if rate else ""
-        return f"{_duration(self.seconds)}{speed}, {self.peak_memory_bytes / 1e9:.2g} GB at most"
+        return f"{duration(self.seconds)}{speed}, {self.peak_memory_bytes / 1e9:.2g} GB at most"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Such as 0.8 s, 3 min 12 s or 2 h 5 min."""
     if seconds < 10.0:
         return f"{seconds:.1f} s"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve
 
 from ..drawing import colour_and_line, figure_style
 from .by_column import AccuracyBy
+from .comparison import SCORES
 from .judging import scores_of
 from .metrics import labelled_rows
+
+_REPORTED: dict[str, Any] = {"marker": "D", "color": "#D55E00", "markerfacecolor": "none", "linestyle": "none"}
 
 
 def precision_recall_figure(labels: Iterable[object], probabilities: np.ndarray, classes: Sequence[str]) -> Figure:
@@ -106,3 +111,66 @@ def _room(table: pd.DataFrame) -> tuple[float, float]:
     """Limits of an axis of accuracies, with room about the intervals."""
     low, high = float(table["accuracy_low"].min()), float(table["accuracy_high"].max())
     return max(low - 0.05, -0.01), min(high + 0.05, 1.01)
+
+
+def comparison_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Methods side by side: a panel a score, a line a method, with 95 % intervals and the numbers.
+
+    rows : as `comparison.comparison_markdown` takes them. Figures that others report are open diamonds.
+    """
+    names = [_method_label(row) for row in rows]
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    with figure_style():
+        size = (0.075 * longest + 2.1 * len(SCORES) + 0.4, 1.3 + 0.56 * len(rows))
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(1, len(SCORES), sharey=True, squeeze=False)[0]
+        for axes, (score, title) in zip(panels, SCORES.items(), strict=True):
+            for place, row in enumerate(rows):
+                _draw_method(axes, row, score, place)
+            better = "smaller" if score == "ece" else "larger"
+            axes.set(xlabel=f"{title}\n({better} is better)", ylim=(len(rows) - 0.4, -0.75))
+            axes.margins(x=0.15)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+            axes.grid(True, axis="x")
+        panels[0].set_yticks(range(len(rows)), names)
+        panels[0].set_ylabel("method")
+        ours = Line2D([], [], marker="o", color=colour_and_line(0)[0], markersize=5, label="here, 95 % interval")
+        theirs = Line2D([], [], **_REPORTED, label="reported by others, on their data")
+        handles = [ours, theirs] if any(row.get("reported_by") for row in rows) else [ours]
+        figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+def _draw_method(axes: Axes, row: Mapping[str, Any], score: str, place: int) -> None:
+    """One score of one method, where it has one, with its number above."""
+    value = row.get(score, np.nan)
+    if value is None or np.isnan(value):
+        return
+    if row.get("reported_by"):
+        axes.plot(value, place, **_REPORTED)
+    else:
+        low, high = (row[f"{score}_{end}"] for end in ("low", "high"))
+        if not np.isnan(low):
+            axes.plot([low, high], [place, place], "-", color=colour_and_line(0)[0], linewidth=1.6)
+        axes.plot(value, place, "o", color=colour_and_line(0)[0], markersize=5)
+    axes.annotate(
+        f"{value:.3f}", (value, place), xytext=(0, 5), textcoords="offset points", ha="center", va="bottom", fontsize=8
+    )
+
+
+def _method_label(row: Mapping[str, Any]) -> str:
+    """The method, and below it what it took."""
+    if row.get("reported_by"):
+        return f"{row['method']}"
+    trained = row["trained_parameters"]
+    size = None if trained is None else f"{_short(trained)} parameters trained"
+    took = ", ".join(part for part in (size, row["time"], row["memory"]) if part)
+    return f"{row['method']}\n{took}" if took else str(row["method"])
+
+
+def _short(number: int) -> str:
+    """Such as 11.2 M, 270 k, 512."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return str(number)

@@ -30,9 +30,10 @@ def score_table(result: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "class", "value", "low", "high"])
 
 
-def with_interval(value: float | None, interval: list[float] | None, digits: int = 3) -> str:
-    """A score and its interval in words, such as 0.912 (0.894 to 0.927)."""
+def with_interval(value: float | None, interval: list[float] | None, digits: int = 3, sign: str = "") -> str:
+    """A score and its interval in words, such as 0.912 (0.894 to 0.927); with "+" as sign a plus is written."""
     if value is None:
         return "undefined"
-    ends = "" if interval is None else f" ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})"
-    return f"{value:.{digits}f}{ends}"
+    form = f"{sign}.{digits}f"
+    ends = "" if interval is None else f" ({interval[0]:{form}} to {interval[1]:{form}})"
+    return f"{value:{form}}{ends}"

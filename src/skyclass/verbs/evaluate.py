@@ -22,7 +22,7 @@ from ..evaluation.intervals import RESAMPLES
 from ..evaluation.score_figures import accuracy_by_figure, precision_recall_figure
 from ..evaluation.score_table import score_table, with_interval
 from ..files import sha256_of, write_json, write_text, written_whole
-from ..predictions import probabilities, read_predictions
+from ..predictions import judged_rows, probabilities, read_predictions
 from ..run import RESUME, Run, is_run
 
 MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
@@ -203,21 +203,6 @@ def _in_words(result: dict[str, Any]) -> str:
     """The scores in one line; an AUROC needs two classes among the labels."""
     shown = [f"{name} {with_interval(result[name], result['intervals'][name], 4)}" for name in MAIN]
     return ", ".join([f"{result['n']:,} images", *shown])
-
-
-def judged_rows(frame: pd.DataFrame, split: str | None, where: Path) -> tuple[pd.DataFrame, str]:
-    """The predicted rows of the split, and its name. Errors: SkyclassError for a split without rows."""
-    known = frame["split"] if "split" in frame else pd.Series(index=frame.index, dtype=object)
-    if split is None:
-        split = "test" if (known == "test").any() else "all"
-    rows = frame if split == "all" else frame[known == split]
-    rows = rows[rows["predicted"].notna()] if "predicted" in rows else rows.dropna(how="all")
-    if "label" not in rows:
-        rows = rows.assign(label=None)
-    if rows.empty:
-        have = ", ".join(sorted(set(known.dropna()))) or "none"
-        raise SkyclassError(f"no prediction in the split {split!r}", where=where, fix=f"the splits here are {have}")
-    return rows, split
 
 
 def _unpredicted(frame: pd.DataFrame, split: str) -> int:

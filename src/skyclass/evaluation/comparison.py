@@ -1,0 +1,185 @@
+"""Classifiers side by side: their scores, and whether they differ on the images that both were tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .intervals import McNemar, mcnemar, percentile_interval
+from .judging import judge
+from .score_table import with_interval
+
+SCORES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auroc_macro": "macro AUC",
+    "ece": "ECE",
+}
+NOT_MEASURED = "not measured"
+
+
+class Method(NamedTuple):
+    """A classifier's predictions of its test images.
+
+    name : by which it is told from the others
+    pack : hash of the pack that the images come from
+    images : (N,) `image_id` and `file`
+    labels : (N,) integers in [0, K); p : (N, K); classes : the K names
+    """
+
+    name: str
+    pack: str
+    images: pd.DataFrame
+    labels: np.ndarray
+    p: np.ndarray
+    classes: list[str]
+
+
+class Difference(NamedTuple):
+    """How a classifier differs from the first on the same images.
+
+    n : images in common, by which alone both are judged here
+    scores : name -> (other minus first, low, high), a paired bootstrap's 95 % interval; nan where undefined
+    test : McNemar's exact test of the accuracies
+    """
+
+    n: int
+    scores: dict[str, tuple[float, float, float]]
+    test: McNemar
+
+
+def scores_with_intervals(method: Method, resamples: int) -> dict[str, float]:
+    """`n`, and each of `SCORES` with its `_low` and `_high`; nan where undefined."""
+    judged = judge(method.labels, method.p, resamples)
+    row: dict[str, float] = {"n": len(method.labels)}
+    for name in SCORES:
+        ends = float(judged.low[name]), float(judged.high[name])
+        row |= {name: float(judged.scores[name]), f"{name}_low": ends[0], f"{name}_high": ends[1]}
+    return row
+
+
+def difference(first: Method, other: Method, resamples: int) -> Difference | str:
+    """How `other` differs from `first` on the images that both were tested on, or in words why that is not known.
+
+    An image is the same where id and label agree and the packs are one, or else also its file. The resamples of both
+    are the same, stratified by true class.
+    """
+    if set(first.classes) != set(other.classes):
+        return "its classes are others"
+    here, there = _common(first, other)
+    if not len(here):
+        return "no test image is the same"
+    labels, p = first.labels[here], first.p[here]
+    q = other.p[there][:, [other.classes.index(name) for name in first.classes]]
+    one, two = judge(labels, p, resamples), judge(labels, q, resamples)
+    scores = {}
+    for name in SCORES:
+        low, high = percentile_interval(two.samples[name] - one.samples[name])
+        scores[name] = (float(two.scores[name] - one.scores[name]), float(low), float(high))
+    return Difference(len(here), scores, mcnemar(p.argmax(axis=1) == labels, q.argmax(axis=1) == labels))
+
+
+def _common(first: Method, other: Method) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the same images in both, (M,) each."""
+    keys = ["image_id", "label"]
+    tables = []
+    for one in (first, other):
+        names = np.array(one.classes, dtype=object)[one.labels]
+        tables.append(one.images.assign(label=names, place=np.arange(len(names))).drop_duplicates(keys))
+    if first.pack != other.pack:
+        # Simulated images have no file: those of two simulations share their names and nothing else.
+        tables = [table[[Path(str(file)).is_absolute() for file in table["file"]]] for table in tables]
+        keys = [*keys, "file"]
+    both = tables[0].merge(tables[1], on=keys, suffixes=("", "_other"))
+    return both["place"].to_numpy(np.int64), both["place_other"].to_numpy(np.int64)
+
+
+def difference_columns(found: Difference | str | None) -> dict[str, Any]:
+    """A difference as columns of a table; with a reason, or for the first itself, they are empty."""
+    if found is None or isinstance(found, str):
+        return {"n_common": None, "note": found}
+    row: dict[str, Any] = {"n_common": found.n, "note": None}
+    for name, (value, low, high) in found.scores.items():
+        row |= {f"{name}_difference": value, f"{name}_difference_low": low, f"{name}_difference_high": high}
+    return row | {
+        "only_first_right": found.test.only_first,
+        "only_this_right": found.test.only_second,
+        "mcnemar_p": found.test.p_value,
+    }
+
+
+def comparison_markdown(rows: Sequence[Mapping[str, Any]], split: str) -> str:
+    """The comparison as Markdown.
+
+    rows : of each method `method`, `trained_parameters`, `total_parameters`, `time` and `memory` (in words), `device`,
+        what `scores_with_intervals` and `difference_columns` give, and `reported_by` where these are the figures of
+        others, of which only some scores need be there
+    """
+    ours = [row for row in rows if not row.get("reported_by")]
+    lines = [
+        f"# Comparison on the {split} images" if split != "all" else "# Comparison",
+        "",
+        "In brackets: 95 % intervals from a bootstrap of the images, stratified by class.",
+        "",
+        *_table(
+            ["method", "trained parameters", "training time", "memory", "images", *SCORES.values()],
+            [_score_cells(row) for row in rows],
+        ),
+    ]
+    devices = {row["method"]: row["device"] for row in ours if row["device"]}
+    if len(set(devices.values())) > 1:
+        lines += ["", "Trained on other machines: " + "; ".join(f"{name} on {what}" for name, what in devices.items())]
+    elif devices:
+        lines += ["", f"Trained on {next(iter(devices.values()))}."]
+    if len(ours) > 1:
+        first = ours[0]["method"]
+        lines += ["", f"## Against {first}", "", "On the test images that both share: the method minus the first.", ""]
+        columns = ["method", "images in common", *SCORES.values(), "p (McNemar, accuracy)"]
+        lines += _table(columns, [_difference_cells(row) for row in ours[1:]])
+        n_tests = sum(row["n_common"] is not None for row in ours)
+        if n_tests > 1:
+            lines += ["", f"The p-values are of single tests: {n_tests} were made, and none is corrected for it."]
+    notes = [f"- {row['method']}: {row['reported_by']}" for row in rows if row.get("reported_by")]
+    if notes:
+        lines += ["", "## Reported", "", "Not measured here, and not on these images:", "", *notes]
+    return "\n".join(lines) + "\n"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table, its columns aligned for those who read it as text."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+
+
+def _score_cells(row: Mapping[str, Any]) -> list[str]:
+    cells = [str(row["method"])]
+    if row.get("reported_by"):
+        cells += ["", "", "", ""]
+        return cells + [f"{row[name]:.4g} (theirs)" if name in row else "" for name in SCORES]
+    trained, total = row["trained_parameters"], row["total_parameters"]
+    cells.append(NOT_MEASURED if trained is None else f"{trained:,} of {total:,}")
+    cells += [row["time"] or NOT_MEASURED, row["memory"] or NOT_MEASURED, f"{row['n']:,}"]
+    return cells + [_in_words(row, name) for name in SCORES]
+
+
+def _difference_cells(row: Mapping[str, Any]) -> list[str]:
+    if row["n_common"] is None:
+        return [str(row["method"]), f"none: {row['note']}", *[""] * (len(SCORES) + 1)]
+    p = row["mcnemar_p"]
+    cells = [_in_words(row, f"{name}_difference", "+") for name in SCORES]
+    return [str(row["method"]), f"{row['n_common']:,}", *cells, "< 0.0001" if p < 1e-4 else f"{p:.4f}"]
+
+
+def _in_words(row: Mapping[str, Any], name: str, sign: str = "") -> str:
+    """A score or difference with its interval."""
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    interval = None if np.isnan(low) else [low, high]
+    return with_interval(None if np.isnan(value) else value, interval, sign=sign)
