@@ -17,6 +17,7 @@ from ..drawing import save_figure
 from ..errors import SkyclassError, did_you_mean
 from ..evaluation import metrics
 from ..evaluation.by_column import accuracy_by
+from ..evaluation.calibrated import judge_calibration
 from ..evaluation.figures import confusion_figure, roc_figure
 from ..evaluation.intervals import RESAMPLES
 from ..evaluation.score_figures import accuracy_by_figure, precision_recall_figure
@@ -34,6 +35,7 @@ class Judged:
 
     frame : all predictions of the file; rows : those of the split that were predicted, labelled or not
     labels : (N,) class names, None where unknown; p : (N, K); columns : to judge by; all of `rows`
+    origin : what the file says of its making
     """
 
     file: Path
@@ -46,6 +48,7 @@ class Judged:
     labels: np.ndarray
     p: np.ndarray
     columns: pd.DataFrame
+    origin: dict[str, Any]
 
 
 def evaluate(
@@ -59,8 +62,9 @@ def evaluate(
     """Judge a run or a predictions file; returns what `metrics.json` holds.
 
     Writes `metrics.json`, the same scores as a table `metrics.csv`, `classification_report.txt`, `confusion.png`,
-    `roc.png` and `precision_recall.png` into `out` (default: `evaluation` in the run, or beside the file). Scores have
-    95 % intervals (`metrics.evaluate`). Rows without a label or a prediction do not count.
+    `roc.png`, `precision_recall.png` and `reliability.png` into `out` (default: `evaluation` in the run, or beside the
+    file), and where the file has prediction sets, `prediction_sets.png` and the objects without exactly one class in
+    `ambiguous.csv`. Scores have 95 % intervals (`metrics.evaluate`). Rows without a label or a prediction do not count.
 
     split : train, val, test or all (default: test where the file knows a test split, else all)
     by : columns against which the accuracy is drawn, into `by_<column>.png` and `.csv`; of the predictions, of
@@ -75,12 +79,12 @@ def evaluate(
             raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=RESUME)
         file, folder = run.predictions_file, run.evaluation
     folder = Path(out) if out else folder
-    frame, classes, _ = read_predictions(file)
+    frame, classes, origin = read_predictions(file)
     rows, split = judged_rows(frame, split, file)
     labels = rows["label"].where(rows["label"].notna() & (rows["label"] != ""), None).to_numpy(dtype=object)
     p = probabilities(rows, classes)
     columns = _columns(rows.reset_index(drop=True), by, run, Path(catalog) if catalog else None)
-    judged = Judged(file, folder, run, frame, rows, split, classes, labels, p, columns)
+    judged = Judged(file, folder, run, frame, rows, split, classes, labels, p, columns, origin)
     result: dict[str, Any] = {}
     for section in SECTIONS:
         result |= section(judged, result)
@@ -162,11 +166,28 @@ def _by_columns(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
     return {"by": found}
 
 
+def _calibration(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
+    """What calibration has changed, and whether the prediction sets hold what they promise."""
+    found = judge_calibration(judged.rows, judged.classes, judged.origin)
+    for name, figure in found.figures.items():
+        save_figure(figure, judged.folder / name)
+    listed = judged.folder / "ambiguous.csv"
+    if found.ambiguous is None:
+        listed.unlink(missing_ok=True)  # of an earlier evaluation
+    else:
+        with written_whole(listed) as part:
+            found.ambiguous.to_csv(part, index=False)
+    for sentence in found.in_words():
+        say(sentence)
+    return found.scores
+
+
 # What an evaluation consists of, in this order. Each is given what is judged and the result so far, writes its files,
 # and returns what it adds to the result.
 SECTIONS: tuple[Callable[[Judged, dict[str, Any]], dict[str, Any]], ...] = (
     _scores,
     _pictures,
+    _calibration,
     _near_duplicates,
     _by_columns,
 )
