@@ -1,4 +1,4 @@
-"""Trains runs in child processes that are killed, and resumes them: a process of its own for `test_resume`.
+"""Trains and tunes in child processes that are killed, and goes on: a process of its own for the tests of that.
 
 Torch is imported once; every attempt is a fork of this process, which has computed nothing.
 
@@ -14,6 +14,7 @@ import random
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -23,6 +24,7 @@ from typing import Any, NoReturn
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import optuna
 import torch
 
 from skyclass.classifier import Classifier
@@ -31,6 +33,7 @@ from skyclass.training.checkpoints import LastCheckpoint
 from skyclass.training.task import Task
 from skyclass.training.watching import HistoryCallback
 from skyclass.verbs.train import train
+from skyclass.verbs.tune import tune
 
 ATTEMPTS = 60
 
@@ -96,6 +99,17 @@ TURNS: dict[str, Callable[[], None]] = {
     "in the first segment of a leg": lambda: dying(Task, "training_step", 1, after=True),
     "after the first segment of a leg": lambda: dying(LastCheckpoint, "on_train_epoch_end", 1, after=True),
 }
+TUNINGS: dict[str, Callable[[], None]] = {
+    "after the study is made": lambda: dying(optuna.storages.RDBStorage, "create_new_study", 1, after=True),
+    "after a trial is begun": lambda: dying(optuna.study.Study, "add_trial", 1, after=True),
+    "while its values are chosen": lambda: dying(optuna.storages.RDBStorage, "set_trial_param", 1, after=True),
+    "in its first step": lambda: dying(Task, "training_step", 1),
+    "in a later step": lambda: dying(Task, "training_step", 2, after=True),
+    "after its training": lambda: dying(optuna.study.Study, "tell", 1),
+    "after the study is told": lambda: dying(optuna.study.Study, "tell", 1, after=True),
+    "in the validation of the next trial": lambda: dying(Task, "validation_step", 1),
+    "while the weights of a worse trial are removed": lambda: dying(shutil, "rmtree", 2, after=True),
+}
 
 
 def attempt(job: dict[str, Any], prepare: Callable[[], None] | None, delay: float | None) -> tuple[bool, float]:
@@ -145,7 +159,9 @@ def begin_child(job: dict[str, Any], prepare: Callable[[], None] | None, writing
 def command(job: dict[str, Any]) -> None:
     """What a person would type, and type again."""
     run = Path(job["run"])
-    if (run / "run.json").is_file():
+    if job.get("tune"):
+        tune(job["recipe"], job["pack"], out=run, storage=job["storage"], device="cpu")
+    elif (run / "run.json").is_file():
         train(resume=run, overrides=job["overrides"], device="cpu")
     else:
         shutil.rmtree(run, ignore_errors=True)
@@ -171,20 +187,48 @@ def killed_at_random(job: dict[str, Any], chance: random.Random, seconds: float)
     return killed
 
 
+def together(jobs: list[dict[str, Any]]) -> None:
+    """Do jobs at the same time, each in a fork."""
+    children = []
+    for job in jobs:
+        child = os.fork()
+        if child == 0:
+            begin_child(job, None, os.open(os.devnull, os.O_WRONLY))
+        children.append(child)
+    for child, job in zip(children, jobs, strict=True):
+        if os.waitpid(child, 0)[1]:
+            raise RuntimeError(f"{job['run']}: {Path(job['log']).read_text()}")
+
+
+def in_a_process(folder: Path, jobs: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Let a process of its own do the jobs; the moments at which each was killed, by its folder below `folder`."""
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    command = [sys.executable, __file__, str(folder / "jobs.json")]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280, env=environment)
+    assert result.returncode == 0, result.stderr[-3000:]
+    kills = json.loads(result.stdout.splitlines()[-1])
+    return {str(Path(run).relative_to(folder)): moments for run, moments in kills.items()}
+
+
 def main(path: Path) -> None:
     """Do the jobs of the file."""
     result: dict[str, list[str]] = {}
     seconds: dict[str, float] = {}  # that the training of a recipe takes
     for job in json.loads(path.read_text()):
-        if job["copy"]:
+        if job.get("copy"):
             shutil.copytree(job["copy"], job["run"])
         if job["how"] == "once":
             seconds[job["recipe"]] = attempt(job, None, None)[1]
+        elif job["how"] == "together":
+            together(job["jobs"])
         elif job["how"] == "random":
             span = seconds[job["recipe"]] / 2
             result[job["run"]] = killed_at_random(job, random.Random(job["run"][-1]), span)
         else:
-            result[job["run"]] = killed_at_moments(job, {"moments": MOMENTS, "turns": TURNS}[job["how"]])
+            result[job["run"]] = killed_at_moments(
+                job, {"moments": MOMENTS, "turns": TURNS, "tunings": TUNINGS}[job["how"]]
+            )
     print(json.dumps(result))
 
 

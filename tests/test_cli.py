@@ -24,7 +24,10 @@ from skyclass import __version__, cli, cli_recipes
 from skyclass.cli_options import SOURCE_OPTIONS
 from skyclass.data.source_options import SourceOptions
 
-VERBS = ("simulate", "fetch", "inspect", "pack", "train", "predict", "evaluate", "explain", "compare", "report", "demo")
+VERBS = (
+    *("simulate", "fetch", "inspect", "pack", "train", "tune", "predict", "evaluate", "explain", "compare", "report"),
+    "demo",
+)
 RECIPE_VERBS = {"list": "list_recipes", "show": "show", "copy": "copy", "check": "check", "schema": "schema"}
 
 
@@ -218,6 +221,11 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
         "--devices 2 --num-nodes 3",
         {"recipe": "r", "pack": "p", "out": "o", "overrides": ["seed=1", "name=x"], "ensemble": 3}
         | {"resume": "u", "checkpoint": "best", "find_rate": True, "device": "cpu", "devices": 2, "num_nodes": 3},
+    ),
+    "tune": (
+        "r p --out o --set seed=1 --space a=[1] --trials 3 --storage u --jobs 2 --keep-all --device cpu",
+        {"recipe": "r", "pack": "p", "out": "o", "overrides": ["seed=1"], "space": ["a=[1]"], "trials": 3}
+        | {"storage": "u", "jobs": 2, "keep_all": True, "device": "cpu"},
     ),
     "predict": (
         f"c s --out o {OF_SOURCE} --batch-size 3 --orientations --device cpu",

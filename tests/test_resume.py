@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from killing import in_a_process
 from skyclass.run import Run
 from toys import toy_pack, toy_recipe, write_recipe
 
@@ -80,13 +77,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         job_of(root, "onecycle/leg", copy="onecycle/run", overrides=leg),
         job_of(root, "onecycle/turns", "turns", copy="onecycle/run", overrides=leg),
     ]
-    (root / "jobs.json").write_text(json.dumps(jobs))
-    command = [sys.executable, str(Path(__file__).parent / "killing.py"), str(root / "jobs.json")]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280, env=environment)
-    assert result.returncode == 0, result.stderr[-3000:]
-    kills = json.loads(result.stdout.splitlines()[-1])
-    return Place(root, {str(Path(run).relative_to(root)): moments for run, moments in kills.items()})
+    return Place(root, in_a_process(root, jobs))
 
 
 def job_of(root: Path, run: str, how: str = "once", copy: str = "", overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from .cli_options import (
     shares_of,
 )
 from .cli_recipes import recipes_app
-from .cli_training import compare, train
+from .cli_training import compare, train, tune
 from .data.source_options import SourceOptions
 
 app = typer.Typer(
@@ -152,6 +152,7 @@ def pack(
 
 
 app.command()(train)
+app.command()(tune)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import Device, Set
+from .cli_options import Device, Recipe, Set
 
 
 def train(
@@ -56,6 +56,52 @@ def train(
         device=device,
         devices=devices,
         num_nodes=num_nodes,
+    )
+
+
+def tune(
+    recipe: Recipe,
+    pack: Annotated[Path, typer.Argument(help="the pack to train on")],
+    out: Annotated[Path, typer.Option(help="folder of the tuning; one that was stopped goes on")],
+    set_: Set = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUES",
+            help="search this key too, as in training.learning_rate=[0.001,0.01] or 'model.dropout={low: 0, high: 1}'",
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="trainings at most (default: the recipe's, else a whole grid, or 20)")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="database that keeps the study, for several machines, as in postgresql+psycopg://user@machine/studies "
+            "(default: SQLite in the folder)",
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="processes on this machine")] = 1,
+    keep_all: Annotated[
+        bool, typer.Option("--keep-all", help="keep the weights of every trial, not of the best one alone")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Search the values of a recipe's tune.space for the best ones; a tuning that was stopped goes on where it was."""
+    from .verbs.tune import tune as verb
+
+    verb(
+        recipe,
+        pack,
+        out=out,
+        overrides=set_ or (),
+        space=space or (),
+        trials=trials,
+        storage=storage,
+        jobs=jobs,
+        keep_all=keep_all,
+        device=device,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -28,7 +29,10 @@ class RateColumn(ProgressColumn):
         """The rate of `task`, or blanks before the first item."""
         speed = task.finished_speed or task.speed
         unit = task.fields.get("unit", "images")
-        return Text(f"{speed:,.0f} {unit}/s" if speed else "", style="progress.data.speed", no_wrap=True)
+        rate = ""
+        if speed:
+            rate = f"{speed:,.0f} {unit}/s" if speed >= 1.0 else f"{3600.0 * speed:,.0f} {unit}/h"
+        return Text(rate, style="progress.data.speed", no_wrap=True)
 
 
 class TimeColumn(ProgressColumn):
@@ -45,17 +49,31 @@ class TimeColumn(ProgressColumn):
         return Text(f"in {time}" if task.finished else f"{time} left", style="progress.remaining", no_wrap=True)
 
 
-def progress_bar() -> Progress:
-    """A rich bar: description, share, count, rate, and time left or taken; whole at 80 columns."""
+def progress_bar(shown_on: Console = console, period: float = 30.0) -> Progress:
+    """A rich bar: description, share, count, rate, and time left or taken; whole at 80 columns.
+
+    period : seconds back over which the rate is taken
+    """
     return Progress(
         TextColumn("[progress.description]{task.description}"),
         BarColumn(bar_width=10),
         MofNCompleteColumn(),
         RateColumn(),
         TimeColumn(),
-        console=console,
+        console=shown_on,
         transient=False,
+        speed_estimate_period=period,
     )
+
+
+@contextmanager
+def said_to(file: TextIO) -> Iterator[None]:
+    """While the block runs, all that would be said at the terminal goes to the file."""
+    console.file = file
+    try:
+        yield
+    finally:
+        console.file = None  # type: ignore[assignment] # standard error again, whatever that is then
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -31,18 +31,23 @@ def apply_overrides(
             example = "training.epochs=3" if option == "--set" else "size=128"
             raise SkyclassError("not of the form KEY=VALUE", where=f"{option} {text}", fix=f"as in {option} {example}")
         path = tuple(part.strip() for part in key.split("."))
-        target = document
-        for part in path[:-1]:
-            below = target.setdefault(part, {})
-            if not isinstance(below, dict):
-                what = f"{part!r} has no keys below it"
-                raise SkyclassError(what, where=f"{option} {text}", fix="see `skyclass recipes show`")
-            target = below
         try:
-            target[path[-1]] = yaml.safe_load(value)
+            parsed = yaml.safe_load(value)
         except yaml.YAMLError:
-            target[path[-1]] = value
+            parsed = value
+        set_key(document, path, parsed, f"{option} {text}")
         yield path, f"{option} {text}"
+
+
+def set_key(document: dict[str, Any], path: tuple[str, ...], value: Any, where: str) -> None:
+    """Write a value at a key path; sections that are not there, or empty, are made."""
+    for part in path[:-1]:
+        if document.get(part) is None:
+            document[part] = {}
+        document = document[part]
+        if not isinstance(document, dict):
+            raise SkyclassError(f"{part!r} has no keys below it", where=where, fix="see `skyclass recipes show`")
+    document[path[-1]] = value
 
 
 def validate(
@@ -84,9 +89,11 @@ def _keys_at(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
     """Valid keys of the settings that `location` leads to."""
     for part in location:
         field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        below = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not below:
             return []
-        model = field.annotation
+        model = below[0]
     return list(model.model_fields)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from .settings import Settings
 
@@ -149,8 +149,7 @@ class RangeRecipe(Settings):
         return self
 
 
-Choice = str | bool | int | float | None | list[str] | list[float]
-Space = dict[str, list[Choice] | RangeRecipe]
+Space = dict[str, list[JsonValue] | RangeRecipe]
 
 
 class TuneRecipe(Settings):
@@ -168,9 +167,7 @@ class TuneRecipe(Settings):
 
     @field_validator("space")
     @classmethod
-    def _lists_hold_something(
-        cls, space: dict[str, list[Choice] | RangeRecipe]
-    ) -> dict[str, list[Choice] | RangeRecipe]:
+    def _lists_hold_something(cls, space: Space) -> Space:
         for key, values in space.items():
             if isinstance(values, list) and not values:
                 raise ValueError(f"{key} has no values")

@@ -1,0 +1,161 @@
+"""A study that several processes share, and the folder that belongs to it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from ..data.pack import Pack
+from ..errors import SkyclassError, one_line
+from ..files import read_json, write_json
+from ..recipe import RangeRecipe, Recipe, recipe_hash
+from ..recipe import score_mode as mode_of
+from .folder import TuningFolder
+from .space import SearchSpace, grid_size, method_of, search_space
+
+DEFAULT_TRIALS = 20
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A tuning as one process sees it.
+
+    own : id of this folder, which tells its trials from those that are trained elsewhere
+    limit : trials at most
+    """
+
+    folder: TuningFolder
+    own: str
+    recipe: Recipe
+    space: SearchSpace
+    method: str
+    metric: str
+    limit: int
+    study: Study
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials but those that a race of processes has begun beyond the end of the grid."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if not trial.user_attrs.get("surplus")]
+
+    def trial(self, number: int) -> FrozenTrial:
+        """A trial as the study has it now."""
+        return next(trial for trial in self.study.get_trials(deepcopy=False) if trial.number == number)
+
+
+def open_tuning(path: Path, recipe: Recipe, pack: Pack, storage: str | None) -> Tuning:
+    """A new tuning in the folder `path`, or the one that lies there.
+
+    Errors: SkyclassError for a space that the recipe refuses, a folder that holds something else (another recipe,
+    another pack, another storage), and a storage that cannot be used.
+    """
+    space, method, folder = search_space(recipe), method_of(recipe.tune), TuningFolder(path)
+    whole = grid_size(space) if method == "grid" else DEFAULT_TRIALS
+    limit = min(recipe.tune.trials or whole, whole) if method == "grid" else recipe.tune.trials or whole
+    if folder.is_strange():
+        fix = "name a new folder, or one that `skyclass tune` has made"
+        raise SkyclassError("something lies here that is no tuning", where=path, fix=fix)
+    # More trials may be asked for later: all else makes another study.
+    asked = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trials": None})})
+    made_from: dict[str, Any] = {
+        "recipe_hash": recipe_hash(asked),
+        "pack_hash": pack.hash,
+        "storage": storage and _shown(storage),
+    }
+    with folder.alone():
+        own = _own_folder(folder, asked, made_from)
+        name = f"{recipe.name}-{made_from['recipe_hash'][:8]}-{pack.hash[:8]}"
+        study = _open_study(storage or f"sqlite:///{folder.study_file.absolute()}", name, recipe)
+    metric = recipe.tune.metric or recipe.training.monitor
+    for key in ("recipe_hash", "pack_hash"):
+        study.set_user_attr(key, made_from[key])
+    return Tuning(folder, own, recipe, space, method, metric, limit, study)
+
+
+def _own_folder(folder: TuningFolder, asked: Recipe, made_from: dict[str, Any]) -> str:
+    """The id of the folder, which is new or belongs to the same tuning."""
+    if not folder.origin_file.is_file():
+        origin = {"folder": uuid.uuid4().hex, **made_from, "recipe": asked.model_dump(mode="json")}
+        write_json(folder.origin_file, origin)
+        return str(origin["folder"])
+    origin = read_json(folder.origin_file, "tuning", ("folder", "recipe", *made_from))
+    if origin["recipe_hash"] != made_from["recipe_hash"]:
+        what = f"this tuning began with another recipe ({_difference(origin['recipe'], asked.model_dump(mode='json'))})"
+    elif origin["pack_hash"] != made_from["pack_hash"]:
+        what = "this tuning began on another pack"
+    elif origin["storage"] != made_from["storage"]:
+        there = f"with --storage {origin['storage']}" if origin["storage"] else "without --storage"
+        raise SkyclassError(f"this tuning began {there}", where=folder.path, fix="repeat it as it began")
+    else:
+        return str(origin["folder"])
+    raise SkyclassError(what, where=folder.path, fix="repeat it as it began, or name another folder")
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The first key in which two recipes differ, with both values."""
+    one, other = _flat(before), _flat(now)
+    key = next(key for key in {**one, **other} if one.get(key) != other.get(key))
+    return f"{key} was {one.get(key)} and is {other.get(key)}"
+
+
+def _flat(document: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) and value else {f"{above}{key}": value}
+    return flat
+
+
+def _shown(storage: str) -> str:
+    """A storage without its password. Errors: SkyclassError where it is no URL."""
+    try:
+        return sqlalchemy.make_url(storage).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        fix = "as in sqlite:////home/me/studies.db or postgresql+psycopg://me@machine/studies"
+        raise SkyclassError("this is no URL of a database", where=f"--storage {storage}", fix=fix) from None
+
+
+def _open_study(storage: str, name: str, recipe: Recipe) -> Study:
+    """The study of that name, which the first process makes."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    options: dict[str, Any] = {"pool_pre_ping": True}  # a connection may be gone after a training of hours
+    if storage.startswith("sqlite"):
+        options["connect_args"] = {"timeout": 60.0}  # seconds to wait for another process's write
+    better = mode_of(recipe.tune.metric or recipe.training.monitor)
+    for attempt in range(3):
+        try:
+            return optuna.create_study(
+                storage=optuna.storages.RDBStorage(storage, engine_kwargs=options),
+                study_name=name,
+                direction="minimize" if better == "min" else "maximize",
+                pruner=_pruner(recipe),
+                load_if_exists=True,
+            )
+        except ImportError:
+            fix = 'pip install its driver; for postgresql+psycopg:// that is "skyclass[postgres]"'
+            raise SkyclassError("no driver for this database", where=f"--storage {_shown(storage)}", fix=fix) from None
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            # Two machines that make the tables of a new database at the same moment trip over each other once.
+            if attempt == 2:
+                what = f"the study cannot be opened ({one_line(error)[:200]})"
+                fix = "check that the database runs and that its URL is right"
+                raise SkyclassError(what, where=_shown(storage), fix=fix) from None
+            time.sleep(0.5)
+    raise AssertionError("not reached")
+
+
+def _pruner(recipe: Recipe) -> optuna.pruners.BasePruner:
+    if recipe.tune.pruner == "median":
+        return optuna.pruners.MedianPruner()
+    if recipe.tune.pruner == "hyperband":
+        allowed = recipe.tune.space.get("training.epochs", [recipe.training.epochs])
+        longest = allowed.high if isinstance(allowed, RangeRecipe) else max(int(str(value)) for value in allowed)
+        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=max(1, int(longest)))
+    return optuna.pruners.NopPruner()
