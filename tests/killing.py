@@ -32,6 +32,7 @@ from skyclass.training import legs
 from skyclass.training.checkpoints import LastCheckpoint
 from skyclass.training.task import Task
 from skyclass.training.watching import HistoryCallback
+from skyclass.tuning import space
 from skyclass.verbs.train import train
 from skyclass.verbs.tune import tune
 
@@ -102,7 +103,7 @@ TURNS: dict[str, Callable[[], None]] = {
 TUNINGS: dict[str, Callable[[], None]] = {
     "after the study is made": lambda: dying(optuna.storages.RDBStorage, "create_new_study", 1, after=True),
     "after a trial is begun": lambda: dying(optuna.study.Study, "add_trial", 1, after=True),
-    "while its values are chosen": lambda: dying(optuna.storages.RDBStorage, "set_trial_param", 1, after=True),
+    "while its values are chosen": lambda: dying(space, "_suggest", 1, after=True),
     "in its first step": lambda: dying(Task, "training_step", 1),
     "in a later step": lambda: dying(Task, "training_step", 2, after=True),
     "after its training": lambda: dying(optuna.study.Study, "tell", 1),
@@ -215,6 +216,7 @@ def main(path: Path) -> None:
     """Do the jobs of the file."""
     result: dict[str, list[str]] = {}
     seconds: dict[str, float] = {}  # that the training of a recipe takes
+    optuna.storages.RDBStorage("sqlite://")  # imports what every tuning would import
     for job in json.loads(path.read_text()):
         if job.get("copy"):
             shutil.copytree(job["copy"], job["run"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -54,7 +55,7 @@ def postgres_server() -> Iterator[str]:
                     time.sleep(0.1)
             yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # a fast shutdown, whoever is connected
             server.wait(timeout=60)
             Path(log.name).unlink()
     finally:

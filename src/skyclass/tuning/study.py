@@ -125,7 +125,8 @@ def _shown(storage: str) -> str:
 def _open_study(storage: str, name: str, recipe: Recipe) -> Study:
     """The study of that name, which the first process makes."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    options: dict[str, Any] = {"pool_pre_ping": True}  # a connection may be gone after a training of hours
+    # Connections are opened when they are needed: none is kept, or lost, over a training of hours.
+    options: dict[str, Any] = {"poolclass": sqlalchemy.NullPool}
     if storage.startswith("sqlite"):
         options["connect_args"] = {"timeout": 60.0}  # seconds to wait for another process's write
     better = mode_of(recipe.tune.metric or recipe.training.monitor)
