@@ -283,8 +283,8 @@ def faults(value: Any, schema: dict[str, Any], root: dict[str, Any], path: str =
         "integer": number and float(value).is_integer(),
         "null": value is None,
     }
-    if not types[schema.get("type", "object")]:
-        return [f"{path}: {value!r} is no {schema.get('type')}"]
+    if "type" in schema and not types[schema["type"]]:  # without one anything goes
+        return [f"{path}: {value!r} is no {schema['type']}"]
     if "enum" in schema and value not in schema["enum"]:
         return [f"{path}: {value!r} is none of {schema['enum']}"]
     if "const" in schema and value != schema["const"]:
