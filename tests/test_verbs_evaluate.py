@@ -193,6 +193,7 @@ def test_scores_without_the_near_duplicates_in_training(run: Path) -> None:
 
 def test_what_is_not_known_of_near_duplicates_is_said(run: Path, tmp_path: Path) -> None:
     with_columns(run, duplicates=None)
+    assert "Near-duplicates in training: 0 of 15 images" in done("evaluate", run).err
     assert evaluated(run)["near_duplicates"] == {"n": 0, "reason": None, "without": None}
     file = run.parent / "pack" / "catalog.parquet"
     pd.read_parquet(file).drop(columns="duplicates").to_parquet(file, index=False)

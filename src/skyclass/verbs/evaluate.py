@@ -132,8 +132,7 @@ def _near_duplicates(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
     known = pd.notna(judged.labels)
     doubled = judged.rows["image_id"].isin(ids).to_numpy() & known
     n, without = int(doubled.sum()), None
-    if n:
-        say(f"Near-duplicates in training: {n:,} of {result['n']:,} images")
+    say(f"Near-duplicates in training: {n:,} of {result['n']:,} images")
     if 0 < n < known.sum():
         rest = metrics.evaluate(judged.labels[~doubled], judged.p[~doubled], judged.classes, resamples=RESAMPLES)
         without = {"n": rest["n"], **{name: rest[name] for name in MAIN}}
