@@ -1,0 +1,106 @@
+"""The images of a report: explanations with their grades, mistakes, ambiguous objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from ..drawing import Picture, sheet_picture
+from ..predictions import PREFIX
+from .material import Material, picture_of
+
+MISTAKES = 18
+AMBIGUOUS = 12
+SHEETS = 20  # explained classes shown, if they fit
+SHEET_BYTES = 4_000_000  # of all sheets in the page, which shall stay below 10 MB
+
+METHODS = {
+    "gradcam": "Grad-CAM (Selvaraju et al. 2017)",
+    "gradcam++": "Grad-CAM++ (Chattopadhay et al. 2018)",
+    "layercam": "Layer-CAM (Jiang et al. 2021)",
+    "integrated-gradients": "Integrated gradients (Sundararajan et al. 2017)",
+}
+
+
+def explanations_section(material: Material) -> dict[str, Any]:
+    """The sheets of `skyclass explain`, as many as fit, and the grades of its methods."""
+    folder = material.run.explanations
+    listed = folder / "explanations.csv"
+    if not listed.is_file():
+        return {"sheets": [], "left_out": 0, "method": "", "mistakes": None, "grades": _grades(material)}
+    table = pd.read_csv(listed, dtype=str, keep_default_na=False)
+    key = "label" if (table["label"] != "").all() else "predicted"
+    named = dict(zip(table["sheet"], table[key], strict=True))
+    order = [name for name in material.metrics["classes"] if name in named.values()]
+    files = sorted(named, key=lambda file: order.index(named[file]) if named[file] in order else len(order))
+    method = table["method"].iloc[0] if "method" in table else "gradcam"
+    sheets: list[Picture] = []
+    room = SHEET_BYTES
+    for file in files[:SHEETS]:
+        sheet = sheet_picture(folder / file, f"maps of the evidence in images of {named[file]}")
+        room -= len(sheet.uri)
+        if room < 0 and sheets:
+            break
+        sheets.append(sheet)
+    return {
+        "sheets": sheets,
+        "left_out": len(files) - len(sheets),
+        "method": METHODS.get(method, method),
+        "mistakes": _mistakes_sheet(material),
+        "grades": _grades(material),
+    }
+
+
+def _mistakes_sheet(material: Material) -> Picture | None:
+    path = material.run.explanations / "mistakes.png"
+    if not path.is_file():
+        return None
+    return sheet_picture(path, "the most confident mistakes, and maps of what spoke for the class predicted")
+
+
+def _grades(material: Material) -> dict[str, Any] | None:
+    """The grades of all methods over all classes, and their figures; None where they were not graded."""
+    folder = material.run.explanations
+    if not (folder / "grades.csv").is_file():
+        return None
+    table = pd.read_csv(folder / "grades.csv", keep_default_na=True)
+    table = table[table["class"] == "all"].astype(object)
+    texts = {
+        "curves": "deletion and insertion: the probability as the hottest pixels are deleted or inserted",
+        "sanity": "maps over orientations of an image, and of networks with random weights",
+        "localisation": "share of the maps’ heat near the simulated substructure",
+    }
+    return {
+        "rows": table.where(table.notna(), None).to_dict("records"),
+        "figures": [
+            picture
+            for name, text in texts.items()
+            if (picture := picture_of(folder / f"grades-{name}.png", text)) is not None
+        ],
+    }
+
+
+def mistakes_section(material: Material) -> dict[str, Any]:
+    """The wrong predictions that the classifier was surest of, and how many there are."""
+    judged = material.judged
+    wrong = judged[judged["label"] != judged["predicted"]].sort_values("confidence", ascending=False)
+    rows = [{**row, "p_true": row[f"{PREFIX}{row['label']}"]} for row in wrong.head(MISTAKES).to_dict("records")]
+    for row in rows:
+        text = f"{row['image_id']}: {row['label']} taken for {row['predicted']}"
+        row["picture"] = material.picture(row["image_id"], text)
+    return {"rows": rows, "all": len(wrong)}
+
+
+def ambiguous_section(material: Material) -> dict[str, Any] | None:
+    """Objects whose prediction set does not hold exactly one class; None where `evaluate` listed none."""
+    path = material.run.evaluation / "ambiguous.csv"
+    if not material.metrics.get("prediction_sets") or not path.is_file():
+        return None
+    dtypes = dict.fromkeys(("image_id", "label", "predicted", "prediction_set"), str)
+    table = pd.read_csv(path, dtype=dtypes, keep_default_na=False)
+    rows = table.head(AMBIGUOUS).to_dict("records")
+    for row in rows:
+        row["picture"] = material.picture(row["image_id"], f"{row['image_id']}, an ambiguous object")
+        row["prediction_set"] = row["prediction_set"].replace("|", ", ")
+    return {"rows": rows, "all": len(table)}

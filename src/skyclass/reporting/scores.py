@@ -1,0 +1,144 @@
+"""The scores of an evaluation: tables with intervals, figures, calibration, prediction sets, uncertainty."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from ..evaluation.uncertainty import IN_WORDS
+from .material import Material
+
+COLUMNS_SHOWN = 12  # figures of the accuracy against a column
+
+# The scores that are told, and what they are; metrics.csv holds all.
+MEANING = {
+    "accuracy": ("accuracy", "share of the images that are classified rightly"),
+    "balanced_accuracy": ("balanced accuracy", "mean of the classes’ completeness"),
+    "macro_precision": ("purity, mean of the classes", "precision: of the images taken for a class, those that are"),
+    "macro_f1": ("F1, mean of the classes", "harmonic mean of completeness and purity"),
+    "auroc_macro": (
+        "AUROC, mean of the classes",
+        "chance that an image of a class ranks above one of another; 0.5: luck",
+    ),
+    "average_precision_macro": ("average precision", "area under the precision-recall curve, mean of the classes"),
+    "top_2_accuracy": ("top-2 accuracy", "the true class is among the two most probable"),
+    "top_3_accuracy": ("top-3 accuracy", "the true class is among the three most probable"),
+    "cohen_kappa": ("Cohen’s kappa", "agreement with the labels beyond chance; 1 is perfect, 0 is luck"),
+    "matthews": ("Matthews correlation", "correlation with the labels; 1 is perfect, 0 is luck"),
+    "log_loss": ("log loss", "minus the mean log-probability of the true class, nats; smaller is better"),
+    "brier": ("Brier score", "squared error of the probabilities, 0 to 2; smaller is better"),
+    "ece": ("ECE", "expected calibration error: how far confidence and accuracy part; smaller is better"),
+}
+OF_CLASSES = {
+    "accuracy_per_class": "completeness",
+    "precision_per_class": "purity",
+    "f1_per_class": "F1",
+    "auroc_per_class": "AUROC",
+    "average_precision_per_class": "average precision",
+}
+
+
+class Score(NamedTuple):
+    """A score with the ends of its 95 % interval; None where undefined."""
+
+    name: str
+    value: float | None
+    interval: list[float] | None
+    meaning: str = ""
+
+
+def score_rows(metrics: dict[str, Any]) -> list[Score]:
+    """The scores of all classes, in the order of `MEANING`."""
+    ends = metrics["intervals"]
+    return [
+        Score(words, metrics[name], ends.get(name), meaning)
+        for name, (words, meaning) in MEANING.items()
+        if name in metrics
+    ]
+
+
+def class_rows(metrics: dict[str, Any]) -> list[tuple[str, int, list[Score]]]:
+    """Name, number of images and the scores `OF_CLASSES` of each class."""
+    ends = metrics["intervals"]
+    counts = {name: sum(row) for name, row in zip(metrics["classes"], metrics["confusion_matrix"], strict=True)}
+    return [
+        (
+            name,
+            counts[name],
+            [Score(words, metrics[key][name], ends.get(key, {}).get(name)) for key, words in OF_CLASSES.items()],
+        )
+        for name in metrics["classes"]
+    ]
+
+
+def scores_section(material: Material) -> dict[str, Any]:
+    """Tables, curves, the confusion matrix, and the scores without near-duplicates of the training."""
+    metrics = material.metrics
+    doubled = metrics["near_duplicates"]
+    without = doubled["without"]
+    return {
+        "rows": score_rows(metrics),
+        "columns": list(OF_CLASSES.values()),
+        "of_classes": class_rows(metrics),
+        "chance_loss": math.log(len(metrics["classes"])),
+        "near_duplicates": doubled,
+        "without": score_rows(without) if without else [],
+        "confusion": material.figure("confusion.png", "confusion matrix: rows true, columns predicted"),
+        "roc": material.figure("roc.png", "ROC curve of each class against the rest"),
+        "precision_recall": material.figure("precision_recall.png", "precision-recall curve of each class"),
+    }
+
+
+def columns_section(material: Material) -> dict[str, Any]:
+    """The accuracy against columns, where it was asked for."""
+    found = material.metrics.get("by") or {}
+    shown = list(found.items())[:COLUMNS_SHOWN]
+    pictures = [material.figure(each["file"], f"accuracy by {name}, with 95 % intervals") for name, each in shown]
+    return {"pictures": [one for one in pictures if one], "left_out": len(found) - len(shown)}
+
+
+def calibration_section(material: Material) -> dict[str, Any] | None:
+    """Calibration errors before and after, and the reliability diagram; None where they were not judged."""
+    found = material.metrics.get("calibration")
+    if not found:
+        return None
+    names = {"ece": "ECE", "adaptive_ece": "adaptive ECE", "class_wise_ece": "class-wise ECE"}
+    names |= {"log_loss": "log loss", "brier": "Brier score", "accuracy": "accuracy"}
+    rows = [
+        (words, *((found[when] or {}).get(name) for when in ("before", "after", "change")))
+        for name, words in names.items()
+        if name in found["after"]
+    ]
+    return {
+        "method": found["method"],
+        "n": found.get("n"),
+        "rows": rows,
+        "figure": material.figure("reliability.png", "reliability diagram: accuracy against confidence"),
+    }
+
+
+def sets_section(material: Material) -> dict[str, Any] | None:
+    """Coverage and sizes of the prediction sets; None where there are none."""
+    found = material.metrics.get("prediction_sets")
+    if not found:
+        return None
+    text = "sizes of the prediction sets, and the share of them that hold the true class"
+    return {**found, "figure": material.figure("prediction_sets.png", text)}
+
+
+def uncertainty_section(material: Material) -> dict[str, Any] | None:
+    """The scores of uncertainty by how well they rank the errors, and which to trust; None where not compared."""
+    found = material.metrics.get("uncertainty")
+    if not found:
+        return None
+    text = "risk against coverage of each score of uncertainty, and the AUROC of errors"
+    rows = [(IN_WORDS.get(name, name), row, name == found["trust"]) for name, row in found["scores"].items()]
+    return {**found, "rows": rows, "figure": material.figure("uncertainty.png", text)}
+
+
+def novelty_section(material: Material) -> dict[str, int] | None:
+    """How many judged images are unlike the training images; None where that was not measured."""
+    judged = material.judged
+    if "unlike" not in judged or judged["unlike"].isna().all():
+        return None
+    return {"unlike": int(judged["unlike"].fillna(False).sum()), "n": len(judged)}

@@ -1,0 +1,83 @@
+"""The data of a run and their audit, and what the training took."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..data.catalog import Fault, faults_of
+from ..data.pack import Pack
+from ..data.training_rows import training_rows
+from ..drawing import Picture, figure_picture
+from ..evaluation.figures import class_balance_figure
+from ..recipe import DataRecipe
+from .material import Material, picture_of
+
+SAMPLES = 4  # images a class
+SAMPLED = 24  # classes shown
+FAULTS = 12  # kinds of problems told
+
+
+def class_counts(pack: Pack, recipe: DataRecipe) -> pd.DataFrame:
+    """Images of each class (rows) in train, val and test (columns), by the labels and splits of the training."""
+    used = training_rows(pack, recipe)
+    counts = pd.crosstab(used.catalog["label"], used.catalog["split"])
+    return counts[[name for name in ("train", "val", "test") if name in counts]].reindex(used.classes)
+
+
+def data_section(material: Material) -> dict[str, Any] | None:
+    """Counts, some images of each class, the problems of the source; None where the pack is gone."""
+    pack = material.pack
+    if pack is None:
+        return None
+    counts = class_counts(pack, material.recipe.data)
+    return {
+        "counts": counts,
+        "balance": figure_picture(class_balance_figure(counts), "images of each class in each split"),
+        "samples": _samples(material),
+        "classes_left_out": max(len(counts) - SAMPLED, 0),
+        "shape": pack.images.shape,
+        "dtype": str(pack.images.dtype),
+        "bands": ", ".join(pack.bands),
+        "source": pack.meta["source"],
+        **_problems(pack.path / "problems.csv"),
+    }
+
+
+def _samples(material: Material) -> dict[str, list[Picture]]:
+    """The first images of each class."""
+    assert material.pack is not None
+    used = training_rows(material.pack, material.recipe.data)
+    samples = {}
+    for name in used.classes[:SAMPLED]:
+        ids = used.catalog.loc[used.catalog["label"] == name, "image_id"].head(SAMPLES)
+        shown = [material.picture(image_id, f"{name}: {image_id}") for image_id in ids]
+        samples[name] = [picture for picture in shown if picture]
+    return samples
+
+
+def _problems(path: Path) -> dict[str, Any]:
+    """How many errors and warnings the source had (`problems`, empty where it had none), and their kinds."""
+    if not path.is_file():
+        return {"problems": {}, "faults": [], "faults_left_out": 0}
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    faults: list[Fault] = faults_of(table)[1]
+    counts = {str(name): int(n) for name, n in table["severity"].value_counts().items()}
+    return {"problems": counts, "faults": faults[:FAULTS], "faults_left_out": len(faults[FAULTS:])}
+
+
+def training_section(material: Material) -> dict[str, Any]:
+    """Epochs, curves and cost."""
+    run = material.run
+    done = pd.read_csv(run.history_file)["epoch"]
+    text = "losses, scores and learning rate after each validation"
+    return {
+        "epochs": f"{done.iloc[-1]:.4g}" if len(done) else None,
+        "best_epoch": f"{material.classifier['made_from']['best_epoch']:.4g}",
+        "monitor": material.recipe.training.monitor,
+        "members": material.classifier["members"],
+        "cost": run.cost(),
+        "curves": picture_of(run.curves_file, text) if len(done) else None,
+    }
