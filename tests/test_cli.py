@@ -233,8 +233,9 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
         | {"device": "cpu"},
     ),
     "evaluate": (
-        "p --out o --split val --by a --by b --catalog t",
-        {"path": "p", "out": "o", "split": "val", "by": ["a", "b"], "catalog": "t"},
+        "p --out o --split val --by a --by b --catalog t --uncertainty --device cpu",
+        {"path": "p", "out": "o", "split": "val", "by": ["a", "b"], "catalog": "t", "uncertainty": True}
+        | {"device": "cpu"},
     ),
     "explain": (
         f"c s --out o --image a --image b --per-class 2 --target true {OF_SOURCE} --device cpu",

@@ -194,11 +194,15 @@ def evaluate(
     catalog: Annotated[
         Path | None, typer.Option(help="a table or a pack with the columns (default: the run's pack)")
     ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="compare scores of uncertainty that need a run's networks again")
+    ] = False,
+    device: Device = "auto",
 ) -> None:
     """Judge predictions against their labels, with 95 % intervals."""
     from .verbs.evaluate import evaluate as verb
 
-    verb(path, out=out, split=split, by=by or (), catalog=catalog)
+    verb(path, out=out, split=split, by=by or (), catalog=catalog, uncertainty=uncertainty, device=device)
 
 
 @app.command()

@@ -19,14 +19,18 @@ from ..evaluation import metrics
 from ..evaluation.by_column import accuracy_by
 from ..evaluation.calibrated import judge_calibration
 from ..evaluation.figures import confusion_figure, roc_figure
-from ..evaluation.intervals import RESAMPLES
+from ..evaluation.intervals import RESAMPLES, SEED
 from ..evaluation.score_figures import accuracy_by_figure, precision_recall_figure
 from ..evaluation.score_table import score_table, with_interval
+from ..evaluation.uncertainty import compare_scores, scores_of_probabilities
+from ..evaluation.uncertainty_figures import uncertainty_figure
 from ..files import sha256_of, write_json, write_text, written_whole
 from ..predictions import judged_rows, probabilities, read_predictions
 from ..run import RESUME, Run, is_run
 
 MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
+MOST_IMAGES = 5000
+"""Of which the networks are asked again: more make the intervals narrower, at nine times the cost of predicting."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,7 @@ class Judged:
     frame : all predictions of the file; rows : those of the split that were predicted, labelled or not
     labels : (N,) class names, None where unknown; p : (N, K); columns : to judge by; all of `rows`
     origin : what the file says of its making
+    uncertainty : whether the run's networks are asked again, on `device`
     """
 
     file: Path
@@ -49,6 +54,8 @@ class Judged:
     p: np.ndarray
     columns: pd.DataFrame
     origin: dict[str, Any]
+    uncertainty: bool
+    device: str
 
 
 def evaluate(
@@ -58,18 +65,24 @@ def evaluate(
     split: str | None = None,
     by: Sequence[str] = (),
     catalog: str | Path | None = None,
+    uncertainty: bool = False,
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Judge a run or a predictions file; returns what `metrics.json` holds.
 
     Writes `metrics.json`, the same scores as a table `metrics.csv`, `classification_report.txt`, `confusion.png`,
-    `roc.png`, `precision_recall.png` and `reliability.png` into `out` (default: `evaluation` in the run, or beside the
-    file), and where the file has prediction sets, `prediction_sets.png` and the objects without exactly one class in
-    `ambiguous.csv`. Scores have 95 % intervals (`metrics.evaluate`). Rows without a label or a prediction do not count.
+    `roc.png`, `precision_recall.png`, `reliability.png` and `uncertainty.png` into `out` (default: `evaluation` in the
+    run, or beside the file), and where the file has prediction sets, `prediction_sets.png` and the objects without
+    exactly one class in `ambiguous.csv`. Scores have 95 % intervals (`metrics.evaluate`). Rows without a label or a
+    prediction do not count.
 
     split : train, val, test or all (default: test where the file knows a test split, else all)
     by : columns against which the accuracy is drawn, into `by_<column>.png` and `.csv`; of the predictions, of
         `catalog`, or of the run's pack
     catalog : a table with a row an image, or a pack
+    uncertainty : compare all scores of uncertainty that a run can give, and not only those that its predictions hold:
+        the disagreement of an ensemble, Monte Carlo dropout, the orientations of the images. Its networks look at up to
+        5,000 of the images some nine times
     """
     path = Path(path)
     file, folder, run = path, path.parent / f"{path.stem}-evaluation", None
@@ -78,13 +91,16 @@ def evaluate(
         if not run.finished:
             raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=RESUME)
         file, folder = run.predictions_file, run.evaluation
+    if uncertainty and run is None:
+        what = "the networks are asked again, and a file of predictions has none"
+        raise SkyclassError(what, where="--uncertainty", fix="name the run")
     folder = Path(out) if out else folder
     frame, classes, origin = read_predictions(file)
     rows, split = judged_rows(frame, split, file)
     labels = rows["label"].where(rows["label"].notna() & (rows["label"] != ""), None).to_numpy(dtype=object)
     p = probabilities(rows, classes)
     columns = _columns(rows.reset_index(drop=True), by, run, Path(catalog) if catalog else None)
-    judged = Judged(file, folder, run, frame, rows, split, classes, labels, p, columns, origin)
+    judged = Judged(file, folder, run, frame, rows, split, classes, labels, p, columns, origin, uncertainty, device)
     result: dict[str, Any] = {}
     for section in SECTIONS:
         result |= section(judged, result)
@@ -181,6 +197,30 @@ def _calibration(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
     return found.scores
 
 
+def _uncertainty(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
+    """Which score of uncertainty tells the wrong predictions from the right ones: a figure, and `uncertainty`."""
+    rows = np.flatnonzero(pd.notna(judged.labels))
+    if judged.uncertainty and len(rows) > MOST_IMAGES:
+        say(f"The uncertainty is judged by {MOST_IMAGES:,} of the {len(rows):,} images, drawn at random")
+        rows = np.sort(np.random.default_rng(SEED).choice(rows, MOST_IMAGES, replace=False))
+    p = judged.p[rows]
+    wrong = np.array(judged.classes, dtype=object)[p.argmax(axis=1)] != judged.labels[rows]
+    scores = scores_of_probabilities(p)
+    told = judged.rows["uncertainty"].to_numpy()[rows] if "uncertainty" in judged.rows else scores["entropy"]
+    # Where there is no such head, it is the entropy; in a file of another program it may be anything.
+    if np.isfinite(told).all() and not np.allclose(told, scores["entropy"], atol=1e-4):
+        scores["uncertainty_head"] = told
+    if judged.uncertainty and judged.run:
+        ids = judged.rows["image_id"].iloc[rows].tolist()
+        from ..sampled_uncertainty import sampled_scores  # torch, which nothing else here needs
+
+        scores |= sampled_scores(judged.run, ids, device=judged.device)
+    compared = compare_scores(wrong, scores, SEED)
+    save_figure(uncertainty_figure(wrong, scores, compared), judged.folder / "uncertainty.png")
+    say(compared["advice"])
+    return {"uncertainty": compared}
+
+
 # What an evaluation consists of, in this order. Each is given what is judged and the result so far, writes its files,
 # and returns what it adds to the result.
 SECTIONS: tuple[Callable[[Judged, dict[str, Any]], dict[str, Any]], ...] = (
@@ -189,6 +229,7 @@ SECTIONS: tuple[Callable[[Judged, dict[str, Any]], dict[str, Any]], ...] = (
     _calibration,
     _near_duplicates,
     _by_columns,
+    _uncertainty,
 )
 
 
