@@ -108,6 +108,14 @@ def test_nothing_is_promised_for_the_images_of_the_calibration(place: Path, tmp_
         assert (found["coverage"]["expected"], found["coverage"]["within"]) == (None, None)
 
 
+def test_nothing_is_promised_for_the_mean_over_orientations(place: Path) -> None:
+    frame, origin = judged_file(place / "again.parquet")
+    rows = frame[frame["split"] == "test"]
+    for more, promised in (({}, True), ({"orientations": False}, True), ({"orientations": True}, False)):
+        scores = judge_calibration(rows, CLASSES, {**origin, **more}, resamples=50).scores["prediction_sets"]
+        assert (scores["coverage"]["expected"] is not None) is promised
+
+
 def test_a_table_without_sets_has_a_reliability_diagram_alone(place: Path, tmp_path: Path) -> None:
     columns = ["image_id", "label", "split", *(f"p_{name}" for name in CLASSES)]
     pd.read_parquet(place / "p.parquet")[columns].to_csv(tmp_path / "p.csv", index=False)

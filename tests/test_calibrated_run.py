@@ -89,6 +89,15 @@ def test_the_classifier_keeps_it_and_every_way_to_predict_agrees(run: Run, pack:
     assert table["ambiguous"].tolist() == [len(text.split("|")) != 1 or not text for text in table["prediction_set"]]
 
 
+def test_a_prediction_over_orientations_says_that_it_was_not_calibrated_for(
+    run: Run, pack: Pack, tmp_path: Path
+) -> None:
+    for words, expected in (((), False), (("--orientations",), True)):
+        said = done("predict", run.path, pack.path, "--out", tmp_path / "p.parquet", *words).err
+        assert ("fitted without --orientations" in said) is expected
+        assert read_predictions(tmp_path / "p.parquet")[2]["orientations"] is expected
+
+
 @pytest.mark.parametrize(
     "change",
     [{"method": "none"}, {"method": "vector"}, {"coverage": 0.5}, {"sets": "lac"}, {"class_conditional": True}],

@@ -166,7 +166,7 @@ def test_the_reason_says_why() -> None:
     for method in ("auto", "vector"):
         fit = fit_calibration(log_p, rare, method)
         assert fit.calibration.method == "temperature"
-        assert "9 validation images of a class are too few for vector scaling, 10 are needed" in fit.reason
+        assert "4 validation images of a class are too few for vector scaling, 5 are needed" in fit.reason
     absent = fit_calibration(log_p, np.where(labels == 2, 1, labels))
     assert absent.calibration.method == "temperature"
     assert absent.reason.startswith("0 validation images of a class")

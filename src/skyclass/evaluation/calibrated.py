@@ -58,9 +58,10 @@ def judge_calibration(
     labels = np.full(len(rows), -1)
     labels[known.to_numpy()] = index
     sets = PredictionSets.from_json(origin.get("prediction_sets"))
-    # Of the images that the thresholds, or the weights, were made from nothing is promised.
-    seen = "split" in rows and rows["split"].isin(["train", "val"]).any()
-    found = set_scores(members, labels, classes, None if seen else sets)
+    # Nothing is promised of the images that the thresholds, or the weights, were made from, nor of other probabilities
+    # than theirs.
+    unlike = origin.get("orientations") or ("split" in rows and rows["split"].isin(["train", "val"]).any())
+    found = set_scores(members, labels, classes, None if unlike else sets)
     how = {"target": sets.coverage, **sets.to_json()} if sets else {"target": None}
     figures["prediction_sets.png"] = prediction_sets_figure(members, labels, found, how["target"])
     size = members.sum(axis=1)

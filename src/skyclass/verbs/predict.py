@@ -58,8 +58,8 @@ def predict(
         catalog = pd.concat([catalog, lost[["image_id", "file"]]], ignore_index=True).astype({"label": object})
         unread = [Decoded(None, problem, None) for problem in lost["problem"]]
         frames = chain(frames, [model.frame(lost["file"].tolist(), unread, image_ids=lost["image_id"].tolist())])
-    origin = {"source": str(source), "source_hash": pack.hash if pack else None, **model.origin}
-    wrong, unlike = _write(out, model, frames, catalog, origin)
+    source_of = {"source": str(source), "source_hash": pack.hash if pack else None, "orientations": orientations}
+    wrong, unlike = _write(out, model, frames, catalog, {**source_of, **model.origin})
     problems = pd.concat([opened.problems.drop(lost.index), problems_frame(wrong)], ignore_index=True)
     listed = out.with_name(f"{out.stem}.problems.csv")
     write_problems(problems, listed)
@@ -67,6 +67,8 @@ def predict(
     say(f"{len(catalog) - failed:,} of {len(catalog):,} images predicted, {failed:,} could not be read")
     if unlike:
         say(f"{unlike:,} images are unlike all that the classifier was trained on: true in the column `unlike`")
+    if orientations and model.calibration.method != "none":
+        say("The calibration was fitted without --orientations: p may be less sure, and sets larger, than they need be")
     tell_problems(problems, listed)
     say_where("Predictions", out)
     return out
