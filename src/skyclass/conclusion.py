@@ -20,13 +20,14 @@ from .evaluation.prediction_sets import fit_prediction_sets
 from .predictions import UNCALIBRATED, predictions_writer
 from .processes import agreed, gathered, rank, world
 from .recipe import Recipe
+from .reporting.card import write_card
 from .run import Run
 
 T = TypeVar("T")
 
 
 def conclude_run(run: Run, classifier: Classifier, rows: TrainingRows, images: np.ndarray) -> None:
-    """Save a trained classifier, calibrated, and its predictions of the validation and test images.
+    """Save a trained classifier, calibrated, its card, and its predictions of the validation and test images.
 
     images : (N, C, h, w), those of the pack as validation and test see them
     """
@@ -40,6 +41,7 @@ def conclude_run(run: Run, classifier: Classifier, rows: TrainingRows, images: n
     _calibrate(classifier, recipe, rows, seen.log_p[: len(rows.val)])
     classifier.save(run.classifier)
     _write_predictions(run, classifier, rows, seen._replace(novelty=seen.novelty / classifier.novelty.limit))
+    write_card(run)
 
 
 def _novelty(classifier: Classifier, recipe: Recipe, rows: TrainingRows, images: np.ndarray) -> Novelty:

@@ -130,7 +130,7 @@ class Run:
 
     @property
     def classifier(self) -> Path:
-        """The classifier's folder: the best weights."""
+        """The classifier's folder: the best weights, and the model card `README.md`."""
         return self.path / "classifier"
 
     @property

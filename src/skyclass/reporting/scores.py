@@ -112,6 +112,7 @@ def calibration_section(material: Material) -> dict[str, Any] | None:
     return {
         "method": found["method"],
         "n": found.get("n"),
+        "compared": found["before"] is not None,
         "rows": rows,
         "figure": material.figure("reliability.png", "reliability diagram: accuracy against confidence"),
     }

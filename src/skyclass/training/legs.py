@@ -85,7 +85,7 @@ def _forget_results(run: Run) -> None:
         for name in {Path(name).name for name in table.to_numpy().ravel() if isinstance(name, str)}:
             (run.explanations / name).unlink(missing_ok=True)
         listed.unlink()
-    for name in ("classifier.json", "model.safetensors", "novelty.safetensors"):
+    for name in ("README.md", "classifier.json", "model.safetensors", "novelty.safetensors"):
         (run.classifier / name).unlink(missing_ok=True)
 
 

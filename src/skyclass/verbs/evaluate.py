@@ -26,6 +26,7 @@ from ..evaluation.uncertainty import compare_scores, scores_of_probabilities
 from ..evaluation.uncertainty_figures import uncertainty_figure
 from ..files import sha256_of, write_json, write_text, written_whole
 from ..predictions import judged_rows, probabilities, read_predictions
+from ..reporting.card import write_card
 from ..run import RESUME, Run, is_run
 
 MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
@@ -74,7 +75,7 @@ def evaluate(
     `roc.png`, `precision_recall.png`, `reliability.png` and `uncertainty.png` into `out` (default: `evaluation` in the
     run, or beside the file), and where the file has prediction sets, `prediction_sets.png` and the objects without
     exactly one class in `ambiguous.csv`. Scores have 95 % intervals (`metrics.evaluate`). Rows without a label or a
-    prediction do not count.
+    prediction do not count. The model card of a run's classifier tells these scores, unless they go elsewhere by `out`.
 
     split : train, val, test or all (default: test where the file knows a test split, else all)
     by : columns against which the accuracy is drawn, into `by_<column>.png` and `.csv`; of the predictions, of
@@ -107,6 +108,8 @@ def evaluate(
     write_json(folder / "metrics.json", result)
     with written_whole(folder / "metrics.csv") as part:
         score_table(result).to_csv(part, index=False)
+    if run and folder == run.evaluation:
+        write_card(run, result)
     say_where("Evaluation", folder)
     return result
 
