@@ -8,7 +8,7 @@ coverage, however bad the classifier is. A bad classifier shows in large sets.
 lac : 1 - p (Sadinle, Lei & Wasserman 2019, JASA 114, 223): the smallest sets on average. Of a classifier that is right
     more often than the coverage asks for, the sets of the images that it is least sure of are empty.
 aps : p of the classes that are more probable, and a random share u of the class's own (Romano, Sesia & Candès 2020,
-    NeurIPS, equations 5 to 8): sets that grow with the difficulty of an image. u comes from a hash of seed and
+    NeurIPS, section 2): sets that grow with the difficulty of an image. u comes from a hash of seed and
     `image_id`, so the set of an image is the same in any order and batch.
 """
 
