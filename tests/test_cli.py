@@ -238,9 +238,17 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
         | {"device": "cpu"},
     ),
     "explain": (
-        f"c s --out o --image a --image b --per-class 2 --target true {OF_SOURCE} --device cpu",
+        f"c s --out o --image a --image b --per-class 2 --target true {OF_SOURCE} --device cpu --method layercam "
+        "--fits --grade --grade-per-class 5",
         {"classifier": "c", "source": "s", "out": "o", "image": ["a", "b"], "per_class": 2, "target": "true"}
-        | {"options": OPTIONS, "device": "cpu"},
+        | {
+            "options": OPTIONS,
+            "device": "cpu",
+            "method": "layercam",
+            "fits": True,
+            "grade": True,
+            "grade_per_class": 5,
+        },
     ),
     "compare": (
         "r s --out o --split val --reported",

@@ -10,8 +10,8 @@ import pytest
 
 from skyclass.errors import SkyclassError
 from skyclass.explanation.figures import class_sheet, explanation_figure, overlay
+from skyclass.explanation_folder import ON_SHEET, ExplanationFolder, Sheet
 from skyclass.run import Run
-from skyclass.verbs.explain import _draw
 from skyclass.verbs.report import _class_rows, _sheets
 
 
@@ -99,10 +99,22 @@ def draw(folder: Path, labels: list[str | None], predicted: list[str]) -> pd.Dat
     image, heatmap = image_and_heatmap()
     n = len(labels)
     table = pd.DataFrame({"label": labels, "predicted": predicted, "confidence": 0.9}, dtype=object)
-    table["explained"] = table["predicted"]
+    table["explained"], table["method"] = table["predicted"], "gradcam"
     table["image_id"] = table["file"] = [f"image {k}" for k in range(n)]
-    _draw(folder, np.stack([image] * n), np.stack([heatmap] * n), table)
+    pictures = ExplanationFolder(folder, "predicted" if None in labels else "label")
+    pictures.start()
+    for part in (table[: n // 2], table[n // 2 :]):
+        pictures.add(np.stack([image] * len(part)), np.stack([heatmap] * len(part)), part, None)
+    pictures.finish(Sheet())
     return pd.read_csv(folder / "explanations.csv", dtype=str)
+
+
+def test_a_sheet_takes_so_many_images_and_no_more() -> None:
+    sheet, (image, heatmap) = Sheet(), image_and_heatmap()
+    for number in range(ON_SHEET + 3):
+        sheet.add(image, heatmap, str(number))
+    assert sheet.captions == [str(number) for number in range(ON_SHEET)]
+    assert len(sheet.images) == len(sheet.heatmaps) == ON_SHEET
 
 
 def test_classes_whose_names_make_one_file_name_have_two_sheets(tmp_path: Path) -> None:
@@ -110,8 +122,8 @@ def test_classes_whose_names_make_one_file_name_have_two_sheets(tmp_path: Path) 
     assert listed["sheet"].tolist() == ["class-a_b.png", "class-a_b-1.png", "class-a_b.png", "class-0.png"]
     drawn = {path.name for path in (tmp_path / "explanations").glob("*.png")}
     assert drawn == {*listed["picture"], *listed["sheet"]}
-    draw(tmp_path / "explanations", ["0"], ["0"])  # another time, with fewer
-    assert len(list((tmp_path / "explanations").glob("*.png"))) == 2
+    draw(tmp_path / "explanations", ["0", "0"], ["0"] * 2)  # another time, with fewer
+    assert len(list((tmp_path / "explanations").glob("*.png"))) == 3
 
 
 def test_a_report_names_the_sheets_by_class_and_in_the_order_of_the_classes(tmp_path: Path) -> None:

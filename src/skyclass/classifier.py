@@ -33,6 +33,7 @@ from .explanation.gradcam import heatmaps
 from .explanation.methods import method_called
 from .files import read_json, write_json
 from .models.hardware import pick_device, pick_precision
+from .models.inference import folded
 from .models.network import Network, architecture_of, build_network
 from .models.sampling import Samples, mc_dropout, orientation_samples
 from .pixels import network_input
@@ -42,6 +43,8 @@ from .run import Run, is_run
 
 BATCH = 64
 """Images computed at a time, unless told otherwise."""
+
+FOLDING_PAYS = 16  # images from which a network made faster repays the making
 
 
 # What `load` relies on in classifier.json.
@@ -210,7 +213,7 @@ class Classifier:
         Errors: SkyclassError for dropout samples of a network without dropout.
         """
         batch = self._input(images)
-        swapped = self._swapped() if orientations else None
+        swapped = self.swapped() if orientations else None
         with self._autocast():
             if dropout:
                 taken = [mc_dropout(network, batch, dropout, seed + row) for row, network in enumerate(self.networks)]
@@ -350,16 +353,25 @@ class Classifier:
         """
         explain = method_called(method)
         targets = torch.tensor([self._index(name) for name in classes], device=self.device)
+        networks = self.networks
+        if len(images) >= FOLDING_PAYS:
+            networks = [folded(network, self._input(images[:1])) for network in self.networks]
         result = []
         for start in range(0, len(images), batch_size):
             chunk = slice(start, start + batch_size)
             batch, size = self._input(images[chunk]), (images.shape[2], images.shape[3])
             members = []
-            for network in self.networks:
+            for network in networks:
                 found = explain(self._cast(network.features), self._cast(network.classify), batch, targets[chunk])
                 members.append(heatmaps(found.maps, size).cpu().numpy())
             result.append(np.mean(members, axis=0))
         return np.concatenate(result)
+
+    def map_size(self, images: np.ndarray, method: str) -> tuple[int, int]:
+        """Height and width of a method's own maps of images (N, C, h, w), before they are enlarged."""
+        network, batch = self.networks[0], self._input(images[:1])
+        maps = method_called(method)(self._cast(network.features), self._cast(network.classify), batch, None).maps
+        return maps.shape[1], maps.shape[2]
 
     def recipes_for(self, packed: PixelRecipe, where: Path) -> list[PixelRecipe]:
         """The recipes still to apply to the images of a pack made with the recipe `packed`.
@@ -387,7 +399,7 @@ class Classifier:
         mean, std = (torch.tensor(values, device=self.device) for values in (self.mean, self.std))
         return network_input(batch, mean, std, torch.float32).contiguous(memory_format=torch.channels_last)
 
-    def _swapped(self) -> np.ndarray:
+    def swapped(self) -> np.ndarray:
         """(K,) the class that each class turns into in a mirror."""
         mirror = {one: other for pair in self.mirror_swaps for one, other in (pair, pair[::-1])}
         return np.array([self.classes.index(mirror.get(name, name)) for name in self.classes])

@@ -215,9 +215,15 @@ def explain(
     image: Annotated[list[str] | None, typer.Option(help="id of an image to explain; repeat for more")] = None,
     per_class: Annotated[int, typer.Option(help="images of each class, without --image")] = 6,
     target: Annotated[str, typer.Option(help="class explained: predicted, true, or a name")] = "predicted",
+    method: Annotated[
+        str, typer.Option(help="gradcam, gradcam++, layercam or integrated-gradients (slower, and sharper)")
+    ] = "gradcam",
+    fits: Annotated[bool, typer.Option("--fits", help="write each map as FITS too, over the image's sky")] = False,
+    grade: Annotated[bool, typer.Option("--grade", help="grade how far every method can be believed")] = False,
+    grade_per_class: Annotated[int, typer.Option(help="images of each class that are graded, without --image")] = 24,
     device: Device = "auto",
 ) -> None:
-    """Show where the classifier looks, with Grad-CAM."""
+    """Show where the classifier looks, and grade how far that can be believed."""
     from .verbs.explain import explain as verb
 
     verb(
@@ -227,6 +233,10 @@ def explain(
         image=image or (),
         per_class=per_class,
         target=target,
+        method=method,
+        fits=fits,
+        grade=grade,
+        grade_per_class=grade_per_class,
         device=device,
         options=options,
     )

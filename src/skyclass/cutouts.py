@@ -75,6 +75,19 @@ def read_cutout(cutout: Cutout) -> tuple[Decoded, str | None]:
     return (whole, bands), f"{max(missing, 0.001):.1%} of the cutout lies outside the frame"
 
 
+def frame_header(cutout: Cutout) -> tuple[fits.Header, tuple[int, int]]:
+    """The header of the image that a cutout is taken of, and the frame's x and y of the cutout's first pixel.
+
+    Errors: as `read_cutout`.
+    """
+    frame = _frames.get(cutout.path)
+    with frame.lock:
+        x, y = _pixel_of(frame, cutout) if cutout.on_sky else (cutout.x, cutout.y)
+        header = (frame.sky_image if cutout.on_sky else frame.image).header.copy()
+    height, width = cutout.size
+    return header, (math.ceil(x - width / 2), math.ceil(y - height / 2))  # as `overlap_slices` rounds
+
+
 def _piece(hdu: Any, x: float, y: float, size: tuple[int, int]) -> tuple[Decoded, tuple[slice, slice]]:
     """What lies inside the frame (C, h, w), and its rows and columns in the cutout."""
     *planes, height, width = hdu.shape

@@ -29,3 +29,9 @@ def turned(images: Tensor, orientation: Orientation) -> Tensor:
     """Images or maps (..., H, W) in another orientation, (..., W, H) after one or three quarter turns."""
     seen = images.flip(-1) if orientation.mirrored else images
     return seen.rot90(orientation.quarters, dims=(-2, -1))
+
+
+def turned_back(images: Tensor, orientation: Orientation) -> Tensor:
+    """The inverse of `turned`."""
+    held = images.rot90(-orientation.quarters, dims=(-2, -1))
+    return held.flip(-1) if orientation.mirrored else held

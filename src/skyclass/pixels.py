@@ -13,6 +13,7 @@ import numpy as np
 
 from .decoders import RGB, band_names
 from .errors import SkyclassError
+from .placement import fitting
 from .recipe import PixelRecipe
 from .resizing import resize, round_to
 from .stretching import LEVELS, stretch
@@ -162,15 +163,8 @@ def fit_size(pixels: np.ndarray, size: tuple[int, int], fit: str, interpolation:
 
     fit : another aspect ratio is stretched (`stretch`), loses its ends (`crop`), or is given zeros at its ends (`pad`)
     """
-    height, width = pixels.shape[-2:]
-    if fit == "crop":
-        scale = min(height / size[0], width / size[1])
-        pixels = centre(pixels, (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
-    elif fit == "pad":
-        scale = min(size[0] / height, size[1] / width)
-        inner = (max(1, round(height * scale)), max(1, round(width * scale)))
-        return centre(resize(pixels, inner, interpolation), size)
-    return resize(pixels, size, interpolation)
+    cut, resized, size = fitting((pixels.shape[-2], pixels.shape[-1]), size, fit)
+    return centre(resize(centre(pixels, cut), resized, interpolation), size)
 
 
 def convert(pixels: np.ndarray, dtype: str | None) -> np.ndarray:

@@ -161,7 +161,7 @@ class Run:
 
     @property
     def explanations(self) -> Path:
-        """Grad-CAM figures."""
+        """Maps of where the classifier looks, sheets of them, and their grades."""
         return self.path / "explanations"
 
     @property

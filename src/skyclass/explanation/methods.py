@@ -57,11 +57,24 @@ def method_called(name: str) -> Method:
     return METHODS[name]
 
 
+def resolution(name: str, own: tuple[int, int], image: tuple[int, int]) -> float:
+    """Pixels of the network's input that a method's maps resolve: a cell of them, or the width of the Gaussian.
+
+    own : (height, width) of the maps as they are computed; image : of the network's input
+    """
+    cell = max(image[0] / own[0], image[1] / own[1])
+    return max(cell, 2.0 * _sigma(image)) if METHODS[name] is integrated_gradients else cell
+
+
+def _sigma(size: tuple[int, int]) -> float:
+    return max(1.0, BLUR * min(size))
+
+
 def _blurred(maps: Tensor) -> Tensor:
     """(N, H, W) under the Gaussian, the border mirrored."""
     from torchvision.transforms.functional import gaussian_blur
 
-    shorter = min(maps.shape[1:])
-    sigma = max(1.0, BLUR * shorter)
-    radius = min(math.ceil(3.0 * sigma), shorter - 1)
+    height, width = maps.shape[1:]
+    sigma = _sigma((height, width))
+    radius = min(math.ceil(3.0 * sigma), min(height, width) - 1)
     return gaussian_blur(maps[:, None], 2 * radius + 1, sigma)[:, 0]

@@ -33,7 +33,7 @@ SUBHALOS = 25
 EINSTEIN_RADIUS_1E12 = 1.2828  # arcsec, of 1e12 Msun in a lens at z = 0.5 and a source at z = 1.0
 _AMPLITUDE = 20.0  # source brightness at its half-light radius, flux per arcsec^2
 _BACKGROUND = 1.2e-3 / 0.05  # standard deviation of the background per arcsec: 1.2e-3 in a pixel of 0.05 arcsec
-_PSF_FWHM = 0.087  # arcsec
+PSF_FWHM = 0.087  # arcsec
 _TILE = 2**16  # pixels rendered together on a CPU: the working arrays then stay in the second-level cache
 
 _UNIFORM = {  # column: (lowest, highest) of its uniform prior
@@ -52,6 +52,7 @@ _UNIFORM = {  # column: (lowest, highest) of its uniform prior
 _VORTEX_MASS = 3e10  # Msun
 _VORTEX = ("vort_x", "vort_y", "vort_angle", "vort_half_length", "vort_mass")
 _SUBHALO_LISTS = ("sub_x", "sub_y", "sub_mass")
+SUBSTRUCTURE = (*_SUBHALO_LISTS, *_VORTEX)  # columns of the truth about it
 _NUMBERS = (
     "theta_E",
     "sie_e",
@@ -163,7 +164,7 @@ def render(truth: pd.DataFrame, size: tuple[int, int], *, seed: int | None, devi
 def _flux(p: dict[str, Tensor], size: tuple[int, int], subhalos: bool, vortex: bool) -> Tensor:
     """(N, 1, H, W) flux a pixel, seen through the PSF, of rows that have the same kinds of substructure."""
     scale = pixel_scale(size)
-    fwhm = _PSF_FWHM / scale
+    fwhm = PSF_FWHM / scale
     x, y = pixel_grid(size, scale, margin=kernel_radius(fwhm), device=p["theta_E"].device)
     # Of an odd size one pixel lies on the lens's very centre, where no deflection has a direction: read as zero, it
     # would show the source there, and a singular lens has no central image.

@@ -1,27 +1,38 @@
-"""`skyclass explain`: Grad-CAM pictures of chosen images, and a sheet of every class."""
+"""`skyclass explain`: where a classifier looks, image by image and class by class, and how far that can be believed."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ..classifier import Classifier
+from ..classifier import BATCH, Classifier
 from ..console import progress, say, say_where
 from ..data.opening import open_source
 from ..data.pack import Pack
 from ..data.source_options import SourceOptions
 from ..data.training_rows import training_rows
 from ..decoding import decode_files, decode_rows
-from ..drawing import save_figure
 from ..errors import SkyclassError
-from ..explanation.figures import class_sheet, explanation_figure
-from ..files import written_whole
+from ..explanation.methods import METHODS, method_called
+from ..explanation_folder import ExplanationFolder, Origin, Sheet, caption, origin_of
+from ..grading import grade as grade_maps
+from ..grading import has_substructure, write_grades
+from ..predictions import read_predictions
 from ..run import Run, is_run
+
+MISTAKES = 12  # on their sheet
+
+
+class Images(NamedTuple):
+    """Where images come from: a catalog, and the pack that it belongs to, if any."""
+
+    catalog: pd.DataFrame
+    pack: Pack | None
+    place: Path
 
 
 def explain(
@@ -32,60 +43,91 @@ def explain(
     image: Sequence[str] = (),
     per_class: int = 6,
     target: str = "predicted",
+    method: str = "gradcam",
+    fits: bool = False,
+    grade: bool = False,
+    grade_per_class: int = 24,
     device: str = "auto",
     options: SourceOptions = SourceOptions(),
 ) -> Path:
     """Draw where a classifier looks; returns the folder.
 
-    Writes a picture an image (original, overlay, heatmap), a sheet a class, and `explanations.csv` that lists them.
+    Writes a picture an image (original, overlay, heatmap), a sheet a class, `mistakes.png` of the surest mistakes where
+    there are any, and `explanations.csv` that lists them.
 
     source : pack, folder, table or image file; default: the test images of the run's pack
     image : ids of the images to explain; default: the first `per_class` of every class
     target : the class explained: predicted, true, or the name of one
+    method : gradcam, gradcam++, layercam or integrated-gradients
+    fits : write each map as a FITS file too, of the original image's size and with its WCS
+    grade : grade all methods, on the images named or the first `grade_per_class` of every class: `grades.csv`,
+        `grades.json` and figures
     options : how the source is read
     """
-    if per_class < 1:
-        raise SkyclassError(f"{per_class} images a class", where="--per-class", fix="ask for at least one")
+    method_called(method)
+    for value, name in ((per_class, "--per-class"), (grade_per_class, "--grade-per-class")):
+        if value < 1:
+            raise SkyclassError(f"{value} images a class", where=name, fix="ask for at least one")
     path = Path(classifier)
     model = Classifier.load(path, device)
+    if target not in ("predicted", "true", *model.classes):
+        fix = f"use predicted, true, or one of {', '.join(model.classes)}"
+        raise SkyclassError(f"no class is called {target!r}", where="--target", fix=fix)
     folder = Path(out) if out else (Run.open(path).explanations if is_run(path) else Path("explanations"))
-    if source is None and not is_run(path):
-        fix = "name a pack, folder, table or image file after it"
-        raise SkyclassError("a classifier by itself has no images", where=path, fix=fix)
-    place = Path(source) if source else Path(Run.open(path).origin()["pack"])
-    opened = open_source(place, options)
-    catalog = opened.catalog
-    if source is None and opened.pack:
-        catalog = _training_catalog(opened.pack, Run.open(path))
-    chosen = _choose(catalog, image, per_class, model.classes, only_test=source is None, where=place)
-    pixels, table = _predicted(model, opened.pack, chosen, place)
-    table["explained"] = _targets(table, target, model.classes)
-    heatmaps = model.maps(pixels, table["explained"].tolist())
-    _draw(folder, pixels, heatmaps, table)
+    images = _images_of(path, source, options)
+    chosen = _choose(images, image, per_class, model.classes, only_test=source is None)
+    key = "label" if chosen["label"].notna().all() else "predicted"
+    pictures = ExplanationFolder(folder, key)
+    pictures.start()
+    mistakes = Sheet()
+    with progress("Explaining", len(chosen)) as advance:
+        for rows, pixels, table in _predicted(model, images, chosen):
+            table["explained"], table["method"] = _targets(table, target, model.classes), method
+            heatmaps = model.maps(pixels, table["explained"].tolist(), method=method)
+            pictures.add(pixels, heatmaps, table, _origins(model, images, rows) if fits else None)
+            advance(len(rows))
+    if not pictures.rows:
+        fix = "choose others with --image"
+        raise SkyclassError("none of the chosen images can be read", where=images.place, fix=fix)
+    if not image:
+        mistakes = _mistakes(model, images, _wrong(path, source, pd.DataFrame(pictures.rows), model), method)
+    pictures.finish(mistakes)
+    if grade:
+        graded = chosen if image else _choose(images, (), grade_per_class, model.classes, only_test=source is None)
+        _grade(model, images, graded, target, folder)
     say_where("Explanations", folder)
     return folder
 
 
-def _training_catalog(pack: Pack, run: Run) -> pd.DataFrame:
-    """The catalog of the run's pack, with the labels and splits that the training went by.
+def _images_of(path: Path, source: str | Path | None, options: SourceOptions) -> Images:
+    """The source, or the images of the run's pack, with the labels and splits that the training went by.
 
-    Errors: SkyclassError where the pack has changed since.
+    Errors: SkyclassError where there is neither, and where the pack has changed since.
     """
-    if pack.hash != run.origin()["pack_hash"]:
+    if source is not None:
+        opened = open_source(Path(source), options)
+        return Images(opened.catalog, opened.pack, Path(source))
+    if not is_run(path):
+        fix = "name a pack, folder, table or image file after it"
+        raise SkyclassError("a classifier by itself has no images", where=path, fix=fix)
+    run = Run.open(path)
+    place = Path(run.origin()["pack"])
+    pack = open_source(place, options).pack
+    if pack is None or pack.hash != run.origin()["pack_hash"]:
         fix = "name the images to explain after the run"
-        raise SkyclassError("the pack has changed since the run was trained on it", where=pack.path, fix=fix)
-    return training_rows(pack, run.recipe().data).catalog
+        raise SkyclassError("the pack has changed since the run was trained on it", where=place, fix=fix)
+    return Images(training_rows(pack, run.recipe().data).catalog, pack, place)
 
 
-def _choose(
-    catalog: pd.DataFrame, ids: Sequence[str], per_class: int, classes: list[str], *, only_test: bool, where: Path
-) -> pd.DataFrame:
+def _choose(images: Images, ids: Sequence[str], per_class: int, classes: list[str], *, only_test: bool) -> pd.DataFrame:
     """The rows to explain; the index keeps their row numbers in the catalog."""
+    catalog = images.catalog
     if ids:
         missing = [name for name in ids if name not in set(catalog["image_id"])]
         if missing:
             near = ", ".join(catalog["image_id"].head(3))
-            raise SkyclassError(f"no image has the id {missing[0]!r}", where=where, fix=f"ids here look like {near}")
+            fix = f"ids here look like {near}"
+            raise SkyclassError(f"no image has the id {missing[0]!r}", where=images.place, fix=fix)
         return catalog[catalog["image_id"].isin(ids)]
     if only_test and (catalog["split"] == "test").any():
         catalog = catalog[catalog["split"] == "test"]
@@ -96,26 +138,27 @@ def _choose(
 
 
 def _predicted(
-    model: Classifier, pack: Pack | None, chosen: pd.DataFrame, where: Path
-) -> tuple[np.ndarray, pd.DataFrame]:
-    """Images (n, C, h, w) that could be read, and their predictions with the catalog's labels."""
-    if pack:
-        recipes = model.recipes_for(pack.pixels, where)
-        decoded = list(decode_rows(pack.images, chosen.index, pack.bands, recipes))
-    else:
-        decoded = list(decode_files(chosen["file"].tolist(), model.pixels))
-    for file, one in zip(chosen["file"], decoded, strict=True):
-        if one.error:
-            say(f"left out: {file}: {one.error}")
-    readable = [one.pixels is not None for one in decoded]
-    good = [one for one in decoded if one.pixels is not None]
-    if not good:
-        raise SkyclassError("none of the chosen images can be read", where=where, fix="choose others with --image")
-    rows = chosen[readable]
-    table = model.frame(rows["image_id"].tolist(), good)
-    for name in ("image_id", "label", "file"):
-        table[name] = rows[name].to_numpy(dtype=object)
-    return np.stack([one.pixels for one in good if one.pixels is not None]), table
+    model: Classifier, images: Images, chosen: pd.DataFrame
+) -> Iterator[tuple[pd.DataFrame, np.ndarray, pd.DataFrame]]:
+    """A batch at a time: the rows whose images could be read, their pixels (n, C, h, w), and their predictions."""
+    for start in range(0, len(chosen), BATCH):
+        rows = chosen.iloc[start : start + BATCH]
+        if images.pack:
+            recipes = model.recipes_for(images.pack.pixels, images.place)
+            decoded = list(decode_rows(images.pack.images, rows.index, images.pack.bands, recipes))
+        else:
+            decoded = list(decode_files(rows["file"].tolist(), model.pixels))
+        for file, one in zip(rows["file"], decoded, strict=True):
+            if one.error:
+                say(f"left out: {file}: {one.error}")
+        good = [one for one in decoded if one.pixels is not None]
+        rows = rows[[one.pixels is not None for one in decoded]]
+        if not good:
+            continue
+        table = model.frame(rows["image_id"].tolist(), good)
+        for name in ("image_id", "label", "file"):
+            table[name] = rows[name].to_numpy(dtype=object)
+        yield rows, np.stack([one.pixels for one in good if one.pixels is not None]), table
 
 
 def _targets(table: pd.DataFrame, target: str, classes: list[str]) -> list[str]:
@@ -124,68 +167,54 @@ def _targets(table: pd.DataFrame, target: str, classes: list[str]) -> list[str]:
     if target == "true":
         # An unlabelled image, or one of a class unknown to the classifier, is explained by its prediction.
         return table["label"].where(table["label"].isin(classes), table["predicted"]).tolist()
-    if target not in classes:
-        fix = f"use predicted, true, or one of {', '.join(classes)}"
-        raise SkyclassError(f"no class is called {target!r}", where="--target", fix=fix)
     return [target] * len(table)
 
 
-def _draw(folder: Path, pixels: np.ndarray, heatmaps: np.ndarray, table: pd.DataFrame) -> None:
-    """Write the pictures, the sheets and the list of them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _remove_old(folder)
-    captions = [_caption(row) for row in table.to_dict("records")]
-    table["picture"] = [f"{number:03d}-{_safe(name)}.png" for number, name in enumerate(table["image_id"], 1)]
-    with progress("Drawing", len(table)) as advance:
-        for row, picture in enumerate(table["picture"]):
-            title = f"{table['image_id'].iloc[row]}\n{captions[row]}"
-            save_figure(explanation_figure(pixels[row], heatmaps[row], title), folder / picture)
-            advance(1)
-    _draw_sheets(folder, pixels, heatmaps, captions, table)
-    columns = ["image_id", "file", "label", "predicted", "confidence", "explained", "picture", "sheet"]
-    with written_whole(folder / "explanations.csv") as part:
-        table[columns].to_csv(part, index=False)
+def _origins(model: Classifier, images: Images, rows: pd.DataFrame) -> list[Origin]:
+    """What each image was made of: its file; where that is gone, or never was one, the image of the pack."""
+    if images.pack is None:
+        found = [origin_of(file, model.pixels) for file in rows["file"]]
+        return [one for one in found if one is not None]  # they have just been read
+    later = model.recipes_for(images.pack.pixels, images.place)
+    height, width = images.pack.images.shape[2:]
+    stored = Origin((height, width), later)
+    return [origin_of(file, [images.pack.pixels, *later]) or stored for file in rows["file"]]
 
 
-def _remove_old(folder: Path) -> None:
-    """Remove the pictures and sheets that `explanations.csv` lists; other pictures in the folder are not ours."""
-    listed = folder / "explanations.csv"
-    if listed.is_file():
-        old = pd.read_csv(listed, dtype=str)
-        for name in set(old.filter(["picture", "sheet"]).to_numpy().ravel()):
-            (folder / name).unlink(missing_ok=True)
+def _wrong(path: Path, source: str | Path | None, explained: pd.DataFrame, model: Classifier) -> list[str]:
+    """Ids of the mistakes that the classifier was surest of: of the run's test, or among the images explained."""
+    table = explained
+    if source is None:
+        table = read_predictions(Run.open(path).predictions_file)[0]
+        table = table[table["split"] == "test"]
+    table = table[table["label"].isin(model.classes) & table["predicted"].notna()]
+    wrong = table[table["label"] != table["predicted"]]
+    return wrong.sort_values("confidence", ascending=False, kind="stable")["image_id"].head(MISTAKES).tolist()
 
 
-def _draw_sheets(
-    folder: Path, pixels: np.ndarray, heatmaps: np.ndarray, captions: list[str], table: pd.DataFrame
-) -> None:
-    """Write a sheet a class, and its name into the column `sheet`."""
-    key = "label" if table["label"].notna().all() else "predicted"
-    used: set[str] = set()
-    for name, rows in table.groupby(key, sort=False).indices.items():
-        file = f"class-{_safe(str(name))}.png"
-        if file in used:  # of a class whose name differs in signs that file names lack
-            file = f"class-{_safe(str(name))}-{len(used)}.png"
-        used.add(file)
-        sheet = class_sheet(
-            [pixels[row] for row in rows],
-            heatmaps[rows],
-            [captions[row] for row in rows],
-            title=f"{'Class' if key == 'label' else 'Predicted'} {name}",
-        )
-        save_figure(sheet, folder / file)
-        table.loc[table.index[rows], "sheet"] = file
+def _mistakes(model: Classifier, images: Images, ids: Sequence[str], method: str) -> Sheet:
+    """The sheet of these mistakes, the surest first, with the maps of the classes predicted."""
+    sheet = Sheet()
+    rows = images.catalog[images.catalog["image_id"].isin(ids)]
+    rows = rows.loc[rows["image_id"].map({name: k for k, name in enumerate(ids)}).sort_values().index]
+    for _, pixels, table in _predicted(model, images, rows):
+        table["explained"] = table["predicted"]
+        heatmaps = model.maps(pixels, table["explained"].tolist(), method=method)
+        for image, heatmap, row in zip(pixels, heatmaps, table.to_dict("records"), strict=True):
+            sheet.add(image, heatmap, f"{row['image_id'][-30:]}\n{caption(row)}")
+    return sheet
 
 
-def _caption(row: Mapping[Any, Any]) -> str:
-    """True class where known, prediction, and the class explained where it is another."""
-    parts = [f"true {row['label']}"] if pd.notna(row["label"]) else []
-    parts.append(f"predicted {row['predicted']} {row['confidence']:.0%}")
-    if row["explained"] != row["predicted"]:
-        parts.append(f"map for {row['explained']}")
-    return "\n".join(parts)
-
-
-def _safe(name: str) -> str:
-    """A file name from any id."""
-    return re.sub(r"[^\w.+-]+", "_", name)[-80:]
+def _grade(model: Classifier, images: Images, chosen: pd.DataFrame, target: str, folder: Path) -> None:
+    """Grade all methods on these images, and say what came of it."""
+    parts, classes, truth = [], [], []
+    for rows, pixels, table in _predicted(model, images, chosen):
+        parts.append(pixels)
+        explained = _targets(table, target, model.classes)
+        classes += explained
+        for name, row in zip(explained, rows.to_dict("records"), strict=True):
+            truth.append(row if name == row["label"] and has_substructure(row) else None)
+    with progress("Grading", len(METHODS) * len(classes)) as advance:
+        grades = grade_maps(model, np.concatenate(parts), classes, truth, advance)
+    for line in write_grades(grades, folder):
+        say(line)
