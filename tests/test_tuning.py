@@ -10,10 +10,14 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
+import torch
 import yaml
+from rich.progress import Task, TaskID
 
-from commands import drawn, skyclass, the_error
+from commands import done, drawn, skyclass, the_error
+from skyclass.console import RateColumn, say
 from skyclass.data.pack import Pack
+from skyclass.errors import SkyclassError
 from skyclass.recipe import TuneRecipe, load_recipe
 from skyclass.tuning import leases, work
 from skyclass.tuning.folder import TuningFolder
@@ -268,6 +272,60 @@ def test_the_command_line_brings_a_space(tmp_path: Path, pack: Pack, monkeypatch
     assert set(table["best_epoch"]) == {3}
 
 
+def test_a_tuning_stopped_by_hand_goes_on(
+    tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as at_first:
+        at_first.setattr(work, "finish_run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            search(tmp_path, pack, space={RATE: [1e-3, 1e-2]})
+    assert "To go on, repeat the command" in capsys.readouterr().err
+    assert not (tmp_path / "tuning" / "tuning.csv").exists()
+    trained = without_training(monkeypatch)
+    assert tuned(search(tmp_path, pack, space={RATE: [1e-3, 1e-2]}))["state"].tolist() == ["complete"] * 2
+    assert trained == [0, 1]
+
+
+def test_a_database_that_is_away_stops_the_tuning_with_one_sentence(
+    tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_arguments: object) -> None:
+        raise optuna.exceptions.StorageInternalError("server closed the connection")
+
+    monkeypatch.setattr(work, "finish_run", away)
+    with pytest.raises(SkyclassError, match=r"the study cannot be reached .*server closed.*; repeat the command"):
+        search(tmp_path, pack, space=GRID)
+    tuning = open_tuning(tmp_path / "tuning", load_recipe(tmp_path / "tuning-recipe" / "recipe.yaml"), pack, None)
+    assert [trial.state.name for trial in tuning.trials()] == ["RUNNING"]
+
+
+def test_what_a_training_says_goes_to_its_log(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_training(monkeypatch)
+    quiet = work.finish_run
+
+    def finish_run(*arguments: Any) -> None:
+        say("a word of the training")
+        quiet(*arguments)
+
+    monkeypatch.setattr(work, "finish_run", finish_run)
+    recipe = write_recipe(tmp_path, toy_recipe(training={"epochs": 1}, tune={"space": {RATE: [1e-3]}}))
+    shown = done("tune", recipe, pack.path, "--out", tmp_path / "t", "--device", "cpu")
+    assert "a word of the training" not in shown.err
+    assert (tmp_path / "t" / "trials" / "0000.log").read_text() == "a word of the training\n"
+    assert "Tuning: " in shown.err  # said at the terminal again
+
+
+def test_slow_work_has_a_rate_an_hour() -> None:
+    def shown(speed: float) -> str:
+        task = Task(TaskID(0), "", 9, 0, _get_time=lambda: 0.0, fields={"unit": "trials"}, finished_speed=speed)
+        return RateColumn().render(task).plain
+
+    assert [shown(speed) for speed in (12.3, 1.0, 0.01)] == ["12 trials/s", "1 trials/s", "36 trials/h"]
+
+
 # What is refused, before anything is trained or made
 
 
@@ -415,8 +473,6 @@ def test_a_sign_of_life_is_given_while_a_trial_is_trained(
 def test_out_of_memory_is_a_failure_of_the_trial_alone(
     tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
     def finish_run(*_arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pandas as pd
 import pytest
 import torch
@@ -191,8 +192,6 @@ def test_the_best_model_is_trained_for_longer(root: Path, tmp_path: Path) -> Non
 
 def test_pruning_ends_a_training(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As by the recipe, but for the five trials that go before the median of Optuna is asked."""
-    import optuna
-
     monkeypatch.setattr(study, "_pruner", lambda recipe: optuna.pruners.MedianPruner(n_startup_trials=1))
     space = {"training.learning_rate": [1e-9, 1e-2], "training.schedule": ["none"]}
     recipe = toy_recipe(training={"epochs": 3}, tune={"space": space, "metric": "val_loss", "pruner": "median"})

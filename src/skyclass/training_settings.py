@@ -162,7 +162,9 @@ class TuneRecipe(Settings):
     )
     trials: Positive | None = Field(None, description="trainings at most; null takes a whole grid, or 20")
     pruner: Literal["none", "median", "hyperband"] = Field(
-        "none", description="stop trainings early that are worse than others were at that epoch"
+        "none",
+        description="stop trainings early that are worse than others were at that epoch: than the median of five or "
+        "more, or by successive halving",
     )
 
     @field_validator("space")

@@ -27,7 +27,7 @@ class TuningFolder:
 
     @property
     def study_file(self) -> Path:
-        """The study, where no other storage is named: SQLite."""
+        """The study, where no other storage is named: SQLite, whose locks a network file system may not keep."""
         return self.path / "study.db"
 
     @property

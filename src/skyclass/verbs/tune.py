@@ -84,7 +84,7 @@ def tune(
             else:
                 _work_in_processes(job, jobs, shown)
     except KeyboardInterrupt:
-        say(f"To go on: {shlex.join(['skyclass', *sys.argv[1:]])}")
+        say("To go on, repeat the command: what is finished is kept")
         raise
     except StorageInternalError as error:
         fix = "repeat the command: what is finished is kept"
