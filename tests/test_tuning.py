@@ -19,11 +19,12 @@ from skyclass.console import RateColumn, say
 from skyclass.data.pack import Pack
 from skyclass.errors import SkyclassError
 from skyclass.recipe import TuneRecipe, load_recipe
-from skyclass.tuning import leases, work
+from skyclass.tuning import leases, study, work
 from skyclass.tuning.folder import TuningFolder
 from skyclass.tuning.leases import take
 from skyclass.tuning.results import importances
 from skyclass.tuning.space import grid_values, recipe_with, sampler_for, search_space, suggest
+from skyclass.tuning.study import _open_study as opened
 from skyclass.tuning.study import open_tuning
 from skyclass.verbs.tune import device_of, tune
 from toys import toy_pack, toy_recipe, write_recipe
@@ -168,14 +169,14 @@ def test_tpe_learns_where_a_range_is_good() -> None:
     away: dict[str, list[float]] = {"tpe": [], "random": []}
     for method in away:
         for seed in range(4):
-            study = optuna.create_study(direction="maximize")
+            drawn_by = optuna.create_study(direction="maximize")
             for number in range(26):
-                study.sampler = sampler_for(method, space, seed, number)
-                trial = study.ask()
+                drawn_by.sampler = sampler_for(method, space, seed, number)
+                trial = drawn_by.ask()
                 rate = float(str(suggest(trial, space)[RATE]))
                 assert 1e-5 <= rate <= 1e-1
                 distance = abs(math.log10(rate) + 3.0)
-                study.tell(trial, -distance)
+                drawn_by.tell(trial, -distance)
                 if number >= 16:
                     away[method].append(distance)
     assert sum(away["tpe"]) < 0.7 * sum(away["random"])
@@ -316,6 +317,18 @@ def test_what_a_training_says_goes_to_its_log(tmp_path: Path, pack: Pack, monkey
     assert "a word of the training" not in shown.err
     assert (tmp_path / "t" / "trials" / "0000.log").read_text() == "a word of the training\n"
     assert "Tuning: " in shown.err  # said at the terminal again
+
+
+def test_a_password_is_written_nowhere(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_training(monkeypatch)
+    monkeypatch.setattr(study, "_open_study", lambda storage, *rest: opened(f"sqlite:///{tmp_path}/s.db", *rest))
+    recipe = write_recipe(tmp_path, toy_recipe(training={"epochs": 1}, tune={"space": {RATE: [1e-3]}}))
+    url = "postgresql+psycopg://me:secret@machine/studies"
+    done("tune", recipe, pack.path, "--out", tmp_path / "t", "--storage", url, "--device", "cpu")
+    files = [path for path in (tmp_path / "t").rglob("*") if path.is_file()]
+    assert not [path for path in files if b"secret" in path.read_bytes()]
+    for path in (tmp_path / "t" / "tuning.json", tmp_path / "t" / "trials" / "0000" / "environment.json"):
+        assert "postgresql+psycopg://me:***@machine/studies" in path.read_text()
 
 
 def test_slow_work_has_a_rate_an_hour() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ from .training.inputs import Inputs, OnValidation
 from .training.losses import class_weights
 from .training.rate_finder import take_found_rate
 
+PASSWORD = r"(://[^:@/\s]*:)[^@/\s]+@"  # of a database, in its URL
 PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm", "lightning", "astropy", "pillow", "scikit-learn")
 
 
@@ -113,7 +115,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.platform(),
         "device": describe(device),
-        "command": shlex.join(["skyclass", *sys.argv[1:]]),
+        "command": re.sub(PASSWORD, r"\1***@", shlex.join(["skyclass", *sys.argv[1:]])),
         "packages": versions,
     }
 

@@ -72,10 +72,8 @@ def open_tuning(path: Path, recipe: Recipe, pack: Pack, storage: str | None) -> 
     with folder.alone():
         own = _own_folder(folder, asked, made_from)
         name = f"{recipe.name}-{made_from['recipe_hash'][:8]}-{pack.hash[:8]}"
-        study = _open_study(storage or f"sqlite:///{folder.study_file.absolute()}", name, recipe)
+        study = _open_study(storage or f"sqlite:///{folder.study_file.absolute()}", name, recipe, made_from)
     metric = recipe.tune.metric or recipe.training.monitor
-    for key in ("recipe_hash", "pack_hash"):
-        study.set_user_attr(key, made_from[key])
     return Tuning(folder, own, recipe, space, method, metric, limit, study)
 
 
@@ -122,8 +120,8 @@ def _shown(storage: str) -> str:
         raise SkyclassError("this is no URL of a database", where=f"--storage {storage}", fix=fix) from None
 
 
-def _open_study(storage: str, name: str, recipe: Recipe) -> Study:
-    """The study of that name, which the first process makes."""
+def _open_study(storage: str, name: str, recipe: Recipe, made_from: dict[str, Any]) -> Study:
+    """The study of that name, which the first process makes; it knows what it is made from."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # Connections are opened when they are needed: none is kept, or lost, over a training of hours.
     options: dict[str, Any] = {"poolclass": sqlalchemy.NullPool}
@@ -132,18 +130,22 @@ def _open_study(storage: str, name: str, recipe: Recipe) -> Study:
     better = mode_of(recipe.tune.metric or recipe.training.monitor)
     for attempt in range(3):
         try:
-            return optuna.create_study(
+            study = optuna.create_study(
                 storage=optuna.storages.RDBStorage(storage, engine_kwargs=options),
                 study_name=name,
                 direction="minimize" if better == "min" else "maximize",
                 pruner=_pruner(recipe),
                 load_if_exists=True,
             )
+            for key in ("recipe_hash", "pack_hash"):
+                if key not in study.user_attrs:
+                    study.set_user_attr(key, made_from[key])
+            return study
         except ImportError:
             fix = 'pip install its driver; for postgresql+psycopg:// that is "skyclass[postgres]"'
             raise SkyclassError("no driver for this database", where=f"--storage {_shown(storage)}", fix=fix) from None
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            # Two machines that make the tables of a new database at the same moment trip over each other once.
+            # Two machines that fill a new database at the same moment trip over each other once.
             if attempt == 2:
                 what = f"the study cannot be opened ({one_line(error)[:200]})"
                 fix = "check that the database runs and that its URL is right"

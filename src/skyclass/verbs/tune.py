@@ -83,13 +83,13 @@ def tune(
                 work(tuning, data, device, keep_all, shown.look)
             else:
                 _work_in_processes(job, jobs, shown)
+        _finish(tuning)
     except KeyboardInterrupt:
         say("To go on, repeat the command: what is finished is kept")
         raise
     except StorageInternalError as error:
         fix = "repeat the command: what is finished is kept"
         raise SkyclassError(f"the study cannot be reached ({one_line(error)[:200]})", where=job.out, fix=fix) from None
-    _finish(tuning)
     return job.out
 
 
