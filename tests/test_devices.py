@@ -388,6 +388,13 @@ def test_devices_must_be_as_many_as_were_started(monkeypatch: pytest.MonkeyPatch
         check_devices("cpu", 0, 1)
 
 
+def test_tasks_of_a_slurm_job_are_asked_for_by_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SLURM_NTASKS": "2", "SLURM_STEP_ID": "0", "SLURM_JOB_NAME": "galaxies"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SkyclassError, match=r"SLURM: You set `--ntasks=2` .* Use `--ntasks-per-node=2` instead$"):
+        check_devices("cpu", 2, 1)
+
+
 def test_one_process_of_a_slurm_job_trains_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch script has a place for two, and does not start them."""
     monkeypatch.setenv("SLURM_NTASKS", "2")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, distributed
 
 from .console import console
-from .errors import SkyclassError
+from .errors import SkyclassError, one_line
 
 if TYPE_CHECKING:
     from lightning.fabric.plugins.environments import ClusterEnvironment
@@ -29,13 +29,19 @@ T = TypeVar("T")
 
 
 def launcher() -> ClusterEnvironment | None:
-    """What torchrun or `srun` says about this process, where it is one of several that were started together."""
+    """What torchrun or `srun` says about this process, where it is one of several that were started together.
+
+    Errors: SkyclassError for a SLURM job that asks for its tasks in another way than Lightning can read.
+    """
     from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
     if TorchElasticEnvironment.detect():
         environment: ClusterEnvironment = TorchElasticEnvironment()
     elif "SLURM_STEP_ID" in os.environ and SLURMEnvironment.detect():  # a batch script is no step of srun's
-        environment = SLURMEnvironment(auto_requeue=False)
+        try:
+            environment = SLURMEnvironment(auto_requeue=False)
+        except RuntimeError as error:  # tasks that were not asked for by the node
+            raise SkyclassError(one_line(error).rstrip("."), where="SLURM") from None
     else:
         return None
     return environment if environment.world_size() > 1 else None

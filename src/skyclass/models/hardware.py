@@ -61,7 +61,8 @@ def check_devices(name: str, devices: int, num_nodes: int) -> None:
         raise SkyclassError(what, where="--devices", fix=fix)
     if device.type == "cuda" and devices > torch.cuda.device_count():
         count = torch.cuda.device_count()
-        what, fix = f"this machine has {count} CUDA devices, not {devices}", f"use --devices {count}, or --device cpu"
+        what = f"this machine has {count} CUDA device{'s' if count > 1 else ''}, not {devices}"
+        fix = f"use --devices {count}, or --device cpu"
         raise SkyclassError(what, where="--devices", fix=fix)
 
 
