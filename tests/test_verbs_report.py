@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from commands import TOY, Result, done, refused, skyclass, toy_run
 from make_data import class_folders
@@ -89,6 +90,17 @@ def test_the_report_tells_all_about_the_run(run: Path) -> None:
     assert anchors == {f"#{name}" for name in SECTIONS}
     metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
     assert f"{metrics['auroc_macro']:.3f}" in page.text["scores"]
+    low, high = metrics["intervals"]["accuracy"]
+    assert f"{low:.3f} to {high:.3f}" in page.text["scores"]
+    assert f"{metrics['calibration']['before']['ece']['value']:.3f}" in page.text["calibration"]
+    assert f"{100 * metrics['prediction_sets']['coverage']['share']:.1f} %" in page.text["sets"]
+    assert metrics["uncertainty"]["advice"] in page.text["uncertainty"]
+    listed = pd.read_csv(run / "evaluation" / "ambiguous.csv")
+    assert all(name in page.text["ambiguous"] for name in listed["image_id"].head(12))
+    assert "skyclass evaluate RUN --by" in page.text["columns"]
+    assert "skyclass explain RUN --grade" in page.text["explanations"]
+    assert "@software{skyclass" in page.text["citation"]
+    assert "published system" not in page.text["citation"]
     assert "Does a blob look like a ring?" in page.text[""]
     assert "24 × 32 pixels" in page.text["data"]
     assert "3 epochs" in page.text["training"]
@@ -111,11 +123,22 @@ def test_a_report_elsewhere_and_without_explanations_or_pack(run: Path, tmp_path
     (copy / "report.html").unlink(missing_ok=True)
     origin = json.loads((copy / "run.json").read_text())
     (copy / "run.json").write_text(json.dumps({**origin, "pack": str(tmp_path / "gone")}))
+    metrics = json.loads((copy / "evaluation" / "metrics.json").read_text())
+    for part in ("calibration", "prediction_sets", "uncertainty"):
+        del metrics[part]
+    (copy / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
+    recipe = yaml.safe_load((copy / "recipe.yaml").read_text())
+    recipe["about"]["reported"] = {"source": "Someone, on their images", "scores": {"accuracy": 0.971}}
+    (copy / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     done("report", copy, "--out", tmp_path / "deep" / "page.html")
     page = Page(tmp_path / "deep" / "page.html")
     assert list(page.text)[1:] == list(SECTIONS)
     assert "skyclass explain" in page.text["explanations"]
     assert "no longer at" in page.text["data"]
+    for part in ("calibration", "sets", "uncertainty", "ambiguous"):
+        assert "skyclass evaluate RUN" in page.text[part]
+    assert "Someone, on their images" in page.text["citation"]
+    assert "accuracy 0.971" in page.text["citation"]
     assert not (copy / "report.html").exists()
 
 
