@@ -186,14 +186,13 @@ def test_a_gradient_that_is_no_number_names_the_images_of_its_step(
 ) -> None:
     """It shows in the loss of the next step, whose images are not to blame."""
     rows: list[torch.Tensor] = []
-    original = Task._step
+    original = Task.training_step
 
-    def noted(task: Task, batch: Any) -> Any:
-        if task.trainer.training:
-            rows.append(batch.rows)
-        return original(task, batch)
+    def noted(task: Task, batch: Any, batch_index: int) -> Any:
+        rows.append(batch.rows)
+        return original(task, batch, batch_index)
 
-    monkeypatch.setattr(Task, "_step", noted)
+    monkeypatch.setattr(Task, "training_step", noted)
     spoiled(monkeypatch, at=2)
     recipe = toy_recipe(training={"accumulate": accumulate, "epochs": 3, "validate_every_steps": 12})
     error = refusal_of(tmp_path, pack, recipe)

@@ -21,10 +21,13 @@ from safetensors.torch import load_file
 from skyclass.classifier import Classifier
 from skyclass.data.pack import Pack
 from skyclass.errors import SkyclassError
+from skyclass.models.network import Judgement
 from skyclass.pixels import channel_statistics
 from skyclass.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
 from skyclass.run import Run
+from skyclass.training import task
 from skyclass.training.checkpoints import BestCheckpoints, LastCheckpoint
+from skyclass.training.losses import loss_terms, total_loss
 from skyclass.training.optimizers import OPTIMIZERS, SCHEDULES
 from skyclass.training.task import Task
 from skyclass.verbs.train import train
@@ -450,14 +453,14 @@ def test_early_stopping_stops(tmp_path: Path, pack: Pack) -> None:
 
 def test_channels_last_is_the_order_in_memory(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
-    original = Task._step
+    original = Task.judge
 
-    def step(self: Task, batch: Any) -> Any:
+    def judge(self: Task, images: torch.Tensor) -> Any:
         weight = self.network.backbone.get_submodule("layer3.0.conv1").weight
         seen.append(weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous())
-        return original(self, batch)
+        return original(self, images)
 
-    monkeypatch.setattr(Task, "_step", step)
+    monkeypatch.setattr(Task, "judge", judge)
     for wanted in (True, False):
         seen.clear()
         fit_toy(toy_recipe(training={"channels_last": wanted}), pack, tmp_path / str(wanted))
@@ -492,16 +495,13 @@ def test_the_training_scores_are_those_since_the_last_validation(
     tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[float, float, int]] = []
-    original = Task._step
 
-    def step(self: Task, batch: Any) -> Any:
-        judgement, loss = original(self, batch)
-        if self.trainer.training:
-            hits = float((judgement.logits.argmax(1) == batch.labels).sum())
-            seen.append((float(loss.detach()), hits, len(batch.labels)))
-        return judgement, loss
+    def terms_of(judgement: Judgement, labels: torch.Tensor, *others: Any) -> Any:
+        loss = total_loss(judgement, labels, *others)
+        seen.append((float(loss.detach()), float((judgement.logits.argmax(1) == labels).sum()), len(labels)))
+        return loss_terms(judgement, labels, *others)
 
-    monkeypatch.setattr(Task, "_step", step)
+    monkeypatch.setattr(task, "loss_terms", terms_of)  # that of a training step
     fit_toy(toy_recipe(training={"validate_every_steps": 3, "checkpoint_steps": 1}), pack, tmp_path / "run")
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     for row, some in zip(history.itertuples(), (seen[:3], seen[3:6], seen[6:]), strict=True):
