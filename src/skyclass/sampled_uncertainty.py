@@ -21,8 +21,8 @@ def sampled_scores(run: Run, image_ids: Sequence[str], seed: int = 0, device: st
     """name -> (n,), the scores of `evaluation.uncertainty` of some images of the run's pack.
 
     The disagreement of an ensemble's members; the mean of `DROPOUT_SAMPLES` samples of Monte Carlo dropout and their
-    disagreement, where the networks have dropout; those of the orientations of each image. All are taken before the
-    calibration, which hardly changes an order.
+    disagreement, where the networks have dropout; those of the orientations of each image. Every answer is calibrated
+    as the classifier's own, lest the scores differ in what vector scaling does to them.
     Errors: SkyclassError for a pack that is gone or has changed.
     """
     model = Classifier.load(run.path, device)
@@ -49,9 +49,15 @@ def _scores(model: Classifier, images: np.ndarray, dropout: int, seed: int) -> d
     every = every.reshape(members, -1, *every.shape[1:])  # (M * V, n, K) -> (M, V, n, K), of V orientations
     scores: dict[str, np.ndarray] = {}
     if members > 1:
-        scores |= scores_of_samples(every[:, 0], "ensemble")
+        scores |= scores_of_samples(_calibrated(model, every[:, 0]), "ensemble")
         del scores["ensemble_entropy"]  # that of the prediction itself
     if dropout:
-        scores |= scores_of_samples(model.samples(images, dropout=dropout, seed=seed).log_p, "mc_dropout")
+        dropped = model.samples(images, dropout=dropout, seed=seed).log_p
+        scores |= scores_of_samples(_calibrated(model, dropped), "mc_dropout")
     of_views = np.logaddexp.reduce(every, axis=0) - np.log(members)  # (V, n, K)
-    return scores | scores_of_samples(of_views, "orientations")
+    return scores | scores_of_samples(_calibrated(model, of_views), "orientations")
+
+
+def _calibrated(model: Classifier, log_p: np.ndarray) -> np.ndarray:
+    """ln p of S answers (S, n, K) as the probabilities that the classifier would give out."""
+    return np.stack([model.calibration.apply(one) for one in log_p])

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from .intervals import LEVEL, affordable_resamples, bootstrap, percentile_interval
 from .metrics import entropy_uncertainty
@@ -36,19 +35,17 @@ def scores_of_probabilities(p: np.ndarray) -> dict[str, np.ndarray]:
     return {BASELINE: 1.0 - p.max(axis=1), "entropy": entropy_uncertainty(p)}
 
 
-def scores_of_samples(log_p: np.ndarray, kind: str) -> dict[str, np.ndarray]:
+def scores_of_samples(p: np.ndarray, kind: str) -> dict[str, np.ndarray]:
     """What several answers about the same images say: the entropy of their mean, and their disagreement.
 
     The disagreement is the mutual information of class and answer, the entropy of the mean less the mean entropy
     (Houlsby et al. 2011, arXiv:1112.5745, equation 2; Depeweg et al. 2018, arXiv:1710.07283, equation 3): the part of
     the entropy that another training could remove.
 
-    log_p : (S, N, K) ln of the probabilities; kind : the first word of the names. Both scores are over ln K, (N,) in
-    [0, 1].
+    p : (S, N, K) probabilities; kind : the first word of the names. Both scores are over ln K, (N,) in [0, 1].
     """
-    mean = np.exp(logsumexp(log_p, axis=0) - np.log(len(log_p)))  # (N, K)
-    whole = entropy_uncertainty(mean)
-    inside = np.mean([entropy_uncertainty(np.exp(one)) for one in log_p], axis=0)
+    whole = entropy_uncertainty(p.mean(axis=0))
+    inside = np.mean([entropy_uncertainty(one) for one in p], axis=0)
     return {f"{kind}_entropy": whole, f"{kind}_disagreement": np.maximum(whole - inside, 0.0)}
 
 
