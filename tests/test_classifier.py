@@ -311,7 +311,7 @@ def test_saved_and_loaded_it_is_the_same_to_the_last_bit(
 
 def test_the_folder_holds_safetensors_and_json_only(small_run: SmallRun) -> None:
     folder = Run(small_run.run).classifier
-    names = ["classifier.json", "model.safetensors", "novelty.safetensors"]
+    names = ["README.md", "classifier.json", "model.safetensors", "novelty.safetensors"]
     assert sorted(path.name for path in folder.iterdir()) == names
     meta = json.loads((folder / "classifier.json").read_text())
     assert meta["classes"] == ["bar", "blob", "ring"]

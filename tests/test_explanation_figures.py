@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from skyclass.errors import SkyclassError
 from skyclass.explanation.figures import class_sheet, explanation_figure, overlay
 from skyclass.explanation_folder import ON_SHEET, ExplanationFolder, Sheet
+from skyclass.reporting.examples import explanations_section
+from skyclass.reporting.scores import OF_CLASSES, class_rows
 from skyclass.run import Run
-from skyclass.verbs.report import _class_rows, _sheets
 
 
 def image_and_heatmap(n_bands: int = 3, height: int = 24, width: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -126,27 +128,32 @@ def test_classes_whose_names_make_one_file_name_have_two_sheets(tmp_path: Path) 
     assert len(list((tmp_path / "explanations").glob("*.png"))) == 3
 
 
+def shown_sheets(run: Run, classes: list[str]) -> list[str]:
+    """Texts of the sheets that a report shows."""
+    material = SimpleNamespace(run=run, metrics={"classes": classes})
+    return [picture.text for picture in explanations_section(material)["sheets"]]  # type: ignore[arg-type]
+
+
 def test_a_report_names_the_sheets_by_class_and_in_the_order_of_the_classes(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    assert _sheets(run, ["a"]) == []
+    assert shown_sheets(run, ["a"]) == []
     draw(run.explanations, ["a/b", "a b", "other", "0"], ["0"] * 4)
-    shown = [picture.text for picture in _sheets(run, ["0", "a b", "a/b"])]
-    assert shown == [f"Grad-CAM maps of {name}" for name in ("0", "a b", "a/b", "other")]
+    words = "maps of the evidence in images of"
+    assert shown_sheets(run, ["0", "a b", "a/b"]) == [f"{words} {name}" for name in ("0", "a b", "a/b", "other")]
     draw(run.explanations, [None, "a b"], ["a/b", "0"])  # not all labelled: sheets by prediction
-    assert [picture.text[17:] for picture in _sheets(run, ["0", "a b", "a/b"])] == ["0", "a/b"]
+    assert shown_sheets(run, ["0", "a b", "a/b"]) == [f"{words} {name}" for name in ("0", "a/b")]
 
 
-def test_completeness_and_purity_of_a_report() -> None:
+def test_the_scores_of_a_class_in_a_report() -> None:
+    values = {key: {"lens": 0.75, "none": 0.5, "never": None} for key in OF_CLASSES}
     metrics = {
         "classes": ["lens", "none", "never"],
         "confusion_matrix": [[6, 2, 0], [1, 9, 0], [1, 0, 0]],
-        "accuracy_per_class": {"lens": 0.75, "none": 0.9, "never": 0.0},
-        "auroc_per_class": {"lens": 0.9, "none": 0.95, "never": None},
+        "intervals": {key: {"lens": [0.5, 0.9]} for key in OF_CLASSES},
+        **values,
     }
-    rows = _class_rows(metrics)
-    assert [(row["name"], row["n"], row["accuracy"]) for row in rows] == [
-        ("lens", 8, 0.75),
-        ("none", 10, 0.9),
-        ("never", 1, 0.0),
-    ]
-    assert [row["purity"] for row in rows] == pytest.approx([6 / 8, 9 / 11, 0.0])
+    rows = class_rows(metrics)
+    assert [(name, n) for name, n, _ in rows] == [("lens", 8), ("none", 10), ("never", 1)]
+    assert [score.name for score in rows[0][2]] == list(OF_CLASSES.values())
+    assert {(score.value, tuple(score.interval or ())) for score in rows[0][2]} == {(0.75, (0.5, 0.9))}
+    assert {(score.value, score.interval) for score in rows[2][2]} == {(None, None)}

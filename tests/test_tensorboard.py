@@ -103,7 +103,8 @@ def test_the_row_of_a_step(tmp_path: Path, pack: Pack, monkeypatch: pytest.Monke
         parts = [log.Scalars(f"gradient_norm/{part}")[row].value for part in ("early", "middle", "late", "head")]
         assert math.hypot(*parts) == pytest.approx(float(flat.norm()), rel=1e-4)
     memory = [event.value for event in log.Scalars("peak_memory_gb")]
-    assert 0.1 < memory[0] <= memory[1] <= peak_memory(torch.device("cpu")) / 1e9 + 1e-6
+    # The kernel counts pages in batches: its peak may lag by some hundred kilobytes.
+    assert 0.1 < memory[0] <= memory[1] + 0.01 <= peak_memory(torch.device("cpu")) / 1e9 + 0.02
 
 
 def test_every_score_of_the_history_is_shown(tmp_path: Path, pack: Pack) -> None:
@@ -232,7 +233,7 @@ def test_a_backbone_without_a_map_is_told_of_and_trained(
     recipe = toy_recipe(model={"backbone": "test_vit"}, pixels={"size": [160, 160]}, training={"epochs": 1})
     log = log_of(run_of(tmp_path, pack, recipe))
     assert not log.Tags()["images"]
-    assert capsys.readouterr().err.count("TensorBoard shows no Grad-CAM: Grad-CAM needs a feature map") == 1
+    assert capsys.readouterr().err.count("TensorBoard shows no Grad-CAM: class activation maps need a feature map") == 1
     assert len(log.Scalars("val_loss")) == 1
 
 

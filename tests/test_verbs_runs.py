@@ -48,6 +48,7 @@ def test_a_run_holds_all_that_was_promised(place: Path) -> None:
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert list((run / "log").glob("events.out.tfevents*"))
     assert sorted(path.name for path in (run / "classifier").iterdir()) == [
+        "README.md",
         "classifier.json",
         "model.safetensors",
         "novelty.safetensors",

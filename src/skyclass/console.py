@@ -49,7 +49,7 @@ class TimeColumn(ProgressColumn):
         return Text(f"in {time}" if task.finished else f"{time} left", style="progress.remaining", no_wrap=True)
 
 
-def progress_bar(shown_on: Console = console, period: float = 30.0) -> Progress:
+def progress_bar(shown_on: Console | None = None, period: float = 30.0) -> Progress:
     """A rich bar: description, share, count, rate, and time left or taken; whole at 80 columns.
 
     period : seconds back over which the rate is taken
@@ -60,7 +60,7 @@ def progress_bar(shown_on: Console = console, period: float = 30.0) -> Progress:
         MofNCompleteColumn(),
         RateColumn(),
         TimeColumn(),
-        console=shown_on,
+        console=shown_on or console,
         transient=False,
         speed_estimate_period=period,
     )

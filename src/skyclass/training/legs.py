@@ -81,10 +81,12 @@ def _forget_results(run: Run) -> None:
     (run.evaluation / "metrics.json").unlink(missing_ok=True)
     listed = run.explanations / "explanations.csv"
     if listed.is_file():
-        table = pd.read_csv(listed, dtype=str).filter(["picture", "sheet"])
+        table = pd.read_csv(listed, dtype=str).filter(["picture", "map", "sheet"])
         for name in {Path(name).name for name in table.to_numpy().ravel() if isinstance(name, str)}:
             (run.explanations / name).unlink(missing_ok=True)
         listed.unlink()
+    for path in (run.explanations / "mistakes.png", *run.explanations.glob("grades*")):
+        path.unlink(missing_ok=True)
     for name in ("README.md", "classifier.json", "model.safetensors", "novelty.safetensors"):
         (run.classifier / name).unlink(missing_ok=True)
 
