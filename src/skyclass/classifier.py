@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,29 +16,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import logsumexp
 from torch import Tensor
 
 from . import __version__
 from .addresses import image_id_of, parse_address
-from .classifier_files import read_novelty, read_weights, write_novelty, write_weights
+from .classifier_files import classifier_folder, read_novelty, read_weights, write_novelty, write_weights
 from .decoding import Decoded, decode_arrays, decode_files
 from .errors import SkyclassError
 from .evaluation.calibration import Calibration
-from .evaluation.metrics import entropy_uncertainty
 from .evaluation.novelty import Novelty
-from .evaluation.prediction_sets import PredictionSets, set_columns
+from .evaluation.prediction_sets import PredictionSets
 from .explanation.gradcam import heatmaps
 from .explanation.methods import method_called
 from .files import read_json, write_json
 from .models.hardware import pick_device, pick_precision
 from .models.inference import folded
 from .models.network import Network, architecture_of, build_network
-from .models.sampling import Samples, mc_dropout, orientation_samples
+from .models.sampling import Look, Samples, ask, pooled_answers
 from .pixels import network_input
-from .predictions import PREFIX
+from .prediction_table import in_rows, prediction_table
 from .recipe import ModelRecipe, PixelRecipe
-from .run import Run, is_run
 
 BATCH = 64
 """Images computed at a time, unless told otherwise."""
@@ -63,17 +59,6 @@ class Explanation(NamedTuple):
     """N names of the class that each map explains."""
     predictions: pd.DataFrame
     """N rows, as `predict` gives them."""
-
-
-class Look(NamedTuple):
-    """What the networks tell of n images."""
-
-    log_p: np.ndarray
-    """(n, K) float64, ln of the mean of the probabilities of an ensemble's members, and of the orientations."""
-    doubt: np.ndarray | None
-    """(n,) float64 in [0, 1], the mean chance that the most probable class is wrong, where there is a head for it."""
-    novelty: np.ndarray | None
-    """(n,) float64, the distance from the training images, above 1 for images unlike them, where it is measured."""
 
 
 @dataclass
@@ -112,12 +97,7 @@ class Classifier:
 
         Errors: SkyclassError for a folder that is neither, and for weights that are damaged or not its own.
         """
-        folder = Path(path)
-        if is_run(folder):
-            folder = Run.open(folder).classifier
-        if not (folder / "classifier.json").is_file():
-            what = "an unfinished run: it has no classifier yet" if is_run(Path(path)) else "this is no classifier"
-            raise SkyclassError(what, where=path, fix="give the folder that `skyclass train` made, once it has ended")
+        folder = classifier_folder(Path(path))
         meta = read_json(folder / "classifier.json", "classifier", KEYS)
         model = ModelRecipe.model_validate(meta["model"])
         size = (len(meta["bands"]), len(meta["classes"]))
@@ -195,12 +175,7 @@ class Classifier:
 
     def look(self, images: np.ndarray | Tensor, orientations: bool = False) -> Look:
         """All that the networks themselves tell of images (n, C, h, w), before the calibration."""
-        samples = self.samples(images, orientations=orientations)
-        log_p = logsumexp(samples.log_p, axis=0) - math.log(len(samples.log_p))  # (S, n, K) -> (n, K)
-        doubt = None if samples.doubt is None else samples.doubt.mean(axis=0)
-        if self.novelty is None or samples.pooled is None:
-            return Look(log_p, doubt, None)
-        return Look(log_p, doubt, self.novelty.score(samples.pooled))
+        return pooled_answers(self.samples(images, orientations=orientations), self.novelty)
 
     def samples(
         self, images: np.ndarray | Tensor, *, orientations: bool = False, dropout: int = 0, seed: int = 0
@@ -215,17 +190,7 @@ class Classifier:
         batch = self._input(images)
         swapped = self.swapped() if orientations else None
         with self._autocast():
-            if dropout:
-                taken = [mc_dropout(network, batch, dropout, seed + row) for row, network in enumerate(self.networks)]
-            else:
-                taken = [orientation_samples(network, batch, swapped) for network in self.networks]
-        doubts = [one.doubt for one in taken if one.doubt is not None]
-        pooled = [one.pooled for one in taken if one.pooled is not None]
-        return Samples(
-            np.concatenate([one.log_p for one in taken]),
-            np.concatenate(doubts) if doubts else None,
-            np.concatenate(pooled) if pooled else None,
-        )
+            return ask(self.networks, batch, swapped, dropout, seed)
 
     def probabilities(self, images: np.ndarray | Tensor) -> np.ndarray:
         """Class probabilities (n, K) float64 alone, as `judge` gives them."""
@@ -278,7 +243,7 @@ class Classifier:
         if good:
             seen = self.look(np.stack([one.pixels for one in decoded if one.pixels is not None]), orientations)
             p[good] = self.calibration.apply(seen.log_p)
-            doubt, novelty = (_at(good, values, len(decoded)) for values in (seen.doubt, seen.novelty))
+            doubt, novelty = (in_rows(good, values, len(decoded)) for values in (seen.doubt, seen.novelty))
         ids = [image_id_of(parse_address(name)) for name in names] if image_ids is None else image_ids
         table = self.table(ids, p, doubt, novelty)
         table["file"] = list(names)
@@ -298,21 +263,7 @@ class Classifier:
         uncertainty : (n,) chance of being wrong, as `judge` gives it; the normalised entropy of p where None
         novelty : (n,) as `look` gives it; unknown where None
         """
-        known = ~np.isnan(p).any(axis=1)
-        frame = pd.DataFrame({"image_id": list(image_ids)}, dtype=object)
-        for index, name in enumerate(self.classes):
-            frame[f"{PREFIX}{name}"] = p[:, index].astype(np.float32)
-        best = np.where(known, np.nan_to_num(p).argmax(axis=1), -1)
-        frame["predicted"] = [self.classes[index] if index >= 0 else None for index in best]
-        frame["confidence"] = p.max(axis=1).astype(np.float32)
-        uncertainty = entropy_uncertainty(np.nan_to_num(p)) if uncertainty is None else uncertainty
-        frame["uncertainty"] = np.where(known, uncertainty, np.nan).astype(np.float32)
-        columns = set_columns(self.prediction_sets, p, frame["image_id"], self.classes)
-        frame["prediction_set"], frame["ambiguous"] = columns
-        far = np.full(len(p), np.nan) if novelty is None else novelty
-        frame["novelty"] = far.astype(np.float32)
-        frame["unlike"] = pd.arrays.BooleanArray(far > 1.0, mask=np.isnan(far))
-        return frame
+        return prediction_table(image_ids, p, self.classes, self.prediction_sets, uncertainty, novelty)
 
     def explain(
         self,
@@ -426,12 +377,3 @@ class Classifier:
             return [str(row) for row in range(len(array))], decode_arrays(array, self.bands, self.pixels)
         files = [images] if isinstance(images, str | Path) else list(images)
         return [str(file) for file in files], decode_files(files, self.pixels)
-
-
-def _at(rows: Sequence[int], values: np.ndarray | None, n: int) -> np.ndarray | None:
-    """Values of some of n rows as values of all, NaN in the others; None where there are none."""
-    if values is None:
-        return None
-    every = np.full(n, np.nan)
-    every[rows] = values
-    return every

@@ -1,4 +1,4 @@
-"""The binary files of a classifier's folder, each known to `classifier.json` by its hash. Nothing is pickled."""
+"""A classifier's folder and its binary files, each known to `classifier.json` by its hash. Nothing is pickled."""
 
 from __future__ import annotations
 
@@ -14,9 +14,19 @@ from .evaluation.novelty import Gaussians, Novelty
 from .files import sha256_of, written_whole
 from .models.network import Network
 from .models.weight_files import load_networks, save_networks
+from .run import Run, is_run
 
 WEIGHTS = "model.safetensors"
 NOVELTY = "novelty.safetensors"
+
+
+def classifier_folder(path: Path) -> Path:
+    """The folder of a classifier, or of the one in a run. Errors: SkyclassError for a folder that is neither."""
+    folder = Run.open(path).classifier if is_run(path) else path
+    if not (folder / "classifier.json").is_file():
+        what = "an unfinished run: it has no classifier yet" if is_run(path) else "this is no classifier"
+        raise SkyclassError(what, where=path, fix="give the folder that `skyclass train` made, once it has ended")
+    return folder
 
 
 def write_weights(folder: Path, networks: Sequence[Network]) -> str:

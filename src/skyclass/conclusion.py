@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .classifier import Classifier, Look
+from .classifier import Classifier
 from .console import progress, say
 from .data.loaders import Loader
 from .data.training_rows import TrainingRows
@@ -17,6 +17,7 @@ from .evaluation.calibration import fit_calibration, out_of_fold
 from .evaluation.metrics import accuracy, auroc_macro, balanced_accuracy
 from .evaluation.novelty import MOST_IMAGES, Novelty, fit_novelty
 from .evaluation.prediction_sets import fit_prediction_sets
+from .models.sampling import Look
 from .predictions import UNCALIBRATED, predictions_writer
 from .processes import agreed, gathered, rank, world
 from .recipe import Recipe

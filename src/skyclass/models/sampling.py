@@ -1,17 +1,20 @@
-"""Several answers of a network about one image: by its dropout, and by the orientations of the image."""
+"""Several answers about one image: of the members of an ensemble, by dropout, and by the orientations of the image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..errors import SkyclassError
+from ..evaluation.novelty import Novelty
 from ..orientations import orientations_of, turned
 from .network import Judgement, Network
 
@@ -25,6 +28,42 @@ class Samples(NamedTuple):
     """(S, n) float64, the chance that the class with the highest probability is wrong, where a head tells it."""
     pooled: np.ndarray | None = None
     """(M, n, F) float32, the pooled features of the images as they are, of each of the M networks that answer."""
+
+
+class Look(NamedTuple):
+    """What the networks tell of n images."""
+
+    log_p: np.ndarray
+    """(n, K) float64, ln of the mean of the probabilities of an ensemble's members, and of the orientations."""
+    doubt: np.ndarray | None
+    """(n,) float64 in [0, 1], the mean chance that the most probable class is wrong, where there is a head for it."""
+    novelty: np.ndarray | None
+    """(n,) float64, the distance from the training images, above 1 for images unlike them, where it is measured."""
+
+
+def ask(networks: Sequence[Network], images: Tensor, swapped: np.ndarray | None, dropout: int, seed: int) -> Samples:
+    """The samples of every network, one after the other: of Monte Carlo dropout where `dropout` is not 0, else of the
+    orientations. Errors: as `mc_dropout`."""
+    if dropout:
+        taken = [mc_dropout(network, images, dropout, seed + row) for row, network in enumerate(networks)]
+    else:
+        taken = [orientation_samples(network, images, swapped) for network in networks]
+    doubts = [one.doubt for one in taken if one.doubt is not None]
+    pooled = [one.pooled for one in taken if one.pooled is not None]
+    return Samples(
+        np.concatenate([one.log_p for one in taken]),
+        np.concatenate(doubts) if doubts else None,
+        np.concatenate(pooled) if pooled else None,
+    )
+
+
+def pooled_answers(samples: Samples, novelty: Novelty | None) -> Look:
+    """The mean of the samples, and how far their images lie from those of the training."""
+    log_p = logsumexp(samples.log_p, axis=0) - math.log(len(samples.log_p))  # (S, n, K) -> (n, K)
+    doubt = None if samples.doubt is None else samples.doubt.mean(axis=0)
+    if novelty is None or samples.pooled is None:
+        return Look(log_p, doubt, None)
+    return Look(log_p, doubt, novelty.score(samples.pooled))
 
 
 @torch.inference_mode()
