@@ -37,6 +37,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/simulate.py
 	$(BIN)/python benchmarks/gradcam.py
 	$(BIN)/python benchmarks/label_errors.py
+	$(BIN)/python benchmarks/novelty.py
 
 clean:
 	rm -rf .venv demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
