@@ -104,14 +104,14 @@ def test_the_suggestion_lies_where_the_loss_falls_below_the_divergence() -> None
             loss.backward()
             optimizer.step()
         ends.append(float(loss.detach()))
-    assert ends[0] < 0.6 * found.losses[0]
+    assert ends[0] < 0.7 * found.losses[0]
     assert not ends[1] < ends[0]
 
 
 def test_the_network_and_the_random_state_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = build_network(ModelRecipe(backbone="resnet20_cifar", head="refined", dropout=0.3), 1, 2).eval()
-    monkeypatch.setattr(rate_finder, "STEPS", 12)
+    monkeypatch.setattr(rate_finder, "STEPS", 40)
     checkpoint_blocks(network)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     state = torch.get_rng_state()
@@ -184,11 +184,25 @@ def test_the_steepest_fall_of_a_known_course() -> None:
     noise = np.random.default_rng(0).normal(0.0, 0.02, 100)
     smoothed, suggestion = suggest(rates, course + noise)
     assert np.log10(suggestion) == pytest.approx(-3.0, abs=0.25)
-    assert np.abs(smoothed - course)[5:-20].max() < 0.05
+    assert np.abs(smoothed - course)[5:75].max() < 0.06
     with pytest.raises(SkyclassError, match="the loss falls at no learning rate"):
         suggest(rates, 1.0 + np.arange(100.0))
     with pytest.raises(SkyclassError, match="the loss falls at no learning rate"):
         suggest(rates[:0], np.array([]))
+
+
+def test_batches_of_unlike_difficulty_are_made_alike() -> None:
+    """While the rates are too small for any change the loss is flat, whatever the batches and the dropout."""
+    torch.manual_seed(0)
+    network = build_network(ModelRecipe(backbone="resnet20_cifar", dropout=0.5), 1, 2)
+    unlike = [Some(one.images * (1 + k), one.labels, one.rows) for k, one in enumerate(batches())]
+    unlike[2] = unlike[2]._replace(labels=1 - unlike[2].labels)
+    found = find_rate(network, unlike, halved, SGD, None, CPU)
+    with torch.no_grad():
+        plain = [float(nn.functional.cross_entropy(network(halved(one.images)), one.labels)) for one in unlike]
+    assert np.std(plain) > 1e-2
+    assert np.std(found.losses[:12]) < 1e-3 * np.std(plain)
+    assert found.losses.min() < found.losses[0] - 0.1
 
 
 def test_a_loss_that_is_no_number_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +211,7 @@ def test_a_loss_that_is_no_number_ends_the_search(monkeypatch: pytest.MonkeyPatc
 
     def total(*arguments: object) -> Tensor:
         calls[0] += 1
-        return original(*arguments) * (float("nan") if calls[0] > 40 else 1.0)  # type: ignore[arg-type]
+        return original(*arguments) * (float("nan") if calls[0] > 80 else 1.0)  # type: ignore[arg-type]
 
     monkeypatch.setattr(rate_finder, "total_loss", total)
     found = find_rate(build_network(ModelRecipe(backbone="resnet20_cifar"), 1, 2), batches(), halved, SGD, None, CPU)

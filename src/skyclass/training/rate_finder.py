@@ -26,14 +26,16 @@ from ..models.network import Network
 from ..pixels import network_input
 from ..recipe import Recipe, TrainingRecipe
 from ..run import Run
-from .inputs import Batch, Inputs
+from .inputs import Batch, Inputs, Stream
 from .losses import total_loss
 from .optimizers import build_optimizer
 
 LOWEST, HIGHEST, STEPS = 1e-7, 1.0, 100
 DIVERGED = 4.0  # times the best loss
 DECAY = 0.9  # of the running mean that the divergence is judged by
-WIDTH = 2.0  # steps: the deviation of the Gaussian that smooths the losses, centred, so that they do not lag
+CLEAR = 3.0  # deviations of the smoothed losses at small rates: a fall that is no accident
+LEFT = 0.1  # of the whole fall: so much of it is behind when the level of the beginning is left
+WIDTH = 4.0  # steps: the deviation of the Gaussian that smooths the losses, centred, so that they do not lag
 
 
 class RateSearch(NamedTuple):
@@ -42,9 +44,9 @@ class RateSearch(NamedTuple):
     rates: np.ndarray
     """(n,) rates in place of `training.learning_rate`; the parts of the network keep their ratios to it."""
     losses: np.ndarray
-    """(n,) loss of each batch at its rate."""
+    """(n,) loss of each batch at its rate, less what sets it apart from the others for the untrained network."""
     smoothed: np.ndarray
-    """(n,) the same without the noise from batch to batch."""
+    """(n,) the same without the rest of the noise."""
     suggestion: float
     """The rate at which the smoothed loss falls most steeply, for `training.learning_rate`."""
 
@@ -75,10 +77,11 @@ def find_rate(
 
 
 def take_found_rate(
-    run: Run, recipe: Recipe, network: Network, batches: Iterable[Batch], inputs: Inputs, device: torch.device
+    run: Run, recipe: Recipe, network: Network, train: Stream, inputs: Inputs, device: torch.device
 ) -> Recipe:
     """Do the range test for a run, draw it, and write the recipe with the rate that it suggests into the run.
 
+    The batches are those of a training, each epoch in another order: the same ones again and again would beat in time.
     Returns the recipe. Errors: as `find_rate`.
     """
     mean, std = (torch.tensor(values, device=device) for values in inputs.normalisation)
@@ -87,7 +90,7 @@ def take_found_rate(
     def to_input(images: Tensor) -> Tensor:
         return network_input(images, mean, std, torch.float32)
 
-    search = find_rate(network, batches, to_input, recipe.training, weights, device)
+    search = find_rate(network, train.stream(0, STEPS), to_input, recipe.training, weights, device)
     table = pd.DataFrame({"learning_rate": search.rates, "loss": search.losses, "smoothed": search.smoothed})
     table.to_csv(run.rates_file, index=False)
     picture = run.rates_file.with_suffix(".png")
@@ -108,18 +111,31 @@ def with_rate(recipe: Recipe, rate: float) -> Recipe:
 
 
 def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float]:
-    """The smoothed losses (n,), and the rate of their steepest fall before their least value.
+    """The smoothed losses (n,), and the rate of their steepest fall on the way from the level they begin at to the
+    least.
 
     rates : (n,) rising geometrically; losses : (n,)
-    Errors: SkyclassError where they do not fall.
+
+    The way begins where they leave that level for good: before, a fall is only the noise from batch to batch.
+    Errors: SkyclassError where they do not clearly fall below it.
     """
-    smoothed = gaussian_filter1d(losses, WIDTH, mode="mirror") if len(losses) else losses
-    least = int(smoothed.argmin()) if len(losses) else 0
-    if least == 0:
-        fix = "look at the images and labels, or try another optimizer"
-        raise SkyclassError("the loss falls at no learning rate", where="learning-rate finder", fix=fix)
+    if not len(losses):
+        raise _no_fall()
+    smoothed = gaussian_filter1d(losses, WIDTH, mode="mirror")
+    least = int(smoothed.argmin())
+    early = slice(0, least // 2 + 1)
+    level = float(np.median(smoothed[early]))
+    fall = level - float(smoothed[least])
+    if not fall > CLEAR * float(np.std(smoothed[early])):
+        raise _no_fall()
+    left = int(np.flatnonzero(smoothed[: least + 1] >= level - LEFT * fall).max(initial=0))
     slope = np.gradient(smoothed, np.log10(rates))
-    return smoothed, float(rates[int(slope[: least + 1].argmin())])
+    return smoothed, float(rates[left + int(slope[left : least + 1].argmin())])
+
+
+def _no_fall() -> SkyclassError:
+    fix = "take larger batches, look at the images and labels, or try another optimizer"
+    return SkyclassError("the loss falls at no learning rate", where="learning-rate finder", fix=fix)
 
 
 def _losses(
@@ -130,33 +146,46 @@ def _losses(
     class_weights: Tensor | None,
     device: torch.device,
 ) -> np.ndarray:
-    """(n,) the loss at each rate, up to the one at which the training diverges."""
+    """(n,) the loss at each rate, up to the one at which the training diverges.
+
+    Batches differ in difficulty, often by more than the whole fall. So each is also given to the network as it began
+    (with the same dropout), and what sets it apart there from the mean of the batches is taken off.
+    """
+    begun = copy.deepcopy(network)
     optimizer = build_optimizer(network, recipe)
     ratios = [group["lr"] / recipe.learning_rate for group in optimizer.param_groups]
     half = pick_precision(recipe.precision, device) == torch.bfloat16
     losses: list[float] = []
+    first: list[float] = []  # of the network as it began
+
+    def loss_of(network: Network, batch: Batch) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            judgement = network.judge(network.features(to_input(batch.images)))
+        return total_loss(judgement, batch.labels, class_weights, recipe)
+
     mean, best = 0.0, math.inf
     with progress("Learning rates", STEPS, unit="steps") as advance:
         for step, rate in enumerate(np.geomspace(LOWEST, HIGHEST, STEPS).tolist()):
             for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
                 group["lr"] = ratio * rate
             batch = next(batches)
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                judgement = network.judge(network.features(to_input(batch.images)))
-            loss = total_loss(judgement, batch.labels, class_weights, recipe)
+            with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+                before = loss_of(begun, batch).item()
+            loss = loss_of(network, batch)
             mean = DECAY * mean + (1.0 - DECAY) * loss.item()
             running = mean / (1.0 - DECAY ** (step + 1))  # without the zero that it began with
             best = min(best, running)
             if not running <= DIVERGED * best:  # nor a number
                 break
             losses.append(loss.item())
+            first.append(before)
             optimizer.zero_grad()
             loss.backward()
             if recipe.clip is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
             optimizer.step()
             advance(1)
-    return np.array(losses)
+    return np.array(losses) - np.array(first) + np.mean(first) if losses else np.array([])
 
 
 def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
