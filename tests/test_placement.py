@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skyclass.pixels import apply_recipes
@@ -30,7 +32,16 @@ def coordinates(height: int, width: int) -> np.ndarray:
     return np.stack([rows, columns, np.ones_like(rows)])
 
 
+def windows(size: tuple[int, int], recipes: list[PixelRecipe]) -> Iterator[Placement]:
+    """The image, and what each cropping left of it: resizing sees no pixel beyond, and repeats those at the edge."""
+    yield placement(size, [])
+    for count, recipe in enumerate(recipes):
+        yield placement(size, [*recipes[:count], recipe.model_copy(update={"size": None})])
+        yield placement(size, recipes[: count + 1])
+
+
 @settings(deadline=None, max_examples=60)
+@example(size=(6, 11), recipes=[PixelRecipe(crop=(6, 6), size=(7, 10), fit="pad", interpolation="bilinear")])
 @given(size=SIZES, recipes=st.lists(RECIPES, min_size=1, max_size=2))
 def test_each_pixel_lies_where_the_pixel_path_took_it_from(size: tuple[int, int], recipes: list[PixelRecipe]) -> None:
     """An image of coordinates shows where its pixels went, but for the border: there, old pixels are repeated."""
@@ -40,8 +51,12 @@ def test_each_pixel_lies_where_the_pixel_path_took_it_from(size: tuple[int, int]
     rows = place.rows.offset + place.rows.scale * np.arange(place.size[0])[:, None]
     columns = place.columns.offset + place.columns.scale * np.arange(place.size[1])[None, :]
     whole = (made[2] > 0.9999) & np.ones(place.size, bool)  # not padded, nor mixed with padding
-    margin = 1.0 + max(1.0, place.rows.scale, place.columns.scale)
-    inside = (rows >= margin) & (rows <= size[0] - 1 - margin) & (columns >= margin) & (columns <= size[1] - 1 - margin)
+    inside = np.ones(place.size, bool)
+    for window in windows(size, recipes):
+        for at, seen, final, pixels in zip((rows, columns), window[1:], place[1:], window.size, strict=True):
+            margin = 1.0 + max(1.0, final.scale)
+            first = seen.offset - seen.scale / 2 + 0.5  # the pixel within the window's edge
+            inside &= (at >= first + margin) & (at <= first + seen.scale * pixels - 1 - margin)
     # A second resizing repeats the border of the first's, so a margin of its pixels is left out too.
     inner = np.zeros(place.size, bool)
     inner[2:-2, 2:-2] = True
