@@ -126,6 +126,8 @@ def test_classes_whose_names_make_one_file_name_have_two_sheets(tmp_path: Path) 
     assert drawn == {*listed["picture"], *listed["sheet"]}
     draw(tmp_path / "explanations", ["0", "0"], ["0"] * 2)  # another time, with fewer
     assert len(list((tmp_path / "explanations").glob("*.png"))) == 3
+    ExplanationFolder(tmp_path / "explanations", "label").start()  # and a third time, stopped at once
+    assert not list((tmp_path / "explanations").iterdir())
 
 
 def shown_sheets(run: Run, classes: list[str]) -> list[str]:

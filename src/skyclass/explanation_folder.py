@@ -15,14 +15,13 @@ from astropy.io import fits
 from .addresses import files_of, parse_address
 from .drawing import save_figure
 from .explanation.figures import class_sheet, explanation_figure
+from .explanation_files import LIST, MISTAKES, remove_listed
 from .files import written_whole
 from .images import read_image
 from .placement import placement, put_back
 from .recipe import PixelRecipe
 from .sky_maps import sky_header, write_map
 
-LIST = "explanations.csv"
-MISTAKES = "mistakes.png"
 COLUMNS = ("image_id", "file", "label", "predicted", "confidence", "explained", "method", "picture", "map", "sheet")
 ON_SHEET = 24  # images on a sheet at most: more would be too small to see, and have to be held in memory
 
@@ -68,11 +67,7 @@ class ExplanationFolder:
     def start(self) -> None:
         """Make the folder, and remove what an earlier list names; other files in it are not ours."""
         self.path.mkdir(parents=True, exist_ok=True)
-        if (self.path / LIST).is_file():
-            old = pd.read_csv(self.path / LIST, dtype=str).filter(["picture", "map", "sheet"])
-            for name in {*old.to_numpy().ravel(), MISTAKES}:
-                if isinstance(name, str):
-                    (self.path / name).unlink(missing_ok=True)
+        remove_listed(self.path)
 
     def add(
         self, images: np.ndarray, heatmaps: np.ndarray, table: pd.DataFrame, origins: Sequence[Origin] | None

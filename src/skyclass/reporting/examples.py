@@ -7,11 +7,12 @@ from typing import Any
 import pandas as pd
 
 from ..drawing import Picture, sheet_picture
+from ..explanation_files import LIST, MISTAKES
 from ..predictions import PREFIX
 from .material import Material, picture_of
 
-MISTAKES = 18
-AMBIGUOUS = 12
+MOST_MISTAKES = 18
+MOST_AMBIGUOUS = 12
 SHEETS = 20  # explained classes shown, if they fit
 SHEET_BYTES = 4_000_000  # of all sheets in the page, which shall stay below 10 MB
 
@@ -26,7 +27,7 @@ METHODS = {
 def explanations_section(material: Material) -> dict[str, Any]:
     """The sheets of `skyclass explain`, as many as fit, and the grades of its methods."""
     folder = material.run.explanations
-    listed = folder / "explanations.csv"
+    listed = folder / LIST
     if not listed.is_file():
         return {"sheets": [], "left_out": 0, "method": "", "mistakes": None, "grades": _grades(material)}
     table = pd.read_csv(listed, dtype=str, keep_default_na=False)
@@ -53,7 +54,7 @@ def explanations_section(material: Material) -> dict[str, Any]:
 
 
 def _mistakes_sheet(material: Material) -> Picture | None:
-    path = material.run.explanations / "mistakes.png"
+    path = material.run.explanations / MISTAKES
     if not path.is_file():
         return None
     return sheet_picture(path, "the most confident mistakes, and maps of what spoke for the class predicted")
@@ -85,7 +86,7 @@ def mistakes_section(material: Material) -> dict[str, Any]:
     """The wrong predictions that the classifier was surest of, and how many there are."""
     judged = material.judged
     wrong = judged[judged["label"] != judged["predicted"]].sort_values("confidence", ascending=False)
-    rows = [{**row, "p_true": row[f"{PREFIX}{row['label']}"]} for row in wrong.head(MISTAKES).to_dict("records")]
+    rows = [{**row, "p_true": row[f"{PREFIX}{row['label']}"]} for row in wrong.head(MOST_MISTAKES).to_dict("records")]
     for row in rows:
         text = f"{row['image_id']}: {row['label']} taken for {row['predicted']}"
         row["picture"] = material.picture(row["image_id"], text)
@@ -99,7 +100,7 @@ def ambiguous_section(material: Material) -> dict[str, Any] | None:
         return None
     dtypes = dict.fromkeys(("image_id", "label", "predicted", "prediction_set"), str)
     table = pd.read_csv(path, dtype=dtypes, keep_default_na=False)
-    rows = table.head(AMBIGUOUS).to_dict("records")
+    rows = table.head(MOST_AMBIGUOUS).to_dict("records")
     for row in rows:
         row["picture"] = material.picture(row["image_id"], f"{row['image_id']}, an ambiguous object")
         row["prediction_set"] = row["prediction_set"].replace("|", ", ")

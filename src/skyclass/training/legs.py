@@ -10,9 +10,8 @@ import re
 import shutil
 from pathlib import Path
 
-import pandas as pd
-
 from ..errors import SkyclassError
+from ..explanation_files import remove_listed
 from ..files import write_text, written_whole
 from ..recipe import dump_recipe
 from ..run import Leg, Run
@@ -79,13 +78,8 @@ def _forget_results(run: Run) -> None:
     run.predictions_file.unlink(missing_ok=True)
     run.report_file.unlink(missing_ok=True)
     (run.evaluation / "metrics.json").unlink(missing_ok=True)
-    listed = run.explanations / "explanations.csv"
-    if listed.is_file():
-        table = pd.read_csv(listed, dtype=str).filter(["picture", "map", "sheet"])
-        for name in {Path(name).name for name in table.to_numpy().ravel() if isinstance(name, str)}:
-            (run.explanations / name).unlink(missing_ok=True)
-        listed.unlink()
-    for path in (run.explanations / "mistakes.png", *run.explanations.glob("grades*")):
+    remove_listed(run.explanations)
+    for path in run.explanations.glob("grades*"):
         path.unlink(missing_ok=True)
     for name in ("README.md", "classifier.json", "model.safetensors", "novelty.safetensors"):
         (run.classifier / name).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..console import console, say, say_where
 from ..data.pack import is_pack
 from ..errors import SkyclassError
+from ..explanation_files import LIST
 from ..files import read_json
 from ..run import Run, is_run
 
@@ -48,7 +49,7 @@ def demo(
         train = ["train", RECIPE, pack, "--out", run.path, *changes]
     _step("Pack", pack, lambda: is_pack(pack), simulate)
     _step("Run", run.path, lambda: run.finished, train)
-    evaluation, explanations = run.evaluation / "metrics.json", run.explanations / "explanations.csv"
+    evaluation, explanations = run.evaluation / "metrics.json", run.explanations / LIST
     new = _step("Evaluation", run.evaluation, evaluation.is_file, ["evaluate", run.path])
     new |= _step("Explanations", run.explanations, explanations.is_file, ["explain", run.path])
     _step("Report", report, lambda: report.is_file() and not new, ["report", run.path, "--out", report])
