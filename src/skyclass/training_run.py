@@ -132,7 +132,6 @@ def _fit(
     torch.manual_seed(recipe.seed)
     tell_padding(recipe.pixels.crop, data.images.shape[2:])
     images = first_does_it(lambda: prepare(data, recipe.pixels))
-    bands = stored_bands(data.bands, recipe.pixels)
     normalisation = _normalisation(recipe, images, rows)
     begun = run.last_checkpoint.is_file()
     some = images[_some(rows.train)]
@@ -144,16 +143,7 @@ def _fit(
         f"{len(rows.train):,} training and {len(rows.val):,} validation images of {height}x{width} pixels, "
         f"{len(rows.classes)} classes, on {describe(device)} in {precision}"
     )
-    inputs = Inputs(
-        train=train_loader,
-        val=val_loader,
-        n_images=len(rows.train),
-        classes=rows.classes,
-        normalisation=normalisation,
-        class_weights=class_weights(rows.labels[rows.train], rows.classes, recipe.training.class_weights),
-        names=rows.catalog["image_id"].tolist(),
-        shown=_shown(images, rows, recipe.training.watch_images),
-    )
+    inputs = _inputs(recipe, rows, images, train_loader, val_loader, normalisation)
     if agreed(run.wants_rate):
         whole = train_loader.unshared()
         begun_with = recipe
@@ -162,20 +152,34 @@ def _fit(
     merge_lora(network)
     if rank() == 0:
         _tell(run, recipe, fitted)
-    chain = [data.pixels, PixelRecipe.model_validate(recipe.pixels.model_dump(exclude={"normalise"}))]
     made_from = {"pack": data.hash, "recipe": recipe_hash(recipe), "best_epoch": fitted.best_epoch}
-    classifier = Classifier(
-        [network],
-        recipe.model,
-        rows.classes,
-        bands,
-        chain,
-        *normalisation,
-        precision,
-        made_from,
-        recipe.augment.mirror_swaps,
-    )
+    classifier = _classifier(network, recipe, data, rows.classes, normalisation, precision, made_from)
     return classifier.to(str(device)), images
+
+
+def _classifier(
+    network: Network,
+    recipe: Recipe,
+    data: Pack,
+    classes: list[str],
+    normalisation: Statistics,
+    precision: str,
+    made_from: dict[str, Any],
+) -> Classifier:
+    """The trained network with its pixel path: the pack's recipe, then the training's."""
+    mean, std = normalisation
+    return Classifier(
+        networks=[network],
+        model=recipe.model,
+        classes=classes,
+        bands=stored_bands(data.bands, recipe.pixels),
+        pixels=[data.pixels, PixelRecipe.model_validate(recipe.pixels.model_dump(exclude={"normalise"}))],
+        mean=mean,
+        std=std,
+        precision=precision,
+        made_from=made_from,
+        mirror_swaps=recipe.augment.mirror_swaps,
+    )
 
 
 def _tell(run: Run, recipe: Recipe, fitted: Fitted) -> None:
@@ -190,6 +194,22 @@ def _tell(run: Run, recipe: Recipe, fitted: Fitted) -> None:
     if cost:
         say(f"Training took {cost}")
     curves_figure(pd.read_csv(run.history_file), fitted.best_epoch).savefig(run.curves_file)
+
+
+def _inputs(
+    recipe: Recipe, rows: TrainingRows, images: np.ndarray, train: Loader, val: Loader, normalisation: Statistics
+) -> Inputs:
+    """What the training is given; `images` as validation and test see them."""
+    return Inputs(
+        train=train,
+        val=val,
+        n_images=len(rows.train),
+        classes=rows.classes,
+        normalisation=normalisation,
+        class_weights=class_weights(rows.labels[rows.train], rows.classes, recipe.training.class_weights),
+        names=rows.catalog["image_id"].tolist(),
+        shown=_shown(images, rows, recipe.training.watch_images),
+    )
 
 
 def _loaders(
