@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,45 +20,23 @@ from torch import Tensor
 
 from . import __version__
 from .addresses import image_id_of, parse_address
-from .classifier_files import classifier_folder, read_novelty, read_weights, write_novelty, write_weights
-from .decoding import Decoded, decode_arrays, decode_files
-from .errors import SkyclassError
+from .class_maps import Explanation, class_maps, mean_heatmaps, readable, targets_among
+from .classifier_files import KEYS, META, classifier_folder, read_novelty, read_weights, write_novelty, write_weights
+from .decoding import Decoded, decode_named
 from .evaluation.calibration import Calibration
 from .evaluation.novelty import Novelty
 from .evaluation.prediction_sets import PredictionSets
-from .explanation.gradcam import heatmaps
 from .explanation.methods import method_called
 from .files import read_json, write_json
 from .models.hardware import pick_device, pick_precision
-from .models.inference import folded
 from .models.network import Network, architecture_of, build_network
 from .models.sampling import Look, Samples, ask, pooled_answers
-from .pixels import network_input
+from .pixels import network_input, recipes_left
 from .prediction_table import in_rows, prediction_table
 from .recipe import ModelRecipe, PixelRecipe
 
 BATCH = 64
 """Images computed at a time, unless told otherwise."""
-
-FOLDING_PAYS = 16  # images from which a network made faster repays the making
-
-
-# What `load` relies on in classifier.json.
-KEYS: tuple[str, ...] = ("architecture", "bands", "classes", "made_from", "mean", "members", "mirror_swaps")
-KEYS += ("model", "pixels", "precision", "std", "weights_sha256")
-
-
-class Explanation(NamedTuple):
-    """Maps of the images that could be read."""
-
-    heatmaps: np.ndarray
-    """(N, H, W) float32 in [0, 1], at the size of the network's input."""
-    images: np.ndarray
-    """(N, C, H, W) stored pixels that the maps belong to."""
-    classes: list[str]
-    """N names of the class that each map explains."""
-    predictions: pd.DataFrame
-    """N rows, as `predict` gives them."""
 
 
 @dataclass
@@ -98,7 +76,7 @@ class Classifier:
         Errors: SkyclassError for a folder that is neither, and for weights that are damaged or not its own.
         """
         folder = classifier_folder(Path(path))
-        meta = read_json(folder / "classifier.json", "classifier", KEYS)
+        meta = read_json(folder / META, "classifier", KEYS)
         model = ModelRecipe.model_validate(meta["model"])
         size = (len(meta["bands"]), len(meta["classes"]))
         networks = [build_network(model, *size, meta["architecture"]) for _ in range(meta["members"])]
@@ -147,7 +125,7 @@ class Classifier:
             "novelty": write_novelty(folder, self.novelty),
             "weights_sha256": write_weights(folder, self.networks),
         }
-        write_json(folder / "classifier.json", meta)
+        write_json(folder / META, meta)
         return folder
 
     @property
@@ -223,12 +201,11 @@ class Classifier:
 
         image_ids : one an image; made of the names of the files where None
         """
-        names, decoded = self._decoded(images)
-        ids = [image_id_of(parse_address(name)) for name in names] if image_ids is None else image_ids
-        rows = zip(names, decoded, ids, strict=True)
+        names, decoded = decode_named(images, self.bands, self.pixels)
+        rows = zip(names, decoded, names if image_ids is None else image_ids, strict=True)
         while chunk := list(islice(rows, batch_size)):
-            some, ones, their_ids = zip(*chunk, strict=True)
-            yield self.frame(some, ones, orientations, their_ids)
+            some, ones, ids = zip(*chunk, strict=True)
+            yield self.frame(some, ones, orientations, None if image_ids is None else ids)
 
     def frame(
         self,
@@ -237,7 +214,10 @@ class Classifier:
         orientations: bool = False,
         image_ids: Sequence[str] | None = None,
     ) -> pd.DataFrame:
-        """The predictions of some decoded images, good and bad, as a table (see `predict`)."""
+        """The predictions of some decoded images, good and bad, as a table (see `predict`).
+
+        image_ids : as in `stream`
+        """
         good = [row for row, one in enumerate(decoded) if one.pixels is not None]
         p, doubt, novelty = np.full((len(decoded), len(self.classes)), np.nan), None, None
         if good:
@@ -279,21 +259,12 @@ class Classifier:
         Errors: SkyclassError for an unknown class or method, a backbone without a feature map (integrated gradients
         need none), or where no image is readable.
         """
-        names, decoded = self._decoded(images)
-        rows = [(name, one) for name, one in zip(names, decoded, strict=True)]
-        good = [index for index, (_, one) in enumerate(rows) if one.pixels is not None]
-        if not good:
-            reason = rows[0][1].error if rows else "there is none"
-            raise SkyclassError(f"no image can be explained: {reason}", where=rows[0][0] if rows else None)
-        wanted = [classes] * len(rows) if isinstance(classes, str) else classes
-        if wanted is not None and len(wanted) != len(rows):
-            raise SkyclassError(f"{len(wanted)} classes for {len(rows)} images", fix="give one class an image")
-        pixels = np.stack([one.pixels for _, one in rows if one.pixels is not None])
-        batches = [good[start : start + batch_size] for start in range(0, len(good), batch_size)]
-        frames = [self.frame([rows[i][0] for i in batch], [rows[i][1] for i in batch]) for batch in batches]
+        good = readable(*decode_named(images, self.bands, self.pixels), classes)
+        chunks = [slice(start, start + batch_size) for start in range(0, len(good.names), batch_size)]
+        frames = [self.frame(good.names[chunk], good.decoded[chunk]) for chunk in chunks]
         frame = pd.concat(frames, ignore_index=True)
-        chosen = list(frame["predicted"]) if wanted is None else [wanted[index] for index in good]
-        return Explanation(self.maps(pixels, chosen, batch_size, method), pixels, chosen, frame)
+        chosen = list(frame["predicted"]) if good.classes is None else good.classes
+        return Explanation(self.maps(good.pixels, chosen, batch_size, method), good.pixels, chosen, frame)
 
     def maps(
         self, images: np.ndarray, classes: Sequence[str], batch_size: int = BATCH, method: str = "gradcam"
@@ -302,46 +273,28 @@ class Classifier:
 
         Those of an ensemble are the mean of its members' heatmaps: their peak is below 1 where these look elsewhere.
         """
-        explain = method_called(method)
-        targets = torch.tensor([self._index(name) for name in classes], device=self.device)
-        networks = self.networks
-        if len(images) >= FOLDING_PAYS:
-            networks = [folded(network, self._input(images[:1])) for network in self.networks]
-        result = []
-        for start in range(0, len(images), batch_size):
-            chunk = slice(start, start + batch_size)
-            batch, size = self._input(images[chunk]), (images.shape[2], images.shape[3])
-            members = []
-            for network in networks:
-                found = explain(self._cast(network.features), self._cast(network.classify), batch, targets[chunk])
-                members.append(heatmaps(found.maps, size).cpu().numpy())
-            result.append(np.mean(members, axis=0))
-        return np.concatenate(result)
+        return mean_heatmaps(
+            self.networks,
+            images,
+            torch.tensor(targets_among(self.classes, classes), device=self.device),
+            to_input=self._input,
+            precision=self._autocast,
+            batch_size=batch_size,
+            method=method_called(method),
+        )
 
     def map_size(self, images: np.ndarray, method: str) -> tuple[int, int]:
         """Height and width of a method's own maps of images (N, C, h, w), before they are enlarged."""
-        network, batch = self.networks[0], self._input(images[:1])
-        maps = method_called(method)(self._cast(network.features), self._cast(network.classify), batch, None).maps
-        return maps.shape[1], maps.shape[2]
+        batch = self._input(images[:1])
+        _, height, width = class_maps(self.networks[0], batch, None, self._autocast, method_called(method)).shape
+        return height, width
 
     def recipes_for(self, packed: PixelRecipe, where: Path) -> list[PixelRecipe]:
         """The recipes still to apply to the images of a pack made with the recipe `packed`.
 
         Errors: SkyclassError where the pack's pixels were changed in another way than this classifier's.
         """
-        if packed == self.pixels[0]:
-            return self.pixels[1:]
-        as_read = packed.interval == "none" and packed.stretch == "linear" and packed.crop is None
-        if as_read and not any(recipe.crop for recipe in self.pixels):
-            return self.pixels  # its images are as good as files, unless they were resized and then cropped
-        fix = "predict from the files themselves, or pack them with --like CLASSIFIER"
-        raise SkyclassError("the pack's pixels were made in another way than the classifier's", where=where, fix=fix)
-
-    def _index(self, name: str) -> int:
-        if name not in self.classes:
-            fix = f"the classes are {', '.join(self.classes)}"
-            raise SkyclassError(f"no class is called {name!r}", where="class to explain", fix=fix)
-        return self.classes.index(name)
+        return recipes_left(self.pixels, packed, where)
 
     def _input(self, images: np.ndarray | Tensor) -> Tensor:
         """Stored pixels (n, C, h, w) -> the network's input on its device."""
@@ -355,25 +308,6 @@ class Classifier:
         mirror = {one: other for pair in self.mirror_swaps for one, other in (pair, pair[::-1])}
         return np.array([self.classes.index(mirror.get(name, name)) for name in self.classes])
 
-    def _cast(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """The function, computed in this classifier's precision."""
-
-        def cast(x: Tensor) -> Tensor:
-            with self._autocast():
-                return function(x)
-
-        return cast
-
     def _autocast(self) -> torch.autocast:
         half = pick_precision(self.precision, self.device) == torch.bfloat16
         return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
-
-    def _decoded(
-        self, images: str | Path | Sequence[str | Path] | np.ndarray
-    ) -> tuple[Sequence[str], Iterable[Decoded]]:
-        """Names, and the images through the pixel path, lazily where they are files."""
-        if isinstance(images, np.ndarray):
-            array = images[None] if images.ndim < 4 else images
-            return [str(row) for row in range(len(array))], decode_arrays(array, self.bands, self.pixels)
-        files = [images] if isinstance(images, str | Path) else list(images)
-        return [str(file) for file in files], decode_files(files, self.pixels)

@@ -16,14 +16,19 @@ from .models.network import Network
 from .models.weight_files import load_networks, save_networks
 from .run import Run, is_run
 
+META = "classifier.json"
 WEIGHTS = "model.safetensors"
 NOVELTY = "novelty.safetensors"
+
+# What `Classifier.load` relies on in classifier.json.
+KEYS: tuple[str, ...] = ("architecture", "bands", "classes", "made_from", "mean", "members", "mirror_swaps")
+KEYS += ("model", "pixels", "precision", "std", "weights_sha256")
 
 
 def classifier_folder(path: Path) -> Path:
     """The folder of a classifier, or of the one in a run. Errors: SkyclassError for a folder that is neither."""
     folder = Run.open(path).classifier if is_run(path) else path
-    if not (folder / "classifier.json").is_file():
+    if not (folder / META).is_file():
         what = "an unfinished run: it has no classifier yet" if is_run(path) else "this is no classifier"
         raise SkyclassError(what, where=path, fix="give the folder that `skyclass train` made, once it has ended")
     return folder

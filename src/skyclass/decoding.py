@@ -81,6 +81,19 @@ def decode_arrays(images: np.ndarray, bands: Sequence[str], recipes: Sequence[Pi
     return (_decode_array(pixels, bands, recipes) for pixels in images)
 
 
+def decode_named(
+    images: str | Path | Sequence[str | Path] | np.ndarray, bands: Sequence[str], recipes: Sequence[PixelRecipe]
+) -> tuple[list[str], Iterator[Decoded]]:
+    """Files, as `decode_files`, or an array (N, C, H, W) or (C, H, W), as `decode_arrays`, with a name for each image:
+    the file's, or the row's number.
+    """
+    if isinstance(images, np.ndarray):
+        array = images[None] if images.ndim < 4 else images
+        return [str(row) for row in range(len(array))], decode_arrays(array, bands, recipes)
+    files = [images] if isinstance(images, str | Path) else list(images)
+    return [str(file) for file in files], decode_files(files, recipes)
+
+
 def _decode_array(pixels: np.ndarray, bands: Sequence[str], recipes: Sequence[PixelRecipe]) -> Decoded:
     first = recipes[0]
     bands = first.bands or bands

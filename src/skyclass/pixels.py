@@ -7,6 +7,7 @@ Stored integers stand for [0, 1], uint8 in steps of 1/255 and uint16 of 1/65535 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,6 +67,21 @@ def apply_recipe(pixels: np.ndarray, bands: Sequence[str], recipe: PixelRecipe) 
     if recipe.size is not None:
         pixels = fit_size(pixels, recipe.size, recipe.fit, recipe.interpolation)
     return np.ascontiguousarray(convert(pixels, recipe.dtype))
+
+
+def recipes_left(recipes: list[PixelRecipe], packed: PixelRecipe, where: Path) -> list[PixelRecipe]:
+    """Those of the recipes that a classifier takes files through that the images of a pack have not been through yet.
+
+    packed : the pack's own recipe; where : the pack
+    Errors: SkyclassError where the pack's pixels were changed in another way than the classifier's.
+    """
+    if packed == recipes[0]:
+        return recipes[1:]
+    as_read = packed.interval == "none" and packed.stretch == "linear" and packed.crop is None
+    if as_read and not any(recipe.crop for recipe in recipes):
+        return recipes  # its images are as good as files, unless they were resized and then cropped
+    fix = "predict from the files themselves, or pack them with --like CLASSIFIER"
+    raise SkyclassError("the pack's pixels were made in another way than the classifier's", where=where, fix=fix)
 
 
 def stored_bands(bands: Sequence[str], recipe: PixelRecipe) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..classifier_files import META
 from ..data.leaks import pack_of_run
 from ..data.pack import Pack
 from ..drawing import Picture, file_picture, thumbnail, thumbnail_picture
@@ -42,7 +43,7 @@ class Material:
     @cached_property
     def classifier(self) -> dict[str, Any]:
         """What classifier.json holds."""
-        return read_json(self.run.classifier / "classifier.json", "classifier")
+        return read_json(self.run.classifier / META, "classifier")
 
     @cached_property
     def judged(self) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
+from ..classifier_files import META, NOVELTY, WEIGHTS
 from ..errors import SkyclassError
 from ..explanation_files import remove_listed
 from ..files import write_text, written_whole
@@ -81,7 +82,7 @@ def _forget_results(run: Run) -> None:
     remove_listed(run.explanations)
     for path in run.explanations.glob("grades*"):
         path.unlink(missing_ok=True)
-    for name in ("README.md", "classifier.json", "model.safetensors", "novelty.safetensors"):
+    for name in ("README.md", META, WEIGHTS, NOVELTY):
         (run.classifier / name).unlink(missing_ok=True)
 
 
