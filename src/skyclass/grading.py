@@ -229,22 +229,28 @@ def _localised(
     the pixels of the simulated image.
     """
     cell = resolution(method, model.map_size(pixels[:1], method), maps.shape[1:])
-    rows = []
-    for heatmap, row in zip(maps, truth, strict=True):
-        rows.append(dict.fromkeys(("heat_near", "peak_near", "ring_near", "area_near"), np.nan))
-        if row is None:
-            continue
-        scale = float(row["pixel_scale"])
-        size = (round(FIELD / scale),) * 2
-        place = placement(size, model.pixels)
-        reach = 0.5 * float(np.hypot(PSF_FWHM, cell * scale * max(place.rows.scale, place.columns.scale)))
-        mask = substructure_mask(row, size, scale, reach)
-        seen = put_back(heatmap, place, size)
-        visible = np.isfinite(seen)
-        if mask is None or not (mask & visible).any():
-            continue
-        ring = np.where(visible, ring_map(row, size, scale, reach), 0.0)
-        heat, peak = near(seen, mask)
-        rows[-1] = {"heat_near": heat, "peak_near": peak, "ring_near": near(ring, mask).heat}
-        rows[-1]["area_near"] = float(mask[visible].mean())
+    unknown = dict.fromkeys(("heat_near", "peak_near", "ring_near", "area_near"), np.nan)
+    rows = [
+        unknown if row is None else {**unknown, **_near_substructure(model, heatmap, row, cell)}
+        for heatmap, row in zip(maps, truth, strict=True)
+    ]
     return pd.DataFrame(rows)
+
+
+def _near_substructure(model: Classifier, heatmap: np.ndarray, truth: Truth, cell: float) -> dict[str, float]:
+    """The shares of one map that resolves `cell` pixels of the network's input; none where the truth was cropped away.
+
+    The images of the simulation are square.
+    """
+    scale = float(truth["pixel_scale"])
+    size = (round(FIELD / scale),) * 2
+    place = placement(size, model.pixels)
+    reach = 0.5 * float(np.hypot(PSF_FWHM, cell * scale * max(place.rows.scale, place.columns.scale)))
+    mask = substructure_mask(truth, size, scale, reach)
+    seen = put_back(heatmap, place, size)
+    visible = np.isfinite(seen)
+    if mask is None or not (mask & visible).any():
+        return {}
+    heat, peak = near(seen, mask)
+    ring = near(np.where(visible, ring_map(truth, size, scale, reach), 0.0), mask).heat
+    return {"heat_near": heat, "peak_near": peak, "ring_near": ring, "area_near": float(mask[visible].mean())}
