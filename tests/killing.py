@@ -206,7 +206,7 @@ def in_a_process(folder: Path, jobs: list[dict[str, Any]]) -> dict[str, list[str
     (folder / "jobs.json").write_text(json.dumps(jobs))
     command = [sys.executable, __file__, str(folder / "jobs.json")]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280, env=environment)
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=800, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
     kills = json.loads(result.stdout.splitlines()[-1])
     return {str(Path(run).relative_to(folder)): moments for run, moments in kills.items()}
@@ -216,8 +216,10 @@ def main(path: Path) -> None:
     """Do the jobs of the file."""
     result: dict[str, list[str]] = {}
     seconds: dict[str, float] = {}  # that the training of a recipe takes
-    optuna.storages.RDBStorage("sqlite://")  # imports what every tuning would import
-    for job in json.loads(path.read_text()):
+    jobs = json.loads(path.read_text())
+    if any(job.get("tune") for job in jobs):
+        optuna.storages.RDBStorage("sqlite://")  # imports what every tuning would import
+    for job in jobs:
         if job.get("copy"):
             shutil.copytree(job["copy"], job["run"])
         if job["how"] == "once":
