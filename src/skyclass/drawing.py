@@ -55,6 +55,13 @@ def colour_and_line(k: int) -> tuple[str, str]:
     return COLOURS[k % len(COLOURS)], LINES[k // len(COLOURS) % len(LINES)]
 
 
+def slant_names(axes: Axes) -> None:
+    """Turn the names along the x axis, which are too long to stand side by side."""
+    axes.tick_params(axis="x", rotation=45)
+    for label in axes.get_xticklabels():
+        label.set(ha="right", rotation_mode="anchor")
+
+
 def displayed(image: np.ndarray) -> np.ndarray:
     """An image as matplotlib shows it.
 

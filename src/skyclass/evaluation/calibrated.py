@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ..predictions import UNCALIBRATED, probabilities
 from .calibration import Calibration
 from .calibration_figures import prediction_sets_figure, reliability_figure
-from .intervals import RESAMPLES, percentile_interval
+from .intervals import RESAMPLES, ends, percentile_interval
 from .judging import Judgement, judge
 from .metrics import labelled_rows
 from .prediction_sets import PredictionSets, read_names
@@ -90,7 +90,7 @@ def calibration_scores(
     result["change"] = {
         name: {
             "value": float(judged.scores[name] - earlier.scores[name]),
-            "interval": _ends(*percentile_interval(judged.samples[name] - earlier.samples[name])),
+            "interval": ends(*percentile_interval(judged.samples[name] - earlier.samples[name])),
         }
         for name in SCORES
     }
@@ -101,16 +101,11 @@ def _scores(judged: Judgement) -> dict[str, Any]:
     return {
         name: {
             "value": float(judged.scores[name]),
-            "interval": _ends(judged.low[name], judged.high[name]),
+            "interval": ends(judged.low[name], judged.high[name]),
             "by_chance": judged.by_chance.get(name),
         }
         for name in SCORES
     }
-
-
-def _ends(low: np.ndarray, high: np.ndarray) -> list[float] | None:
-    """An interval; None where the resamples did not differ."""
-    return None if np.isnan(low) else [float(low), float(high)]
 
 
 def _calibration_in_words(scores: dict[str, Any]) -> list[str]:
@@ -119,8 +114,8 @@ def _calibration_in_words(scores: dict[str, Any]) -> list[str]:
     parts = []
     for name, called in (("ece", "ECE"), ("log_loss", "log loss")):
         one, other = scores["before"][name], scores["after"][name]
-        ends = other["interval"]
-        within = f" [{ends[0]:.4f}, {ends[1]:.4f}]" if ends else ""
+        interval = other["interval"]
+        within = f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
         parts.append(f"{called} {one['value']:.4f} -> {other['value']:.4f}{within}")
     return [f"Calibration ({scores['method'] or 'of unknown method'}): {', '.join(parts)}"]
 

@@ -38,25 +38,11 @@ def reliability_figure(labels: np.ndarray, after: np.ndarray, before: np.ndarray
         axes.plot([0, 1], [0, 1], color="0.5", linewidth=1.0, linestyle=(0, (4, 4)), label="perfect")
         low = 1.0
         for name, p, colour, marker, line in reversed(shown):
-            bins, error = reliability_bins(labels, p), expected_calibration_error(labels, p)
-            bars = np.stack([bins.accuracy - bins.accuracy_low, bins.accuracy_high - bins.accuracy]).clip(0.0)
-            axes.errorbar(
-                bins.confidence,
-                bins.accuracy,
-                yerr=bars,
-                fmt=marker,
-                linestyle=line,
-                linewidth=1.2,
-                color=colour,
-                markersize=5,
-                capsize=2,
-                label=f"{name}: ECE {error:.3f}",
-            )
+            look: dict[str, Any] = {"color": colour, "linestyle": line}
+            _draw_reliability(axes, labels, p, name, {**look, "fmt": marker})
             confidence = p.max(axis=1)
             low = min(low, float(confidence.min()))
-            counts.hist(
-                confidence, bins=np.linspace(0.0, 1.0, 41), histtype="step", color=colour, linewidth=1.4, linestyle=line
-            )
+            counts.hist(confidence, bins=np.linspace(0.0, 1.0, 41), histtype="step", linewidth=1.4, **look)
         axes.set(ylabel="accuracy (share that is right)", ylim=(-0.02, 1.02))
         counts.set(xlabel="confidence (probability of the predicted class)", ylabel="images")
         counts.set_xlim(max(0.0, low - 0.05), 1.01)
@@ -65,6 +51,14 @@ def reliability_figure(labels: np.ndarray, after: np.ndarray, before: np.ndarray
             one.grid(True)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", frameon=False, ncols=1)
     return figure
+
+
+def _draw_reliability(axes: Axes, labels: np.ndarray, p: np.ndarray, name: str, look: dict[str, Any]) -> None:
+    """Accuracy against confidence with the intervals; `look` as matplotlib's `errorbar` takes it."""
+    bins, error = reliability_bins(labels, p), expected_calibration_error(labels, p)
+    bars = np.stack([bins.accuracy - bins.accuracy_low, bins.accuracy_high - bins.accuracy]).clip(0.0)
+    label = f"{name}: ECE {error:.3f}"
+    axes.errorbar(bins.confidence, bins.accuracy, bars, linewidth=1.2, markersize=5, capsize=2, label=label, **look)
 
 
 def prediction_sets_figure(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from .intervals import McNemar, mcnemar, percentile_interval
+from .intervals import McNemar, ends, mcnemar, percentile_interval
 from .judging import judge
 from .score_table import with_interval
 
@@ -57,8 +57,8 @@ def scores_with_intervals(method: Method, resamples: int) -> dict[str, float]:
     judged = judge(method.labels, method.p, resamples)
     row: dict[str, float] = {"n": len(method.labels)}
     for name in SCORES:
-        ends = float(judged.low[name]), float(judged.high[name])
-        row |= {name: float(judged.scores[name]), f"{name}_low": ends[0], f"{name}_high": ends[1]}
+        low, high = float(judged.low[name]), float(judged.high[name])
+        row |= {name: float(judged.scores[name]), f"{name}_low": low, f"{name}_high": high}
     return row
 
 
@@ -181,5 +181,4 @@ def _difference_cells(row: Mapping[str, Any]) -> list[str]:
 def _in_words(row: Mapping[str, Any], name: str, sign: str = "") -> str:
     """A score or difference with its interval."""
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    interval = None if np.isnan(low) else [low, high]
-    return with_interval(None if np.isnan(value) else value, interval, sign=sign)
+    return with_interval(None if np.isnan(value) else value, ends(low, high), sign=sign)

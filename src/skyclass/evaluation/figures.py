@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
-from ..drawing import colour_and_line, figure_style
+from ..drawing import colour_and_line, figure_style, slant_names
 from ..errors import SkyclassError
 from .metrics import auroc_macro, auroc_per_class, labelled_rows
 
@@ -52,9 +52,7 @@ def confusion_figure(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequ
         slanted = max(map(len, classes)) * 5.5 > cell_points
         axes.set_xticks(range(n_classes), classes)
         if slanted:
-            axes.tick_params(axis="x", rotation=45)
-            for label in axes.get_xticklabels():
-                label.set(ha="right", rotation_mode="anchor")
+            slant_names(axes)
         axes.set_yticks(range(n_classes), classes)
         axes.spines[:].set_visible(False)
         axes.set(xlabel="predicted class", ylabel="true class")

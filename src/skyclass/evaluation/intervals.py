@@ -73,6 +73,11 @@ def percentile_interval(samples: np.ndarray, level: float = LEVEL) -> tuple[np.n
     return np.where(varies, low, np.nan), np.where(varies, high, np.nan)
 
 
+def ends(low: np.ndarray | float, high: np.ndarray | float) -> list[float] | None:
+    """An interval for JSON; None where there is none."""
+    return None if np.isnan(low) or np.isnan(high) else [float(low), float(high)]
+
+
 def debiased_interval(
     score: float, samples: np.ndarray, by_chance: np.ndarray, level: float = LEVEL
 ) -> tuple[float, float]:

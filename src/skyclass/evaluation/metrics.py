@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import classification_report as sklearn_report
 
 from ..errors import SkyclassError
-from .intervals import LEVEL
+from .intervals import LEVEL, ends
 from .judging import Judgement, judge, scores_of
 from .weighted_scores import Scores
 
@@ -185,9 +185,9 @@ def _certainty(judgement: Judgement, classes: Sequence[str]) -> dict[str, Any]:
     """The intervals, how they were made, and what chance gives."""
     intervals: dict[str, Any] = {}
     for name in judgement.scores:
-        ends = np.stack([judgement.low[name], judgement.high[name]], axis=-1)  # (2,) or (K, 2)
-        pairs = [None if np.isnan(pair).any() else [float(end) for end in pair] for pair in ends.reshape(-1, 2)]
-        intervals[name] = dict(zip(map(str, classes), pairs, strict=True)) if ends.ndim > 1 else pairs[0]
+        low, high = judgement.low[name], judgement.high[name]  # () or (K,)
+        found = [ends(*pair) for pair in zip(np.atleast_1d(low), np.atleast_1d(high), strict=True)]
+        intervals[name] = dict(zip(map(str, classes), found, strict=True)) if np.ndim(low) else found[0]
     how = {"resamples": judgement.resamples, "seed": judgement.seed, "level": LEVEL, "stratified_by": "true class"}
     by_chance = {f"{name}_by_chance": value for name, value in judgement.by_chance.items()}
     return {**by_chance, "intervals": intervals, "bootstrap": how}

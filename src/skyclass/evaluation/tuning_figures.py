@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..drawing import COLOURS, figure_style
+from ..drawing import COLOURS, figure_style, slant_names
 from ..errors import SkyclassError
 
 MARKS = {"complete": ("o", COLOURS[0]), "pruned": ("x", COLOURS[3])}
@@ -140,9 +140,7 @@ def _positions(axes: Axes, table: pd.DataFrame, dimension: Dimension) -> pd.Seri
     names = [_short(str(choice)) for choice in choices]
     axes.set_xticks(range(len(choices)), names)
     if max(map(len, names)) * len(names) > 34:
-        axes.tick_params(axis="x", rotation=45)
-        for label in axes.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
+        slant_names(axes)
     axes.set_xlim(-0.6, len(choices) - 0.4)
     place = {str(choice): float(k) for k, choice in enumerate(choices)}
     aside = np.random.default_rng(0).uniform(-0.18, 0.18, len(table))  # so that equal trials do not hide each other

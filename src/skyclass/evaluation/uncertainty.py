@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .intervals import LEVEL, affordable_resamples, bootstrap, percentile_interval
+from .intervals import LEVEL, affordable_resamples, bootstrap, ends, percentile_interval
 from .metrics import entropy_uncertainty
 from .weighted_scores import areas_under, curve_of
 
@@ -113,17 +113,12 @@ def compare_scores(wrong: np.ndarray, scores: Mapping[str, np.ndarray], seed: in
     )
     level = 1.0 - (1.0 - LEVEL) / max(len(scores) - 1, 1)
     for name, row in rows.items():
-        row |= {"auroc": areas[name], "auroc_interval": _ends(samples[name], LEVEL)}
+        row |= {"auroc": areas[name], "auroc_interval": ends(*percentile_interval(samples[name]))}
         if name != BASELINE:
             gain = samples[name] - samples[BASELINE]
-            row |= {"gain": areas[name] - areas[BASELINE], "gain_interval": _ends(gain, level)}
+            row |= {"gain": areas[name] - areas[BASELINE], "gain_interval": ends(*percentile_interval(gain, level))}
     trusted, advice = _advice(rows)
     return {**result, "trust": trusted, "advice": advice}
-
-
-def _ends(samples: np.ndarray, level: float) -> list[float] | None:
-    low, high = (float(end) for end in percentile_interval(samples, level))
-    return None if np.isnan(low) else [low, high]
 
 
 def _advice(rows: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:

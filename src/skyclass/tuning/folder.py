@@ -11,8 +11,6 @@ from filelock import FileLock, Timeout
 
 from ..errors import SkyclassError
 
-FIGURES = ("history.png", "importance.png", "slices.png")
-
 
 @dataclass(frozen=True)
 class TuningFolder:

@@ -17,7 +17,7 @@ from ..recipe import RangeRecipe, dump_recipe
 from .space import Values, as_choice, recipe_with
 from .study import Tuning
 
-SAME = "same_as"
+SAME = "same_as"  # attribute of a trial that is not trained: the number of the one with its values
 
 
 def best_of(study: Study, trials: list[FrozenTrial]) -> FrozenTrial | None:

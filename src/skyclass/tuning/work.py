@@ -6,7 +6,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import optuna
 import pandas as pd
@@ -22,7 +21,7 @@ from ..recipe import Recipe, score_mode
 from ..run import Run, is_run
 from ..training_run import begin_run, finish_run
 from .leases import Lease, alive, take
-from .results import best_of
+from .results import SAME, best_of
 from .space import recipe_with
 from .study import Tuning
 
@@ -83,7 +82,7 @@ def _told_as_before(tuning: Tuning, trial: Trial) -> bool:
     first = min(earlier, key=lambda other: other.number, default=None)
     if first is None or not trial.params:
         return False
-    trial.set_user_attr("same_as", first.number)
+    trial.set_user_attr(SAME, first.number)
     if first.state == TrialState.COMPLETE:
         tuning.study.tell(trial.number, first.value)
     else:
@@ -151,4 +150,4 @@ def _forget_all_but_the_best(tuning: Tuning) -> None:
 
 
 def _is_here(tuning: Tuning, trial: FrozenTrial) -> bool:
-    return trial.user_attrs.get("folder") == tuning.own and Path(tuning.folder.run(trial.number)).is_dir()
+    return trial.user_attrs.get("folder") == tuning.own and tuning.folder.run(trial.number).is_dir()
