@@ -116,7 +116,7 @@ def _draw_coverage(axes: Axes, covered: Sequence[tuple[str, dict[str, Any]]], ta
         axes.axvline(target, color="0.3", linewidth=1.0, linestyle=(0, (4, 4)), label=f"target {target:g}")
     axes.set_yticks(range(len(covered)), [f"{name} ({one['n']:,})" for name, one in covered])
     axes.set_ylim(len(covered) - 0.4, -0.6)
-    axes.set(xlabel="coverage (share of sets that hold the true class)", ylabel="class (images)")
+    axes.set(xlabel="coverage (share with the true class)", ylabel="class (images)")
     axes.grid(True, axis="x")
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, ncols=2)
