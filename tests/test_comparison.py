@@ -134,7 +134,7 @@ def test_the_table_in_words() -> None:
     more = comparison_markdown([*rows[:2], row(third, difference(first, third, 50), device="Y")], "all")
     assert more.startswith("# Comparison\n")
     assert "single tests: 2 were made" in more
-    assert "Trained on other machines: first on X; third on Y" in more
+    assert "Times and memory are of other machines: X: first; Y: third" in more
     assert "Against" not in comparison_markdown(rows[:1], "test")
 
 

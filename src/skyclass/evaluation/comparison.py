@@ -130,11 +130,15 @@ def comparison_markdown(rows: Sequence[Mapping[str, Any]], split: str) -> str:
             [_score_cells(row) for row in rows],
         ),
     ]
-    devices = {row["method"]: row["device"] for row in ours if row["device"]}
-    if len(set(devices.values())) > 1:
-        lines += ["", "Trained on other machines: " + "; ".join(f"{name} on {what}" for name, what in devices.items())]
-    elif devices:
-        lines += ["", f"Trained on {next(iter(devices.values()))}."]
+    trained: dict[str, list[str]] = {}
+    for row in ours:
+        if row["device"]:
+            trained.setdefault(row["device"], []).append(row["method"])
+    if len(trained) > 1:
+        parts = [f"{device}: {', '.join(names)}" for device, names in trained.items()]
+        lines += ["", "Times and memory are of other machines: " + "; ".join(parts)]
+    elif trained:
+        lines += ["", f"Trained on {next(iter(trained))}."]
     if len(ours) > 1:
         first = ours[0]["method"]
         lines += ["", f"## Against {first}", "", "On the test images that both share: the method minus the first.", ""]
