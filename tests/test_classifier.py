@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from captum.attr import LayerGradCam
 
 from conftest import SmallRun
 from make_data import bad_files, class_folders, random_pixels, write_image
+from skyclass.class_maps import FOLDING_PAYS
 from skyclass.classifier import Classifier
 from skyclass.data.pack import Pack
 from skyclass.errors import SkyclassError
@@ -386,6 +389,49 @@ def test_any_method_explains(classifier: Classifier, files: list[Path]) -> None:
     assert all(not np.allclose(found["gradcam"], maps, atol=1e-3) for name, maps in found.items() if name != "gradcam")
     with pytest.raises(SkyclassError, match="no method of explanation is called 'lime'"):
         classifier.explain(files, method="lime")
+
+
+def test_maps_of_another_layer(classifier: Classifier, files: list[Path]) -> None:
+    found = {name: classifier.explain(files, "bar", layer=name) for name in (None, "layer3", "layer2")}
+    np.testing.assert_allclose(found["layer3"].heatmaps, found[None].heatmaps, atol=1e-5)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (classifier.mean, classifier.std))
+    network, batch = classifier.networks[0], (torch.from_numpy(found["layer2"].images) - mean) / std
+    target = classifier.classes.index("bar")
+    expected = LayerGradCam(network, network.backbone.layer2).attribute(batch, target, relu_attributions=True)
+    np.testing.assert_allclose(found["layer2"].heatmaps, heatmaps(expected.detach()[:, 0], (12, 16)), atol=1e-3)
+    assert classifier.map_size(found["layer2"].images, "gradcam", "layer2") == (6, 8)
+    assert found["layer2"].predictions.equals(found[None].predictions)
+    plain = classifier.maps(found[None].images, ["bar"] * len(files), method="layercam", layer="layer2")
+    assert not np.allclose(plain, found["layer2"].heatmaps, atol=1e-2)
+
+
+@pytest.mark.parametrize("layer", ["layer2", "layer2.0.conv1", "bn1"])
+def test_a_layer_is_the_same_in_a_network_made_faster(layer: str, classifier: Classifier, files: list[Path]) -> None:
+    many = classifier.explain((files * 2)[:FOLDING_PAYS], "ring", layer=layer).heatmaps
+    few = classifier.explain(files[: FOLDING_PAYS - 1], "ring", layer=layer).heatmaps
+    n = min(len(many), len(few))
+    assert few.max() == 1
+    np.testing.assert_allclose(many[:n], few[:n], atol=1e-3)
+
+
+def test_a_layer_of_every_member_and_in_the_classifiers_precision() -> None:
+    images, wanted = np.random.default_rng(0).random((5, 5, 16, 12), dtype=np.float32), ["b"] * 5
+    one, other, half = five_bands(), five_bands(), five_bands("bfloat16")
+    torch.nn.init.normal_(other.networks[0].backbone.conv1.weight, std=0.3)
+    both = replace(one, networks=[*one.networks, *other.networks])
+    parts = [model.maps(images, wanted, layer="layer2") for model in (one, other)]
+    np.testing.assert_allclose(both.maps(images, wanted, layer="layer2"), np.mean(parts, axis=0), atol=1e-6)
+    assert not np.allclose(*parts, atol=0.01)
+    rounded = half.maps(images, wanted, layer="layer2")
+    assert not np.allclose(rounded, parts[0], atol=1e-6)
+    assert np.corrcoef(rounded.ravel(), parts[0].ravel())[0, 1] > 0.9
+
+
+def test_layers_that_cannot_be_explained(classifier: Classifier, files: list[Path]) -> None:
+    with pytest.raises(SkyclassError, match="layer: the backbone has no module 'layr2'; did you mean 'layer2'"):
+        classifier.explain(files, layer="layr2")
+    with pytest.raises(SkyclassError, match="layer: the maps of integrated-gradients are of the image itself"):
+        classifier.explain(files, method="integrated-gradients", layer="layer2")
 
 
 def test_what_cannot_be_read_is_left_out_of_the_explanations(

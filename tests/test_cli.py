@@ -239,12 +239,13 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "explain": (
         f"c s --out o --image a --image b --per-class 2 --target true {OF_SOURCE} --device cpu --method layercam "
-        "--fits --grade --grade-per-class 5",
+        "--layer l --fits --grade --grade-per-class 5",
         {"classifier": "c", "source": "s", "out": "o", "image": ["a", "b"], "per_class": 2, "target": "true"}
         | {
             "options": OPTIONS,
             "device": "cpu",
             "method": "layercam",
+            "layer": "l",
             "fits": True,
             "grade": True,
             "grade_per_class": 5,
@@ -388,6 +389,10 @@ ERRORS: dict[str, list[str]] = {
     "explain run --image nobody": ["pack: no image has the id 'nobody'; ids here look like"],
     "explain run --target zebra": ["--target: no class is called 'zebra'; use predicted, true, or one of bar, blob"],
     "explain run --per-class 0": ["--per-class: 0 images a class; ask for at least one"],
+    "explain run --layer layr3": ["layer: the backbone has no module 'layr3'; did you mean 'layer3'?"],
+    "explain run --layer layer3 --method integrated-gradients": [
+        "layer: the maps of integrated-gradients are of the image itself, not of a layer; leave the layer out, or take"
+    ],
     "report run": ["run: the run has no evaluation; run `skyclass evaluate run` first"],
     "report images": ["images: this folder is no run; give the folder that `skyclass train` made"],
     "recipes show nowhere": ["nowhere: no such recipe; "],

@@ -102,6 +102,7 @@ def draw(folder: Path, labels: list[str | None], predicted: list[str]) -> pd.Dat
     n = len(labels)
     table = pd.DataFrame({"label": labels, "predicted": predicted, "confidence": 0.9}, dtype=object)
     table["explained"], table["method"] = table["predicted"], "gradcam"
+    table["layer"], table["cells"] = None, "7x9"
     table["image_id"] = table["file"] = [f"image {k}" for k in range(n)]
     pictures = ExplanationFolder(folder, "predicted" if None in labels else "label")
     pictures.start()

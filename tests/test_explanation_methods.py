@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from skyclass.errors import SkyclassError
-from skyclass.explanation.gradcam import grad_cam_plus_plus, layer_cam
+from skyclass.explanation.gradcam import Layer, grad_cam_plus_plus, layer_cam
 from skyclass.explanation.methods import METHODS, STEPS, integrated_gradients, method_called
 
 
@@ -43,7 +43,7 @@ def images() -> Tensor:
 TARGETS = torch.tensor([0, 2, 1, 2])
 
 
-def plain_gradient(network: Toy, image: Tensor, target: int) -> tuple[np.ndarray, np.ndarray, float]:
+def plain_gradient(network: Toy, image: Tensor, target: int, layer: nn.Module) -> tuple[np.ndarray, np.ndarray, float]:
     """A (F, h, w), dy/dA, and y, of one image: one backward pass through the whole graph."""
     kept: list[Tensor] = []
 
@@ -51,7 +51,7 @@ def plain_gradient(network: Toy, image: Tensor, target: int) -> tuple[np.ndarray
         output.retain_grad()
         kept.append(output)
 
-    hook = network.body.register_forward_hook(keep)
+    hook = layer.register_forward_hook(keep)
     y = network(image[None])[0, target]
     y.backward()
     hook.remove()
@@ -79,13 +79,15 @@ def plain_layer_cam(activation: np.ndarray, gradient: np.ndarray, _: float) -> n
 def test_maps_are_those_of_the_equations(
     ours: Callable[..., tuple[Tensor, ...]], plain: Callable[..., np.ndarray], network: Toy, images: Tensor
 ) -> None:
-    maps, logits, targets = ours(network.body, network.head, images, TARGETS)
-    expected = np.stack([plain(*plain_gradient(network, images[i], int(TARGETS[i]))) for i in range(4)])
-    assert maps.shape == (4, 7, 11)
-    assert expected.max() > 0
-    np.testing.assert_allclose(maps.numpy(), expected, rtol=1e-4, atol=1e-5 * expected.max())
-    torch.testing.assert_close(logits, network(images).detach())
-    assert torch.equal(targets, TARGETS)
+    for layer, size in ((network.body, (7, 11)), (network.body[1], (9, 13))):
+        place = None if layer is network.body else Layer("1", layer)
+        maps, logits, targets = ours(network.body, network.head, images, TARGETS, place)
+        expected = np.stack([plain(*plain_gradient(network, images[i], int(TARGETS[i]), layer)) for i in range(4)])
+        assert maps.shape == (4, *size)
+        assert expected.max() > 0
+        np.testing.assert_allclose(maps.numpy(), expected, rtol=1e-4, atol=1e-5 * expected.max())
+        torch.testing.assert_close(logits, network(images).detach())
+        assert torch.equal(targets, TARGETS)
 
 
 def test_grad_cam_plus_plus_stays_finite_where_activations_are_negative() -> None:

@@ -9,7 +9,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from skyclass.errors import SkyclassError
-from skyclass.explanation.gradcam import grad_cam, heatmaps
+from skyclass.explanation.gradcam import ClassMaps, Layer, grad_cam, heatmaps
 
 N_CLASSES = 4
 
@@ -47,8 +47,8 @@ def images() -> Tensor:
     return torch.randn(4, 3, 64, 48, generator=torch.Generator().manual_seed(2))
 
 
-def captum_maps(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    maps = LayerGradCam(network, network.layer4).attribute(images, targets, relu_attributions=True)
+def captum_maps(network: nn.Module, images: Tensor, targets: Tensor, layer: str = "layer4") -> Tensor:
+    maps = LayerGradCam(network, network.get_submodule(layer)).attribute(images, targets, relu_attributions=True)
     return maps.detach()[:, 0]  # (N, 1, h, w) -> (N, h, w)
 
 
@@ -77,6 +77,97 @@ def test_a_head_with_layers_agrees_with_captum(network: nn.Module, images: Tenso
     expected = LayerGradCam(whole, whole[0]).attribute(images, targets, relu_attributions=True).detach()[:, 0]
     result = grad_cam(whole[0], head, images, targets)
     torch.testing.assert_close(result.maps, expected, atol=1e-4 * float(expected.max()), rtol=1e-4)
+
+
+def at_layer(network: nn.Module, name: str, images: Tensor, targets: Tensor | None = None) -> ClassMaps:
+    layer = Layer(name, network.get_submodule(name))
+    return grad_cam(network.forward_features, Classify(network), images, targets, layer)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("layer3", (4, 3)), ("layer2.0", (8, 6)), ("layer2.0.conv2", (8, 6)), ("bn1", (32, 24)), ("maxpool", (16, 12))],
+)
+def test_any_layer_agrees_with_captum(name: str, size: tuple[int, int], network: nn.Module, images: Tensor) -> None:
+    targets = torch.tensor([3, 0, 2, 1])
+    result = at_layer(network, name, images, targets)
+    expected = captum_maps(network, images, targets, name)
+    assert result.maps.shape == (4, *size)
+    assert (expected > 0).sum() >= 5  # rectified away, all maps agree
+    torch.testing.assert_close(result.maps, expected, atol=1e-4 * float(expected.max()), rtol=1e-4)
+    torch.testing.assert_close(result.logits, network(images).detach())
+
+
+def test_the_last_layer_is_the_feature_map_itself(network: nn.Module, images: Tensor) -> None:
+    expected = grad_cam(network.forward_features, Classify(network), images)
+    found = at_layer(network, "layer4", images)
+    torch.testing.assert_close(found.maps, expected.maps)
+    assert torch.equal(found.targets, expected.targets)
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_a_layer_is_explained_in_one_pass_with_no_graph_before_it(
+    mode: Callable[[], torch.no_grad], images: Tensor
+) -> None:
+    network = residual_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    expected = at_layer(network, "layer2", images)
+    seen: dict[str, list[bool]] = {"layer1": [], "layer3": []}
+    for name, calls in seen.items():
+        network.get_submodule(name).register_forward_hook(
+            lambda _m, _i, out, calls=calls: calls.append(out.requires_grad)
+        )
+    with mode():
+        enabled = torch.is_grad_enabled()
+        result = at_layer(network, "layer2", images * 1.0, expected.targets * 1)
+        assert torch.is_grad_enabled() == enabled
+    assert torch.equal(result.maps, expected.maps)
+    assert seen == {"layer1": [False], "layer3": [True]}
+    assert not network.layer2._forward_hooks
+    assert not result.maps.requires_grad
+    assert not result.logits.requires_grad
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "name", "message"),
+    [
+        (
+            "resnet10t",
+            "global_pool",
+            r"layer: global_pool gives no feature map \(.*\), but \(4, 512\); name a layer of",
+        ),
+        ("vit_tiny_patch16_224", "blocks.3", r"blocks.3 gives no feature map .*, but \(4, 13, 192\)"),
+        ("swin_tiny_patch4_window7_224", "layers.1", r"layers.1 gives no feature map .*, but \(4, 8, 6, 192\)"),
+    ],
+)
+def test_a_layer_without_a_feature_map_is_refused(backbone: str, name: str, message: str, images: Tensor) -> None:
+    sized = {"img_size": (64, 48)} if backbone[0] in "vs" else {}
+    network = timm.create_model(backbone, pretrained=False, num_classes=N_CLASSES, **sized).eval()
+    with pytest.raises(SkyclassError, match=message):
+        at_layer(network, name, images)
+    assert not network.get_submodule(name)._forward_hooks
+    assert torch.is_grad_enabled()
+
+
+def test_a_layer_that_does_not_run_exactly_once_is_refused(images: Tensor) -> None:
+    twice, never = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)
+    for module, count in ((twice, 2), (never, 0)):
+        with pytest.raises(
+            SkyclassError, match=f"layer: conv runs {count} times for an image; name one that runs once"
+        ):
+            grad_cam(lambda x: twice(twice(x)), lambda x: x.mean(dim=(2, 3)), images, None, Layer("conv", module))
+
+
+def test_what_an_identity_hands_on_and_is_used_elsewhere_stays_as_it_was() -> None:
+    features = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(4))
+    identity = nn.Identity()
+    layer = Layer("identity", identity)
+    plain = grad_cam(lambda x: identity(x).relu() + x, lambda x: x.mean(dim=(2, 3)), features, None, layer)
+    in_place = grad_cam(lambda x: identity(x).relu_() + x, lambda x: x.mean(dim=(2, 3)), features, None, layer)
+    assert torch.equal(plain.maps, in_place.maps)
+    assert (plain.maps > 0).any()
 
 
 def test_the_predicted_class_is_explained_by_default(network: nn.Module, images: Tensor) -> None:
@@ -206,6 +297,8 @@ def test_targets_that_do_not_fit_are_refused(targets: Tensor, message: str, netw
 def test_features_without_height_and_width_are_refused(images: Tensor) -> None:
     with pytest.raises(SkyclassError, match="need a feature map"):
         grad_cam(lambda x: x.flatten(2), lambda x: x.mean(dim=2), images)
+    with pytest.raises(SkyclassError, match=r"need a feature map .* not \(4, 64, 48, 3\)"):  # as of a Swin transformer
+        grad_cam(lambda x: x.permute(0, 2, 3, 1), lambda x: x.mean(dim=(1, 2)), images)
 
 
 def test_heatmaps_are_enlarged_and_peak_at_one() -> None:

@@ -169,5 +169,17 @@ def test_grades_are_written_and_told(small_run: SmallRun, tmp_path: Path) -> Non
     assert len(content["curves"]["insertion"]["gradcam++"]) == 21
     assert all(drawn(tmp_path / f"grades-{name}.png") for name in ("curves", "sanity", "localisation"))
     assert sum("checks passed" in line for line in lines) == len(METHODS)
-    write_grades(grade(model, explained.images, explained.classes, [None] * len(truth)), tmp_path)
+    assert table["layer"].isna().all()
+    assert not any("class activation maps are" in line for line in lines)
+    deeper = grade(model, explained.images, explained.classes, [None] * len(truth), layer="layer2")
+    assert "class activation maps are those of layer2" in write_grades(deeper, tmp_path)
     assert not (tmp_path / "grades-localisation.png").exists()
+    again = pd.read_csv(tmp_path / "grades.csv")
+    is_integrated = again["method"] == "integrated-gradients"
+    assert set(again.loc[~is_integrated, "layer"]) == {"layer2"}
+    assert again.loc[is_integrated, "layer"].isna().all()
+    differs = (
+        again[["deletion", "stability", "randomised_network"]] != table[["deletion", "stability", "randomised_network"]]
+    ).any(axis=1)
+    assert differs[~is_integrated].all()
+    assert not differs[is_integrated].any()

@@ -61,6 +61,37 @@ def test_a_folded_network_gives_the_same_scores(backbone: str, head: str, left: 
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in fast.modules())
 
 
+def output_of(net: Network, name: str, images: Tensor) -> Tensor:
+    seen: list[Tensor] = []
+    hook = net.get_submodule(name).register_forward_hook(lambda _m, _i, out: seen.append(out.clone()))
+    with torch.no_grad():
+        net(images)
+    hook.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layer", "left"),
+    [
+        ("resnet18", "layer3", 0),
+        ("resnet18", "layer3.0.conv1", 1),  # only this pair stays
+        ("resnet18", "layer3.0.bn1", 0),
+        ("resnet18", "layer3.0.downsample", 0),
+        ("mobilenetv3_small_050", "bn1", 0),
+        ("mobilenetv3_small_050", "bn1.act", 1),  # folded, the module of that name would be gone
+        ("densenet121", "features.denseblock1.denselayer1.conv1", None),
+    ],
+)
+def test_a_layer_that_is_kept_gives_what_it_gave(backbone: str, layer: str, left: int | None, images: Tensor) -> None:
+    original, name = network(backbone), f"backbone.{layer}"
+    fast = folded(original, images[:1], name)
+    assert n_norms(fast) == left or (left is None and 0 < n_norms(fast) < n_norms(original))
+    expected = output_of(original, name, images)
+    torch.testing.assert_close(
+        output_of(fast, name, images), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
+    )
+
+
 class Tricky(nn.Module):
     """A convolution whose result is used twice, one that runs twice, and one that may be folded."""
 

@@ -16,11 +16,13 @@ from astropy.wcs import WCS
 from matplotlib.figure import Figure
 
 from commands import CLASSES, done, drawn, refused, toy_run
+from conftest import SmallRun
 from make_data import class_folders, toy_image, write_image, write_jpeg
 from skyclass import explanation_folder
 from skyclass.classifier import Classifier
 from skyclass.explanation.figures import class_sheet, explanation_figure
 from skyclass.explanation.methods import METHODS
+from skyclass.models.resnet_cifar import ResNetCifar
 from skyclass.recipe import PixelRecipe
 from skyclass.run import Run
 
@@ -138,6 +140,62 @@ def test_every_method_draws_its_own_maps(place: Path, tmp_path: Path) -> None:
         "no method of explanation is called 'lime'; the methods are gradcam, gradcam++, layercam, integrated-" in said
     )
     assert not (tmp_path / "no").exists()
+
+
+def test_a_layer_is_drawn_listed_and_written_into_fits(place: Path, tmp_path: Path) -> None:
+    image = ("--image", "test/bar/bar_001", "--fits")
+    maps = {}
+    for layer, cells in ((None, "6x8"), ("layer3", "6x8"), ("layer2", "12x16")):
+        out = tmp_path / str(layer)
+        table = explained(place / "run", *image, *(("--layer", layer) if layer else ()), out=out)
+        assert table["cells"].item() == cells
+        maps[layer], header = fits.getdata(out / table["map"].item(), header=True)
+        assert header.get("LAYER") == layer
+        assert table["layer"].item() == layer or (layer is None and table["layer"].isna().all())
+    np.testing.assert_allclose(maps["layer3"], maps[None], atol=1e-5)
+    assert not np.allclose(maps["layer2"], maps[None], atol=0.05)
+    words = (place / "run", *image, "--out", tmp_path / "out")
+    explained(*words[:-2], out=tmp_path / "out")
+    before = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert "no module 'layer9'; did you mean 'layer" in refused("explain", *words, "--layer", "layer9")
+    assert "integrated-gradients are of the image itself" in refused(
+        "explain", *words, "--layer", "layer2", "--method", "integrated-gradients"
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == before  # nothing is lost to a slip
+    pixel_by_pixel = explained(*words[:-2], "--method", "integrated-gradients", out=tmp_path / "out")
+    assert pixel_by_pixel[["layer", "cells"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("words", "cells", "said"),
+    [
+        (
+            (),
+            "3x4",
+            "3x4 cells, to which the backbone shrinks images of 12x16 pixels: --layer layer2 shows 6x8; larger",
+        ),
+        (("--layer", "layer3.1"), "3x4", "to which layer3.1 shrinks images of 12x16 pixels: --layer layer2 shows 6x8"),
+        (("--layer", "layer2"), "6x8", None),
+        (("--method", "integrated-gradients"), "", None),
+    ],
+)
+def test_maps_of_few_cells_are_told_of(
+    words: tuple[str, ...], cells: str, said: str | None, small_run: SmallRun, tmp_path: Path
+) -> None:
+    result = done("explain", small_run.run, *words, "--per-class", 2, "--out", tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "explanations.csv", dtype=str, keep_default_na=False)
+    assert set(table["cells"]) == {cells}
+    told = " ".join(result.err.split())
+    assert told.count("The maps have") == (said is not None)
+    assert said is None or (said in told and "larger images (pixels.size) show more" in told)
+
+
+def test_a_backbone_that_names_no_stages_is_told_of_without_one(
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(ResNetCifar, "feature_info")
+    result = done("explain", small_run.run, "--per-class", 1, "--out", tmp_path / "out")
+    assert "shrinks images of 12x16 pixels: larger images (pixels.size)" in " ".join(result.err.split())
 
 
 def test_the_sheet_of_mistakes_shows_the_surest_first(

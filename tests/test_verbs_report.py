@@ -116,6 +116,24 @@ def test_the_report_tells_all_about_the_run(run: Path) -> None:
     assert wrong.empty or all(name in page.text["mistakes"] for name in wrong["image_id"])
 
 
+def test_the_report_names_the_layer_and_tells_of_few_cells(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    done("report", copy)
+    told = Page(copy / "report.html").text["explanations"]
+    assert "Grad-CAM (Selvaraju et al. 2017) marks" in told
+    assert "cells" not in told
+    listed = copy / "explanations" / "explanations.csv"
+    pd.read_csv(listed).assign(layer="layer2", cells="5x3").to_csv(listed, index=False)
+    done("report", copy)
+    told = Page(copy / "report.html").text["explanations"]
+    assert "Grad-CAM (Selvaraju et al. 2017) of layer2 marks" in told
+    assert "These maps have only 5 × 3 cells" in told
+    pd.read_csv(listed).drop(columns=["layer", "cells"]).to_csv(listed, index=False)  # as an older version left it
+    done("report", copy)
+    assert Page(copy / "report.html").text["explanations"].count("(Selvaraju et al. 2017) marks") == 1
+
+
 def test_a_report_elsewhere_and_without_explanations_or_pack(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from .decoding import Decoded
 from .errors import SkyclassError
-from .explanation.gradcam import Half, heatmaps
-from .explanation.methods import Method
+from .explanation.gradcam import Half, Layer, heatmaps
+from .explanation.methods import method_called
 from .models.inference import folded
+from .models.layers import check_names
 from .models.network import Network
 
 FOLDING_PAYS = 16  # images from which a network made faster repays the making
@@ -82,29 +83,39 @@ def mean_heatmaps(
     to_input: Callable[[np.ndarray], Tensor],
     precision: Precision,
     batch_size: int,
-    method: Method,
+    method: str,
+    layer: str | None,
 ) -> np.ndarray:
     """(N, h, w) in [0, 1], the mean of the networks' heatmaps of images (N, C, h, w) for the classes `targets` (N,).
 
     to_input : (n, C, h, w) stored pixels -> the network's input on its device
+    layer : the backbone's module whose output is mapped; None for its last feature map
     """
     if len(images) >= FOLDING_PAYS:
-        networks = [folded(network, to_input(images[:1])) for network in networks]
+        keep = None if layer is None else f"backbone.{layer}"
+        networks = [folded(network, to_input(images[:1]), keep) for network in networks]
     result = []
     for start in range(0, len(images), batch_size):
         chunk = slice(start, start + batch_size)
         batch, size = to_input(images[chunk]), (images.shape[2], images.shape[3])
         members = []
         for network in networks:
-            maps = class_maps(network, batch, targets[chunk], precision, method)
+            maps = class_maps(network, batch, targets[chunk], precision, method, layer)
             members.append(heatmaps(maps, size).cpu().numpy())
         result.append(np.mean(members, axis=0))
     return np.concatenate(result)
 
 
-def class_maps(network: Network, batch: Tensor, targets: Tensor | None, precision: Precision, method: Method) -> Tensor:
+def class_maps(
+    network: Network, batch: Tensor, targets: Tensor | None, precision: Precision, method: str, layer: str | None
+) -> Tensor:
     """A method's own maps of network input (n, C, h, w), for the predicted classes where `targets` is None."""
-    return method(_within(precision, network.features), _within(precision, network.classify), batch, targets).maps
+    place = None
+    if layer is not None:
+        check_names(network, [layer], "layer")
+        place = Layer(layer, network.backbone.get_submodule(layer))
+    features, classify = _within(precision, network.features), _within(precision, network.classify)
+    return method_called(method, place)(features, classify, batch, targets).maps
 
 
 def _within(precision: Precision, function: Half) -> Half:

@@ -26,7 +26,6 @@ from .decoding import Decoded, decode_named
 from .evaluation.calibration import Calibration
 from .evaluation.novelty import Novelty
 from .evaluation.prediction_sets import PredictionSets
-from .explanation.methods import method_called
 from .files import read_json, write_json
 from .models.hardware import pick_device, pick_precision
 from .models.network import Network, architecture_of, build_network
@@ -251,23 +250,32 @@ class Classifier:
         classes: str | Sequence[str] | None = None,
         batch_size: int = BATCH,
         method: str = "gradcam",
+        layer: str | None = None,
     ) -> Explanation:
         """Maps of files or arrays, as `predict` takes them; images that cannot be read are left out.
 
         classes : the class to explain, one for all or one an image; the predicted ones where None
         method : gradcam, gradcam++, layercam or integrated-gradients
-        Errors: SkyclassError for an unknown class or method, a backbone without a feature map (integrated gradients
-        need none), or where no image is readable.
+        layer : name of the backbone's module whose output is mapped, such as layer3; its last feature map where None.
+            Earlier ones have more cells, and know less of the classes. Integrated gradients have no use for one
+        Errors: SkyclassError for an unknown class, method or layer, a backbone or a layer without a feature map
+        (integrated gradients need none), or where no image is readable.
         """
         good = readable(*decode_named(images, self.bands, self.pixels), classes)
         chunks = [slice(start, start + batch_size) for start in range(0, len(good.names), batch_size)]
         frames = [self.frame(good.names[chunk], good.decoded[chunk]) for chunk in chunks]
         frame = pd.concat(frames, ignore_index=True)
         chosen = list(frame["predicted"]) if good.classes is None else good.classes
-        return Explanation(self.maps(good.pixels, chosen, batch_size, method), good.pixels, chosen, frame)
+        heatmaps = self.maps(good.pixels, chosen, batch_size, method, layer)
+        return Explanation(heatmaps, good.pixels, chosen, frame)
 
     def maps(
-        self, images: np.ndarray, classes: Sequence[str], batch_size: int = BATCH, method: str = "gradcam"
+        self,
+        images: np.ndarray,
+        classes: Sequence[str],
+        batch_size: int = BATCH,
+        method: str = "gradcam",
+        layer: str | None = None,
     ) -> np.ndarray:
         """Heatmaps (N, h, w) in [0, 1] of images (N, C, h, w) that have been through the pixel path.
 
@@ -280,13 +288,14 @@ class Classifier:
             to_input=self._input,
             precision=self._autocast,
             batch_size=batch_size,
-            method=method_called(method),
+            method=method,
+            layer=layer,
         )
 
-    def map_size(self, images: np.ndarray, method: str) -> tuple[int, int]:
+    def map_size(self, images: np.ndarray, method: str, layer: str | None = None) -> tuple[int, int]:
         """Height and width of a method's own maps of images (N, C, h, w), before they are enlarged."""
         batch = self._input(images[:1])
-        _, height, width = class_maps(self.networks[0], batch, None, self._autocast, method_called(method)).shape
+        _, height, width = class_maps(self.networks[0], batch, None, self._autocast, method, layer).shape
         return height, width
 
     def recipes_for(self, packed: PixelRecipe, where: Path) -> list[PixelRecipe]:

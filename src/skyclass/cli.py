@@ -218,6 +218,9 @@ def explain(
     method: Annotated[
         str, typer.Option(help="gradcam, gradcam++, layercam or integrated-gradients (slower, and sharper)")
     ] = "gradcam",
+    layer: Annotated[
+        str | None, typer.Option(help="the backbone's layer that is mapped, as layer3 (default: its last feature map)")
+    ] = None,
     fits: Annotated[bool, typer.Option("--fits", help="write each map as FITS too, over the image's sky")] = False,
     grade: Annotated[bool, typer.Option("--grade", help="grade how far every method can be believed")] = False,
     grade_per_class: Annotated[int, typer.Option(help="images of each class that are graded, without --image")] = 24,
@@ -234,6 +237,7 @@ def explain(
         per_class=per_class,
         target=target,
         method=method,
+        layer=layer,
         fits=fits,
         grade=grade,
         grade_per_class=grade_per_class,

@@ -10,6 +10,8 @@ LIST = "explanations.csv"
 """The images explained, one row each, with the files that were made of them."""
 MISTAKES = "mistakes.png"
 """The sheet of the surest mistakes, which the list does not name."""
+FEW_CELLS = 4
+"""Cells along a side; a map of fewer tells hardly more than towards which side of an image the evidence lies."""
 
 
 def remove_listed(folder: Path) -> None:

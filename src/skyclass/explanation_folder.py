@@ -22,7 +22,10 @@ from .placement import placement, put_back
 from .recipe import PixelRecipe
 from .sky_maps import sky_header, write_map
 
-COLUMNS = ("image_id", "file", "label", "predicted", "confidence", "explained", "method", "picture", "map", "sheet")
+COLUMNS = (
+    *("image_id", "file", "label", "predicted", "confidence", "explained", "method", "layer", "cells"),
+    *("picture", "map", "sheet"),
+)
 ON_SHEET = 24  # images on a sheet at most: more would be too small to see, and have to be held in memory
 
 
@@ -72,7 +75,7 @@ class ExplanationFolder:
     def add(
         self, images: np.ndarray, heatmaps: np.ndarray, table: pd.DataFrame, origins: Sequence[Origin] | None
     ) -> None:
-        """Draw images (n, C, h, w) and maps (n, h, w) with their rows of `COLUMNS` up to `method`.
+        """Draw images (n, C, h, w) and maps (n, h, w) with their rows of `COLUMNS` up to `cells`.
 
         origins : of the images, for FITS maps; None for no such maps
         """
@@ -139,4 +142,6 @@ def _write_map(path: Path, heatmap: np.ndarray, row: Mapping[Any, Any], origin: 
         "EXPLAINS": (row["explained"], "class that the map is evidence for"),
         "PREDICTD": (row["predicted"], "class predicted"),
     }
+    if row["layer"] is not None:
+        cards["LAYER"] = (row["layer"], "of the network, which is mapped")
     write_map(path, put_back(heatmap, placement(origin.size, origin.recipes), origin.size), origin.sky, cards)

@@ -16,7 +16,7 @@ from .drawing import save_figure
 from .explanation import faithfulness as faith
 from .explanation.grade_figures import EVERY, RANDOM, curves_figure, localisation_figure, sanity_figure
 from .explanation.localisation import beyond_chance, near, ring_map, substructure_mask
-from .explanation.methods import METHODS, resolution
+from .explanation.methods import METHODS, layer_for, resolution
 from .files import write_json, written_whole
 from .pixels import unit_scale
 from .placement import placement, put_back
@@ -33,6 +33,22 @@ CHECKS = ("deletion", "insertion", "randomisation", "stability", "localisation")
 Truth = Mapping[Any, Any]
 
 
+class How(NamedTuple):
+    """What maps are drawn or graded."""
+
+    method: str
+    layer: str | None
+    """The backbone's module; None for its last feature map, and for a method that maps no layers."""
+
+    def maps(self, model: Classifier, images: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+        """As `Classifier.maps`."""
+        return model.maps(images, classes, method=self.method, layer=self.layer)
+
+    def cells(self, model: Classifier, images: np.ndarray) -> tuple[int, int]:
+        """As `Classifier.map_size`."""
+        return model.map_size(images, self.method, self.layer)
+
+
 class Grades(NamedTuple):
     """The grades of all methods."""
 
@@ -41,7 +57,9 @@ class Grades(NamedTuple):
     curves: dict[str, dict[str, np.ndarray]]
     """deletion and insertion -> method -> (N, S) probability of the class explained."""
     table: pd.DataFrame
-    """A row a method and a class, and one for all classes: means over the images, and the checks passed and failed."""
+    """A row a method and a class, and one for all classes: means over the images, and the checks passed and failed.
+
+    `layer` is the one whose maps were graded, and None where none was named."""
 
 
 def has_substructure(row: Truth) -> bool:
@@ -57,6 +75,7 @@ def grade(
     classes: Sequence[str],
     truth: Sequence[Truth | None],
     advance: Callable[[int], None] = lambda _: None,
+    layer: str | None = None,
 ) -> Grades:
     """Grade every method on images (N, C, h, w) that have been through the pixel path.
 
@@ -64,26 +83,30 @@ def grade(
     truth : N rows of a simulation's catalog; None for an image that is no lens with substructure, or whose map explains
         another class than the true one
     advance : told the number of images done, `len(METHODS)` times N in all
+    layer : of the backbone, whose class activation maps are graded; its last where None. Integrated gradients have none
     """
     pixels = images.astype(np.float32) * np.float32(unit_scale(images.dtype))
     noise = faith.random_maps(len(images), (images.shape[2], images.shape[3]), seed=0)
     curves: dict[str, dict[str, np.ndarray]] = {name: {} for name in CURVES}
     frames = []
     for method in (*METHODS, RANDOM):
+        how = How(method, layer_for(method, layer))
         frame = pd.DataFrame({"method": method, "class": list(classes)})
-        maps = noise if method == RANDOM else model.maps(pixels, classes, method=method)
+        maps = noise if method == RANDOM else how.maps(model, pixels, classes)
         for curve, scores in _curves(model, pixels, classes, maps).items():
             curves[curve][method] = scores
             frame[curve] = faith.area(scores)
         if method != RANDOM:
-            frame["stability"] = _stability(model, pixels, classes, maps, method)
+            frame["stability"] = _stability(model, pixels, classes, maps, how)
             for depth in DEPTHS:
-                frame[f"randomised_{depth}"] = _randomised(model, pixels, classes, maps, method, depth)
-            frame = pd.concat([frame, _localised(model, pixels, maps, truth, method)], axis=1)
+                frame[f"randomised_{depth}"] = _randomised(model, pixels, classes, maps, how, depth)
+            frame = pd.concat([frame, _localised(model, pixels, maps, truth, how)], axis=1)
             advance(len(images))
         frames.append(frame)
     table = pd.concat(frames, ignore_index=True)
-    return Grades(table, curves, grade_table(table))
+    graded = grade_table(table)
+    graded.insert(1, "layer", [layer_for(method, layer) for method in graded["method"]])
+    return Grades(table, curves, graded)
 
 
 def grade_table(images: pd.DataFrame) -> pd.DataFrame:
@@ -139,6 +162,7 @@ def _in_words(table: pd.DataFrame) -> list[str]:
         "passed": [f"{row.passed} of {row.checks}" for row in table.itertuples()],
     }
     lines = pd.DataFrame(shown).to_string(index=False, float_format="{:.2f}".format, na_rep="").splitlines()
+    lines += [f"class activation maps are those of {name}" for name in table["layer"].dropna().unique()]
     lines.append("deletion (good below 0) and insertion (good above 0): area beyond that of random maps")
     if table["n_localised"].any():
         lines.append(
@@ -193,19 +217,17 @@ def _curves(model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps:
     return {name: np.stack(scores) for name, scores in found.items()}
 
 
-def _stability(
-    model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, method: str
-) -> np.ndarray:
+def _stability(model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, how: How) -> np.ndarray:
     mirrored = [model.classes[model.swapped()[model.classes.index(name)]] for name in classes]
 
     def explain(view: np.ndarray, is_mirrored: bool) -> np.ndarray:
-        return model.maps(view, mirrored if is_mirrored else classes, method=method)
+        return how.maps(model, view, mirrored if is_mirrored else classes)
 
     return faith.stability(explain, pixels, maps)
 
 
 def _randomised(
-    model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, method: str, depth: str
+    model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, how: How, depth: str
 ) -> np.ndarray:
     """(N,) mean rank correlation of the maps with those of networks whose head, or all, has random weights."""
     found = []
@@ -215,20 +237,20 @@ def _randomised(
             layers = faith.weighted_layers(network.head)
             layers += faith.weighted_layers(network.backbone) if depth == "network" else []
             faith.randomise(layers, seed=SEEDS * member + seed)
-        other = replace(model, networks=networks).maps(pixels, classes, method=method)
+        other = how.maps(replace(model, networks=networks), pixels, classes)
         found.append(faith.rank_correlation(maps, other))
     return np.asarray(np.mean(found, axis=0))
 
 
 def _localised(
-    model: Classifier, pixels: np.ndarray, maps: np.ndarray, truth: Sequence[Truth | None], method: str
+    model: Classifier, pixels: np.ndarray, maps: np.ndarray, truth: Sequence[Truth | None], how: How
 ) -> pd.DataFrame:
     """Shares of heat and maxima near the substructure, and those of the ring and of the area; NaN without truth.
 
     Near is within half the width of the PSF and of what the map resolves, added in quadrature. Maps are compared on
     the pixels of the simulated image.
     """
-    cell = resolution(method, model.map_size(pixels[:1], method), maps.shape[1:])
+    cell = resolution(how.method, how.cells(model, pixels), maps.shape[1:])
     unknown = dict.fromkeys(("heat_near", "peak_near", "ring_near", "area_near"), np.nan)
     rows = [
         unknown if row is None else {**unknown, **_near_substructure(model, heatmap, row, cell)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SkyclassError
-from .gradcam import ClassMaps, Half, grad_cam, grad_cam_plus_plus, layer_cam, targets_of
+from .gradcam import ClassMaps, Half, Layer, grad_cam, grad_cam_plus_plus, layer_cam, targets_of
 
 STEPS = 32  # points along the path of integrated gradients (Gauss-Legendre)
 BLUR = 0.02  # deviation of the Gaussian over their maps, as a share of the shorter side; at least one pixel
@@ -41,20 +41,39 @@ def integrated_gradients(features: Half, classify: Half, images: Tensor, targets
 
 
 Method = Callable[[Half, Half, Tensor, Tensor | None], ClassMaps]
-METHODS: dict[str, Method] = {
+# Those that map a feature map, and so that of any layer.
+CLASS_ACTIVATION: dict[str, Callable[[Half, Half, Tensor, Tensor | None, Layer | None], ClassMaps]] = {
     "gradcam": grad_cam,
     "gradcam++": grad_cam_plus_plus,
     "layercam": layer_cam,
-    "integrated-gradients": integrated_gradients,
 }
+INTEGRATED = "integrated-gradients"
+METHODS = (*CLASS_ACTIVATION, INTEGRATED)
 
 
-def method_called(name: str) -> Method:
-    """The method of that name. Errors: SkyclassError for a name that is none, with those that are."""
+def check_method(name: str, layer: object = None) -> None:
+    """Errors: SkyclassError for a name that is no method's, and for a layer with a method that has no use for one."""
     if name not in METHODS:
         fix = f"the methods are {', '.join(METHODS)}"
         raise SkyclassError(f"no method of explanation is called {name!r}", where="method", fix=fix)
-    return METHODS[name]
+    if layer is not None and name not in CLASS_ACTIVATION:
+        fix = f"leave the layer out, or take {', '.join(CLASS_ACTIVATION)}"
+        raise SkyclassError(f"the maps of {name} are of the image itself, not of a layer", where="layer", fix=fix)
+
+
+def method_called(name: str, layer: Layer | None = None) -> Method:
+    """The method of that name, at that layer. Errors: those of `check_method`."""
+    check_method(name, layer)
+    if name == INTEGRATED:
+        return integrated_gradients
+    return lambda features, classify, images, targets: CLASS_ACTIVATION[name](
+        features, classify, images, targets, layer
+    )
+
+
+def layer_for(method: str, layer: str | None) -> str | None:
+    """The layer, for a method that maps layers; None for one that does not."""
+    return layer if method in CLASS_ACTIVATION else None
 
 
 def resolution(name: str, own: tuple[int, int], image: tuple[int, int]) -> float:
@@ -63,7 +82,7 @@ def resolution(name: str, own: tuple[int, int], image: tuple[int, int]) -> float
     own : (height, width) of the maps as they are computed; image : of the network's input
     """
     cell = max(image[0] / own[0], image[1] / own[1])
-    return max(cell, 2.0 * _sigma(image)) if METHODS[name] is integrated_gradients else cell
+    return max(cell, 2.0 * _sigma(image)) if name == INTEGRATED else cell
 
 
 def _sigma(size: tuple[int, int]) -> float:

@@ -9,7 +9,7 @@ hardly depends on the rank (section 4.1).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from timm.layers import Conv2dSame, RmsNorm
@@ -18,9 +18,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..console import say
-from ..errors import SkyclassError, did_you_mean
+from ..errors import SkyclassError
 from ..recipe import ModelRecipe
 from ..training_settings import LoraRecipe
+from .layers import check_names, inside
 from .network import Network
 
 PARTS = ("early", "middle", "late", "head")
@@ -44,7 +45,7 @@ def freeze(network: Network, names: Sequence[str]) -> None:
 
     Errors: SkyclassError for a name that the backbone does not have.
     """
-    _check_names(network, names, "model.freeze")
+    check_names(network, names, "model.freeze")
     for name in names:
         network.backbone.get_submodule(name).requires_grad_(False)
     network.frozen = network.still = tuple(names)
@@ -74,7 +75,7 @@ def add_lora(network: Network, recipe: LoraRecipe) -> None:
     norms = [name for name, module in backbone.named_modules() if isinstance(module, NORMS)]
     for name in (*recipe.train_also, *(norms if recipe.train_norms else ())):
         backbone.get_submodule(name).requires_grad_(True)
-    kept = () if recipe.train_norms else tuple(name for name in norms if not _inside(name, recipe.train_also))
+    kept = () if recipe.train_norms else tuple(name for name in norms if not inside(name, recipe.train_also))
     network.adapted, network.still = tuple(layers), kept
     network.train(network.training)
 
@@ -82,22 +83,22 @@ def add_lora(network: Network, recipe: LoraRecipe) -> None:
 def _layers_to_adapt(network: Network, recipe: LoraRecipe) -> list[str]:
     """Names of the backbone's layers that get an adapter."""
     for key in ("targets", "ranks", "train_also"):
-        _check_names(network, getattr(recipe, key), f"model.lora.{key}")
+        check_names(network, getattr(recipe, key), f"model.lora.{key}")
     weighted = {
         name: module
         for name, module in network.backbone.named_modules()
-        if isinstance(module, ADAPTABLE) and not _inside(name, recipe.train_also)
+        if isinstance(module, ADAPTABLE) and not inside(name, recipe.train_also)
     }
     able = [name for name, module in weighted.items() if _adaptable(module)]
     wanted = recipe.targets or ("",)
-    layers = [name for name in able if _inside(name, wanted)]
+    layers = [name for name in able if inside(name, wanted)]
     for key, parts, among in (("targets", wanted, able), ("ranks", recipe.ranks, layers)):
         for part in parts:
-            if not any(_inside(name, [part]) for name in among):
+            if not any(inside(name, [part]) for name in among):
                 what = f"no layer of {part or 'the backbone'} {'gets' if key == 'ranks' else 'can have'} an adapter"
                 fix = f"choose among {_some([name for name in among if name != part])}"
                 raise SkyclassError(what, where=f"model.lora.{key}", fix=fix)
-    skipped = [name for name in weighted if _inside(name, wanted) and name not in layers]
+    skipped = [name for name in weighted if inside(name, wanted) and name not in layers]
     if skipped:
         say(f"No adapters for {len(skipped)} grouped, dilated or reparametrised layers: {_some(skipped)}")
     return layers
@@ -114,7 +115,7 @@ def _adaptable(module: nn.Module) -> bool:
 
 def _rank_of(layer: str, recipe: LoraRecipe) -> int:
     """The rank of the longest name in `ranks` that the layer lies in, else the general one."""
-    names = [name for name in recipe.ranks if _inside(layer, [name])]
+    names = [name for name in recipe.ranks if inside(layer, [name])]
     return recipe.ranks[max(names, key=len)] if names else recipe.rank
 
 
@@ -177,19 +178,5 @@ def describe_trained(network: Network) -> str:
     return f"Training {trained:,} of {total:,} parameters ({trained / total:.1%}){note}"
 
 
-def _inside(name: str, modules: Iterable[str]) -> bool:
-    """Whether the module of this name is one of `modules` or lies in one; the empty name is the whole backbone."""
-    return any(not module or name == module or name.startswith(f"{module}.") for module in modules)
-
-
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-
-
-def _check_names(network: Network, names: Collection[str], where: str) -> None:
-    modules = [name for name, _ in network.backbone.named_modules() if name]
-    for name in names:
-        if name not in modules:
-            children = [child for child, _ in network.backbone.named_children()]
-            hint = did_you_mean(name, modules) or f"it has {', '.join(children)}"
-            raise SkyclassError(f"the backbone has no module {name!r}", where=where, fix=hint)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
+from .layers import inside
+
 Module = TypeVar("Module", bound=nn.Module)
 
 CONVOLUTIONS = (nn.Conv2d, Conv2dSame)  # and no subclass, which may change its weights on the way
@@ -43,14 +45,17 @@ class _Uses(TorchFunctionMode):
 
 
 @torch.no_grad()
-def folded(network: Module, image: Tensor) -> Module:
+def folded(network: Module, image: Tensor, keep: str | None = None) -> Module:
     """A copy of a network in eval mode whose batch normalisations are folded, as many as can be.
 
     image : (1, C, H, W) network input that shows which normalisation follows which convolution, and that the copy
         gives the same scores; where it does not, the network itself is returned
+    keep : name of a module that shall be there in the copy, and give what it gave
     """
     fast = copy.deepcopy(network)
     for convolution, norm in _pairs(fast, image):
+        if keep is not None and _changes(keep, convolution, norm):
+            continue
         _fold(fast.get_submodule(convolution), fast.get_submodule(norm))
         place, _, name = norm.rpartition(".")
         setattr(fast.get_submodule(place), name, _rest(fast.get_submodule(norm)))
@@ -105,6 +110,12 @@ def _fold(convolution: Any, norm: Any) -> None:
 def _rest(norm: nn.Module) -> nn.Module:
     """What a normalisation still does: timm's have the activation in them."""
     return nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+
+
+def _changes(layer: str, convolution: str, norm: str) -> bool:
+    """Whether this pair, folded, would leave the module `layer` with another output, or without its name."""
+    parted = inside(convolution, [layer]) and not inside(norm, [layer])
+    return parted or (layer != norm and inside(layer, [norm]))
 
 
 def _is_list(value: Any) -> bool:

@@ -3,7 +3,7 @@
 Depth 6n + 2: a 3x3 convolution of 16 channels, three stages of n blocks with 16, 32 and 64 channels, global average
 pooling. Shortcuts have no parameters (their option A): where the size halves, the input is subsampled and its channels
 are padded with zeros. It speaks timm's protocol (`forward_features`, `forward_head`, `num_features`,
-`group_matcher`).
+`feature_info`, `group_matcher`).
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ class ResNetCifar(nn.Module):
     """Stages `layer1` to `layer3` behind a 3x3 stem; `blocks` a stage (3 makes 20 layers)."""
 
     num_features = 64
+    feature_info = (  # timm's: the stages, their channels, and how much smaller than the images their maps are
+        {"module": "layer1", "num_chs": 16, "reduction": 1},
+        {"module": "layer2", "num_chs": 32, "reduction": 2},
+        {"module": "layer3", "num_chs": 64, "reduction": 4},
+    )
 
     def __init__(self, in_chans: int, blocks: int = 3) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ..drawing import Picture, sheet_picture
-from ..explanation_files import LIST, MISTAKES
+from ..explanation_files import FEW_CELLS, LIST, MISTAKES
 from ..predictions import PREFIX
 from .material import Material, picture_of
 
@@ -29,13 +29,17 @@ def explanations_section(material: Material) -> dict[str, Any]:
     folder = material.run.explanations
     listed = folder / LIST
     if not listed.is_file():
-        return {"sheets": [], "left_out": 0, "method": "", "mistakes": None, "grades": _grades(material)}
+        nothing = {"sheets": [], "left_out": 0, "method": "", "few_cells": "", "mistakes": None}
+        return {**nothing, "grades": _grades(material)}
     table = pd.read_csv(listed, dtype=str, keep_default_na=False)
     key = "label" if (table["label"] != "").all() else "predicted"
     named = dict(zip(table["sheet"], table[key], strict=True))
     order = [name for name in material.metrics["classes"] if name in named.values()]
     files = sorted(named, key=lambda file: order.index(named[file]) if named[file] in order else len(order))
+    # Lists of older versions lack these columns.
     method = table["method"].iloc[0] if "method" in table else "gradcam"
+    layer, cells = (table[name].iloc[0] if name in table else "" for name in ("layer", "cells"))
+    is_coarse = cells != "" and min(int(side) for side in cells.split("x")) < FEW_CELLS
     sheets: list[Picture] = []
     room = SHEET_BYTES
     for file in files[:SHEETS]:
@@ -47,7 +51,8 @@ def explanations_section(material: Material) -> dict[str, Any]:
     return {
         "sheets": sheets,
         "left_out": len(files) - len(sheets),
-        "method": METHODS.get(method, method),
+        "method": METHODS.get(method, method) + (f" of {layer}" if layer else ""),
+        "few_cells": cells.replace("x", " × ") if is_coarse else "",
         "mistakes": _mistakes_sheet(material),
         "grades": _grades(material),
     }

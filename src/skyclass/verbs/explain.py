@@ -17,10 +17,12 @@ from ..data.source_options import SourceOptions
 from ..data.training_rows import training_rows
 from ..decoding import decode_files, decode_rows
 from ..errors import SkyclassError
-from ..explanation.methods import METHODS, method_called
+from ..explanation.methods import CLASS_ACTIVATION, METHODS, check_method
+from ..explanation_files import FEW_CELLS
 from ..explanation_folder import ExplanationFolder, Origin, Sheet, caption, origin_of
+from ..grading import How, has_substructure, write_grades
 from ..grading import grade as grade_maps
-from ..grading import has_substructure, write_grades
+from ..models.layers import stages
 from ..predictions import read_predictions
 from ..run import Run, is_run
 
@@ -44,6 +46,7 @@ def explain(
     per_class: int = 6,
     target: str = "predicted",
     method: str = "gradcam",
+    layer: str | None = None,
     fits: bool = False,
     grade: bool = False,
     grade_per_class: int = 24,
@@ -59,12 +62,13 @@ def explain(
     image : ids of the images to explain; default: the first `per_class` of every class
     target : the class explained: predicted, true, or the name of one
     method : gradcam, gradcam++, layercam or integrated-gradients
+    layer : the backbone's module whose output is mapped, such as layer3; its last feature map where None
     fits : write each map as a FITS file too, of the original image's size and with its WCS
-    grade : grade all methods, on the images named or the first `grade_per_class` of every class: `grades.csv`,
-        `grades.json` and figures
+    grade : grade all methods, those that map a layer at this one, on the images named or the first `grade_per_class`
+        of every class: `grades.csv`, `grades.json` and figures
     options : how the source is read
     """
-    method_called(method)
+    check_method(method, layer)
     for value, name in ((per_class, "--per-class"), (grade_per_class, "--grade-per-class")):
         if value < 1:
             raise SkyclassError(f"{value} images a class", where=name, fix="ask for at least one")
@@ -78,25 +82,71 @@ def explain(
     chosen = _choose(images, image, per_class, model.classes, only_test=source is None)
     key = "label" if chosen["label"].notna().all() else "predicted"
     pictures = ExplanationFolder(folder, key)
-    pictures.start()
-    mistakes = Sheet()
-    with progress("Explaining", len(chosen)) as advance:
-        for rows, pixels, table in _predicted(model, images, chosen):
-            table["explained"], table["method"] = _targets(table, target, model.classes), method
-            heatmaps = model.maps(pixels, table["explained"].tolist(), method=method)
-            pictures.add(pixels, heatmaps, table, _origins(model, images, rows) if fits else None)
-            advance(len(rows))
+    how, mistakes = How(method, layer), Sheet()
+    _draw(model, images, chosen, target, how, pictures, fits)
     if not pictures.rows:
         fix = "choose others with --image"
         raise SkyclassError("none of the chosen images can be read", where=images.place, fix=fix)
     if not image:
-        mistakes = _mistakes(model, images, _wrong(path, source, pd.DataFrame(pictures.rows), model), method)
+        mistakes = _mistakes(model, images, _wrong(path, source, pd.DataFrame(pictures.rows), model), how)
     pictures.finish(mistakes)
     if grade:
         graded = chosen if image else _choose(images, (), grade_per_class, model.classes, only_test=source is None)
-        _grade(model, images, graded, target, folder)
+        _grade(model, images, graded, target, layer, folder)
     say_where("Explanations", folder)
     return folder
+
+
+def _draw(
+    model: Classifier,
+    images: Images,
+    chosen: pd.DataFrame,
+    target: str,
+    how: How,
+    pictures: ExplanationFolder,
+    fits: bool,
+) -> None:
+    """Explain these rows, a batch at a time. What an earlier call drew is replaced once there is something to draw."""
+    cells = None
+    with progress("Explaining", len(chosen)) as advance:
+        for rows, pixels, table in _predicted(model, images, chosen):
+            if not pictures.rows:
+                cells = _cells(model, pixels, how)
+                pictures.start()
+            table["explained"], table["method"] = _targets(table, target, model.classes), how.method
+            table["layer"], table["cells"] = how.layer, cells
+            heatmaps = how.maps(model, pixels, table["explained"].tolist())
+            pictures.add(pixels, heatmaps, table, _origins(model, images, rows) if fits else None)
+            advance(len(rows))
+
+
+def _cells(model: Classifier, images: np.ndarray, how: How) -> str | None:
+    """Cells of the maps of such images, as in 7x7, and a word where they are few; None for maps pixel by pixel."""
+    if how.method not in CLASS_ACTIVATION:
+        return None
+    own = how.cells(model, images)
+    if min(own) < FEW_CELLS:
+        found = _finer(model, images, how.method)
+        finer = f"--layer {found[0]} shows {_times(found[1])}; " if found else ""
+        shrunk = f"to which {how.layer or 'the backbone'} shrinks images of {_times(images.shape[2:])} pixels"
+        say(f"The maps have {_times(own)} cells, {shrunk}: {finer}larger images (pixels.size) show more")
+    return _times(own)
+
+
+def _finer(model: Classifier, images: np.ndarray, method: str) -> tuple[str, tuple[int, int]] | None:
+    """The deepest stage of the backbone with maps that are not coarse, and its cells; None where none is known."""
+    for name in reversed(stages(model.networks[0])):
+        try:
+            size = model.map_size(images, method, name)
+        except SkyclassError:  # its output is no feature map
+            continue
+        if min(size) >= FEW_CELLS:
+            return name, size
+    return None
+
+
+def _times(size: Sequence[int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def _images_of(path: Path, source: str | Path | None, options: SourceOptions) -> Images:
@@ -192,20 +242,22 @@ def _wrong(path: Path, source: str | Path | None, explained: pd.DataFrame, model
     return wrong.sort_values("confidence", ascending=False, kind="stable")["image_id"].head(MISTAKES).tolist()
 
 
-def _mistakes(model: Classifier, images: Images, ids: Sequence[str], method: str) -> Sheet:
+def _mistakes(model: Classifier, images: Images, ids: Sequence[str], how: How) -> Sheet:
     """The sheet of these mistakes, the surest first, with the maps of the classes predicted."""
     sheet = Sheet()
     rows = images.catalog[images.catalog["image_id"].isin(ids)]
     rows = rows.loc[rows["image_id"].map({name: k for k, name in enumerate(ids)}).sort_values().index]
     for _, pixels, table in _predicted(model, images, rows):
         table["explained"] = table["predicted"]
-        heatmaps = model.maps(pixels, table["explained"].tolist(), method=method)
+        heatmaps = how.maps(model, pixels, table["explained"].tolist())
         for image, heatmap, row in zip(pixels, heatmaps, table.to_dict("records"), strict=True):
             sheet.add(image, heatmap, f"{row['image_id'][-30:]}\n{caption(row)}")
     return sheet
 
 
-def _grade(model: Classifier, images: Images, chosen: pd.DataFrame, target: str, folder: Path) -> None:
+def _grade(
+    model: Classifier, images: Images, chosen: pd.DataFrame, target: str, layer: str | None, folder: Path
+) -> None:
     """Grade all methods on these images, and say what came of it."""
     parts, classes, truth = [], [], []
     for rows, pixels, table in _predicted(model, images, chosen):
@@ -215,6 +267,6 @@ def _grade(model: Classifier, images: Images, chosen: pd.DataFrame, target: str,
         for name, row in zip(explained, rows.to_dict("records"), strict=True):
             truth.append(row if name == row["label"] and has_substructure(row) else None)
     with progress("Grading", len(METHODS) * len(classes)) as advance:
-        grades = grade_maps(model, np.concatenate(parts), classes, truth, advance)
+        grades = grade_maps(model, np.concatenate(parts), classes, truth, advance, layer)
     for line in write_grades(grades, folder):
         say(line)
