@@ -222,6 +222,11 @@ def test_a_run_that_was_moved_goes_on(tmp_path: Path, pack: Pack, uninterrupted:
     assert not (tmp_path / "run").exists()
 
 
+def interruptible() -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C, and so would be what the tests start there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_is_resumed(tmp_path: Path, pack: Pack, how: signal.Signals) -> None:
     recipe = long_recipe("onecycle", epochs=20)
@@ -229,7 +234,7 @@ def test_a_killed_process_is_resumed(tmp_path: Path, pack: Pack, how: signal.Sig
     file, run = write_recipe(tmp_path, recipe), Run(tmp_path / "run")
     command = [sys.executable, "-m", "skyclass", "train", str(file), str(pack.path), "--out", str(run.path)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, preexec_fn=interruptible) as process:
         deadline = time.monotonic() + 100
         while not run.last_checkpoint.is_file() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
