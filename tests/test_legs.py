@@ -197,6 +197,12 @@ def test_epochs_are_not_added_to_a_run_that_has_not_ended(run: Run) -> None:
     assert len(run.legs()) == 2
 
 
+def test_a_new_run_has_no_epochs_to_add_to(tmp_path: Path) -> None:
+    sentence = refused("train", "lensing-demo", tmp_path / "pack", "--out", tmp_path / "run", "--set", MORE)
+    assert "skyclass train --resume" in sentence
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("change", ["training.epochs=9", "training.epochs=+0", "training.epochs=+x", "seed=+1"])
 def test_nothing_else_is_changed_in_a_run(run: Run, change: str) -> None:
     sentence = refused("train", "--resume", run.path, "--set", change)
@@ -222,7 +228,8 @@ def test_a_damaged_checkpoint_is_refused_with_a_way_out(run: Run, how: str) -> N
     sentence = refused("train", "--resume", run.path, "--device", "cpu")
     assert re.search(r"last.ckpt: (the checkpoint cannot be read|this is no checkpoint)", sentence)
     assert "--checkpoint NAME: epoch-001.ckpt" in sentence
-    done("train", "--resume", run.path, "--checkpoint", "epoch-001", "--device", "cpu")
+    said = done("train", "--resume", run.path, "--checkpoint", "epoch-001", "--device", "cpu").err
+    assert "Going on from epoch-001, behind epoch 1, to epoch" in said
     assert run.finished
 
 

@@ -118,13 +118,20 @@ def test_a_score_that_knows_more_is_the_one_to_trust() -> None:
 
 
 def test_without_proof_of_the_contrary_the_largest_probability_is_trusted() -> None:
-    wrong, scores = drawn(60, 4)
-    near = scores["max_probability"] + np.random.default_rng(0).normal(0, 0.02, 60)
+    wrong, scores = drawn(200, 4)
+    near = scores["max_probability"] + np.random.default_rng(0).normal(0, 0.02, 200)
     found = compare_scores(wrong, {"max_probability": scores["max_probability"], "entropy": near})
     assert found["trust"] == "max_probability"
     assert found["advice"].startswith("Trust the largest probability")
     worse = compare_scores(wrong, {"max_probability": wrong + 0.0, "entropy": near})
     assert "no score ranks the errors better (AUROC 1.000)" in worse["advice"]
+
+
+def test_a_score_that_may_be_chance_is_not_to_be_trusted() -> None:
+    wrong, rng = np.arange(200) % 2 == 0, np.random.default_rng(0)
+    found = compare_scores(wrong, {"max_probability": rng.random(200), "entropy": rng.random(200)})
+    assert found["trust"] is None
+    assert found["advice"].startswith("Trust no score")
 
 
 def test_the_seed_changes_the_intervals_alone() -> None:

@@ -107,6 +107,7 @@ def test_accuracy_by_columns_of_the_pack(run: Path) -> None:
     for name in result["by"]:
         assert drawn(run / "evaluation" / result["by"][name]["file"])
     assert "by" not in evaluated(run)
+    assert not list((run / "evaluation").glob("by_*"))
 
 
 def test_a_table_gives_columns_to_any_predictions(tmp_path: Path) -> None:

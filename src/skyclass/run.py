@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,6 @@ from typing import Any
 from .errors import SkyclassError
 from .files import new_folder, read_json, write_json, write_text
 from .recipe import Recipe, dump_recipe, load_recipe
-
-RESUME = "continue it with `skyclass train --resume RUN`, or name another folder"
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,11 @@ class Cost:
         rate = self.images_per_second
         speed = f" ({rate:{',.0f' if rate >= 10.0 else '.2g'}} images/s)" if rate else ""
         return f"{duration(self.seconds)}{speed}, {self.peak_memory_bytes / 1e9:.2g} GB at most"
+
+
+def to_resume(path: Path) -> str:
+    """The way out where a run has not ended."""
+    return f"continue it with `skyclass train --resume {shlex.quote(str(path))}`, or name another folder"
 
 
 def duration(seconds: float) -> str:
@@ -217,7 +221,8 @@ class Run:
     def create(cls, path: Path, recipe: Recipe, origin: dict[str, Any], environment: dict[str, Any]) -> Run:
         """Start a run in an empty folder. Errors: SkyclassError where something is there already."""
         run = cls(path)
-        new_folder(path, overwrite=False, fix="its run has ended: name another folder" if run.finished else RESUME)
+        fix = "its run has ended: name another folder" if run.finished else to_resume(path)
+        new_folder(path, overwrite=False, fix=fix)
         write_text(run.recipe_file, dump_recipe(recipe))
         write_json(run.environment_file, environment)
         write_json(run.origin_file, {**origin, "legs": [asdict(Leg(epochs=recipe.training.epochs))]})

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..errors import SkyclassError
 from ..predictions import PREFIX, read_predictions
-from ..run import RESUME, Run, is_run
+from ..run import Run, is_run, to_resume
 from .metrics import labelled_rows
 
 ROUNDING = 1e-6  # the mean of equal probabilities can come out above each of them
@@ -128,7 +128,7 @@ def _predictions_file(path: Path) -> Path:
         return path
     run = Run.open(path)
     if not run.finished:
-        raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=RESUME)
+        raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=to_resume(path))
     return run.predictions_file
 
 

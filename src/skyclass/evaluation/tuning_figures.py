@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 
 from ..drawing import COLOURS, figure_style, slant_names
 from ..errors import SkyclassError
@@ -127,12 +128,22 @@ def _draw_trials(axes: Axes, table: pd.DataFrame, x: pd.Series, metric: str) -> 
             axes.plot(x[rows], table.loc[rows, metric], mark, color=colour, ms=5, alpha=0.8, label=f"{state} trial")
 
 
+def _round_values(low: float, high: float) -> list[float]:
+    """Round numbers for a logarithmic axis from low to high: fewer a decade, the more decades there are."""
+    digits = (1, 2, 3, 5) if high < 10 * low else (1, 3) if high < 1000 * low else (1,)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [float(f"{digit}e{decade}") for decade in decades for digit in digits]
+
+
 def _positions(axes: Axes, table: pd.DataFrame, dimension: Dimension) -> pd.Series:
     """Where each trial stands in its panel: at its value, or, for a list, at the place of its value, a little aside."""
     values = table[dimension.key]
     if dimension.choices is None:
         if dimension.log:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(FixedLocator(_round_values(values.min(), values.max())))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         return values.astype(float)
     choices = list(dimension.choices)
     if all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices):

@@ -121,9 +121,12 @@ def compare_scores(wrong: np.ndarray, scores: Mapping[str, np.ndarray], seed: in
     return {**result, "trust": trusted, "advice": advice}
 
 
-def _advice(rows: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
-    """The score to trust, and why."""
+def _advice(rows: Mapping[str, Mapping[str, Any]]) -> tuple[str | None, str]:
+    """The score to trust, if any is better than chance, and why."""
     order = sorted(rows, key=lambda name: rows[name]["auroc"], reverse=True)
+    if all(row["auroc_interval"] and row["auroc_interval"][0] <= 0.5 for row in rows.values()):
+        best = f"{rows[order[0]]['auroc']:.3f}"
+        return None, f"Trust no score: none ranks the errors surely better than chance does (best AUROC {best})."
     sure = [name for name in order if rows[name].get("gain_interval") and rows[name]["gain_interval"][0] > 0.0]
     base = f"{rows[BASELINE]['auroc']:.3f}"
     if sure:

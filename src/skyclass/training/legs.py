@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from ..classifier_files import META, NOVELTY, WEIGHTS
+from ..console import say
 from ..errors import SkyclassError
 from ..explanation_files import remove_listed
 from ..files import write_text, written_whole
@@ -41,6 +42,8 @@ def turn_to(run: Run, more: int | None, name: str | None) -> None:
         epochs = -(-stand.batch // stand.n_batches) + more
         legs.append(Leg(stand.segment, stand.batch, stand.step, epochs, path.name, asked))
     run.turn(legs, path.name)
+    at = f"{stand.batch / stand.n_batches:.2f}".removesuffix(".00")
+    say(f"Going on from {path.stem}, behind epoch {at}, to epoch {legs[-1].epochs}; what came after it is dropped")
 
 
 def carry_out(run: Run) -> None:

@@ -25,7 +25,7 @@ from ..evaluation.metrics import labelled_rows
 from ..evaluation.score_figures import comparison_figure
 from ..files import write_text, written_whole
 from ..predictions import judged_rows, probabilities, read_predictions
-from ..run import RESUME, Cost, Run, duration
+from ..run import Cost, Run, duration, to_resume
 
 
 def compare(
@@ -89,7 +89,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _tested(run: Run, name: str, split: str) -> Method:
     """The labelled predictions of the run's split."""
     if not run.finished:
-        raise SkyclassError("the run has not ended: it has no predictions", where=run.path, fix=RESUME)
+        raise SkyclassError("the run has not ended: it has no predictions", where=run.path, fix=to_resume(run.path))
     frame, classes, _ = read_predictions(run.predictions_file)
     rows, _ = judged_rows(frame, split, run.predictions_file)
     rows = rows[rows["label"].notna()]

@@ -16,7 +16,7 @@ from ..data.leaks import columns_by_id, leaked_into, pack_of_run
 from ..drawing import save_figure
 from ..errors import SkyclassError, did_you_mean
 from ..evaluation import metrics
-from ..evaluation.by_column import accuracy_by
+from ..evaluation.by_column import IN_BIN, accuracy_by
 from ..evaluation.calibrated import judge_calibration
 from ..evaluation.figures import confusion_figure, roc_figure
 from ..evaluation.intervals import RESAMPLES, SEED
@@ -27,7 +27,7 @@ from ..evaluation.uncertainty_figures import uncertainty_figure
 from ..files import sha256_of, write_json, write_text, written_whole
 from ..predictions import judged_rows, probabilities, read_predictions
 from ..reporting.card import write_card
-from ..run import RESUME, Run, is_run
+from ..run import Run, is_run, to_resume
 
 MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
 MOST_IMAGES = 5000
@@ -90,7 +90,7 @@ def evaluate(
     if is_run(path):
         run = Run.open(path)
         if not run.finished:
-            raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=RESUME)
+            raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=to_resume(path))
         file, folder = run.predictions_file, run.evaluation
     if uncertainty and run is None:
         what = "the networks are asked again, and a file of predictions has none"
@@ -162,6 +162,8 @@ def _near_duplicates(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
 
 def _by_columns(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
     """The accuracy against each column asked for: a figure, a table, and `by` in the metrics."""
+    for file in sorted(judged.folder.glob("by_*")):
+        file.unlink()  # of an earlier evaluation
     if judged.columns.empty:
         return {}
     known = pd.notna(judged.labels)
@@ -180,7 +182,10 @@ def _by_columns(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
         found[name] = {"file": f"{stem}.png", "n_missing": by.n_missing, "numeric": by.numeric, "bins": bins}
         missing = f", {by.n_missing:,} images without a value" if by.n_missing else ""
         low, high = by.table["accuracy"].min(), by.table["accuracy"].max()
-        say(f"By {name}: accuracy {low:.3f} to {high:.3f} in {len(by.table)} bins{missing}")
+        if by.numeric and len(by.table) == 1:
+            say(f"By {name}: one bin, with accuracy {low:.3f}; more take {IN_BIN} images each{missing}")
+        else:
+            say(f"By {name}: accuracy {low:.3f} to {high:.3f} in {len(by.table)} bins{missing}")
     return {"by": found}
 
 

@@ -13,7 +13,7 @@ from ..errors import SkyclassError
 from ..files import read_json, sha256_of, write_text
 from ..reporting import examples, origin, scores, training_data
 from ..reporting.material import Material
-from ..run import RESUME, Run
+from ..run import Run, to_resume
 
 # The sections in their order; each has a template of its name in templates/report.
 SECTIONS = {
@@ -42,7 +42,7 @@ def report(run: str | Path, *, out: str | Path | None = None) -> Path:
     """
     finished = Run.open(Path(run))
     if not finished.finished:
-        raise SkyclassError("the run has not ended", where=run, fix=RESUME)
+        raise SkyclassError("the run has not ended", where=run, fix=to_resume(Path(run)))
     if not (finished.evaluation / "metrics.json").is_file():
         raise SkyclassError("the run has no evaluation", where=run, fix=f"run `skyclass evaluate {run}` first")
     metrics = read_json(finished.evaluation / "metrics.json", "evaluation")

@@ -21,6 +21,8 @@ from ..training.legs import carry_out, turn_to
 from ..training_processes import finish_on
 from ..training_run import begin_run
 
+ADDED = re.compile(r"training\.epochs=\+([1-9]\d*)")  # epochs behind those that a run has
+
 
 def train(
     recipe: str | Path | None = None,
@@ -101,6 +103,9 @@ def _new_run(
     if recipe is None or pack is None or out is None:
         fix = "skyclass train RECIPE PACK --out RUN, or skyclass train --resume RUN"
         raise SkyclassError("a recipe, a pack and an output folder are needed", fix=fix)
+    if any(ADDED.fullmatch(text.replace(" ", "")) for text in overrides):
+        fix = "give the number of epochs, or add some to a run that has ended: skyclass train --resume RUN --set ..."
+        raise SkyclassError("a new run has no epochs to add to", where="--set training.epochs", fix=fix)
     settings, data = load_recipe(recipe, overrides), Pack.open(Path(pack))
     if find_rate and not settings.training.epochs:
         fix = "set training.epochs to 1 or more"
@@ -112,7 +117,7 @@ def _new_run(
 
 def _old_run(path: Path, named_more: bool, overrides: Sequence[str], checkpoint: str | None) -> Run:
     """The run to go on with, turned to where it shall go on."""
-    added = [re.fullmatch(r"training\.epochs=\+([1-9]\d*)", text.replace(" ", "")) for text in overrides]
+    added = [ADDED.fullmatch(text.replace(" ", "")) for text in overrides]
     if named_more or len(added) > 1 or not all(added):
         fix = (
             "leave out the recipe, the pack, --out, --ensemble and --set (but --set training.epochs=+N adds N epochs "
