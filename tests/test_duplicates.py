@@ -158,12 +158,13 @@ def test_too_few_images_have_no_duplicates(n: int, prints: list[Fingerprint]) ->
     assert cluster(n, pairs).tolist() == [-1] * n
 
 
-def test_lenses_that_look_alike_are_not_duplicates() -> None:
-    labels = [lensing.CLASSES[i % 3] for i in range(120)]
-    lenses = np.concatenate([images for images, _ in lensing.simulate(labels, (75, 80), seed=1, workers=1)])
-    copies = [np.rot90(lenses[5], axes=(1, 2)), lenses[50][:, ::-1] * np.float32(1.1)]
+@pytest.mark.parametrize(("n", "size"), [(120, (75, 80)), (24, (32, 32))])
+def test_lenses_that_look_alike_are_not_duplicates(n: int, size: tuple[int, int]) -> None:
+    labels = [lensing.CLASSES[i % 3] for i in range(n)]
+    lenses = np.concatenate([images for images, _ in lensing.simulate(labels, size, seed=1, workers=1)])
+    copies = [np.rot90(lenses[5], axes=(1, 2)), lenses[20][:, ::-1] * np.float32(1.1)]
     pairs = find_duplicates([fingerprint(image) for image in [*lenses, *copies]])
-    assert list(zip(pairs["first"], pairs["second"], strict=True)) == [(5, 120), (50, 121)]
+    assert list(zip(pairs["first"], pairs["second"], strict=True)) == [(5, n), (20, n + 1)]
 
 
 def test_pairs_of_points_are_not_duplicates() -> None:

@@ -41,6 +41,7 @@ __all__ = ["Fingerprint", "cluster", "find_duplicates", "fingerprint"]
 STRONG = 0.9  # similarity of a near pair that may join two clusters alone
 _STRANGERS = 400  # pairs drawn at random
 _ALL_PAIRS = 60  # images up to which every pair is a candidate
+_SAMPLE = 20  # images from which most pairs are strangers, however many of them have a copy
 _ANGULAR = 0.5  # correlation of the Fourier rings below which a pair is not worth aligning
 _LEAST = 0.6
 # Above strangers drawn at random, as a correlation and as Fisher's z: of 600 simulated lenses, whose strangers reach
@@ -166,7 +167,7 @@ def _limit_of_set(pictures: np.ndarray) -> float:
     A few images are no sample of anything: for these the limit is that of images which do not resemble each other.
     """
     n = len(pictures)
-    if n <= _ALL_PAIRS:
+    if n < _SAMPLE:
         return _LEAST
     random = np.random.default_rng(0)
     first = random.integers(0, n, _STRANGERS)
