@@ -106,8 +106,10 @@ def test_accuracy_by_columns_of_the_pack(run: Path) -> None:
     assert result["by"]["mag_r"]["bins"][0]["low"] == pytest.approx(rows["mag_r"].min())
     for name in result["by"]:
         assert drawn(run / "evaluation" / result["by"][name]["file"])
+    theirs = run / "evaluation" / "by_hand.csv"
+    theirs.write_text("a file of the user's")
     assert "by" not in evaluated(run)
-    assert not list((run / "evaluation").glob("by_*"))
+    assert list((run / "evaluation").glob("by_*")) == [theirs]
 
 
 def test_a_table_gives_columns_to_any_predictions(tmp_path: Path) -> None:

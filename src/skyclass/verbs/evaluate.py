@@ -24,7 +24,7 @@ from ..evaluation.score_figures import accuracy_by_figure, precision_recall_figu
 from ..evaluation.score_table import score_table, with_interval
 from ..evaluation.uncertainty import compare_scores, scores_of_probabilities
 from ..evaluation.uncertainty_figures import uncertainty_figure
-from ..files import sha256_of, write_json, write_text, written_whole
+from ..files import read_json, sha256_of, write_json, write_text, written_whole
 from ..predictions import judged_rows, probabilities, read_predictions
 from ..reporting.card import write_card
 from ..run import Run, is_run, to_resume
@@ -162,8 +162,7 @@ def _near_duplicates(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
 
 def _by_columns(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
     """The accuracy against each column asked for: a figure, a table, and `by` in the metrics."""
-    for file in sorted(judged.folder.glob("by_*")):
-        file.unlink()  # of an earlier evaluation
+    _forget_columns(judged.folder)
     if judged.columns.empty:
         return {}
     known = pd.notna(judged.labels)
@@ -187,6 +186,17 @@ def _by_columns(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
         else:
             say(f"By {name}: accuracy {low:.3f} to {high:.3f} in {len(by.table)} bins{missing}")
     return {"by": found}
+
+
+def _forget_columns(folder: Path) -> None:
+    """Remove what an earlier evaluation says it drew of columns; the folder may be the user's, with files of theirs."""
+    try:
+        earlier = read_json(folder / "metrics.json", "evaluation")
+    except SkyclassError:
+        return  # there is none
+    for column in earlier.get("by", {}).values():
+        for suffix in (".png", ".csv"):
+            (folder / Path(column["file"]).name).with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _calibration(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
