@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from make_data import bad_files, class_folders, odd_files, random_pixels, toy_image, write_image
 from skyclass.data import packing
 from skyclass.data.catalog import problems_frame
-from skyclass.data.pack import Chunk, Pack, is_pack, start_pack, write_pack
+from skyclass.data.pack import Chunk, Pack, is_pack, new_pack, write_pack
 from skyclass.data.packing import pack_catalog, prepare, settle
 from skyclass.data.training_rows import training_rows
 from skyclass.errors import SkyclassError
@@ -192,12 +192,17 @@ def test_images_and_rows_must_be_as_many(tmp_path: Path) -> None:
 def test_a_folder_in_use_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     pack = toy_pack(tmp_path / "pack")
     prepare(pack, PixelRecipe(size=(6, 8)))
-    with pytest.raises(SkyclassError, match="the folder is not empty; add --overwrite"):
-        start_pack(pack.path, overwrite=False)
+    with (
+        pytest.raises(SkyclassError, match="the folder is not empty; add --overwrite"),
+        new_pack(pack.path, overwrite=False),
+    ):
+        raise AssertionError("not reached")
     assert is_pack(pack.path)
-    start_pack(pack.path, overwrite=True)
-    assert not is_pack(pack.path)
-    assert not list((pack.path / "prepared").iterdir())  # they were of the old images
+    with new_pack(pack.path, overwrite=True) as folder:
+        toy_pack(folder, splits={"train": 1})
+        assert len(Pack.open(pack.path).images) == len(pack.images)  # the old one, until the new one is whole
+    assert len(Pack.open(pack.path).images) == 3
+    assert not (pack.path / "prepared").exists()  # they were of the old images
 
 
 # From files

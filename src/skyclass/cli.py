@@ -288,8 +288,11 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        from .disk_errors import disk_error
         from .errors import SkyclassError, one_line
 
+        if isinstance(error, OSError) and error.errno and error.filename is not None:
+            error = disk_error(error, error.filename)
         if isinstance(error, SkyclassError):
             typer.echo(f"Error: {error}", err=True)
         else:

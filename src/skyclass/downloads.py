@@ -25,7 +25,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from .console import progress_bar
 from .datasets import RemoteFile
 from .errors import SkyclassError, one_line
-from .files import read_json
+from .files import read_json, sync, write_text
 
 CHUNK = 1 << 20
 ATTEMPTS = 5  # without a single new byte
@@ -139,6 +139,7 @@ def _http(url: str, target: Path, output: Path, by_hand: str, auth: AuthBase | N
                     raise _out_of_reach(url, target, by_hand, _reason(error), arrived > 0) from error
                 time.sleep(PAUSE * 2 ** (failed - 1))
     _tag_of(part).unlink(missing_ok=True)
+    sync(part)
     part.replace(output)
 
 
@@ -191,7 +192,7 @@ def _keep_tag(response: requests.Response, part: Path) -> None:
     tag = response.headers.get("ETag", "")
     tag = response.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
     if tag:
-        _tag_of(part).write_text(tag, encoding="utf-8")
+        write_text(_tag_of(part), tag)
     else:
         _tag_of(part).unlink(missing_ok=True)
 

@@ -6,7 +6,7 @@ import base64
 import io
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image as pillow
 
 from .errors import SkyclassError
+from .files import written_whole
 
 # Okabe & Ito 2008, "Color Universal Design", without black (kept for averages); pale yellow comes last.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442")
@@ -152,10 +153,15 @@ def picture_grid(
 
 
 def save_figure(figure: Figure, target: Path | io.BytesIO) -> None:
-    """Write a figure as PNG. Letters of a class name that no font has (Chinese, say) become boxes, without a word."""
-    with warnings.catch_warnings():
+    """Write a figure as PNG, a file whole or not at all.
+
+    Letters of a class name that no font has (Chinese, say) become boxes, without a word.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        figure.savefig(target, format="png")
+        # Synced like every other file: 5 to 10 ms beside the 100 and more that drawing the picture takes.
+        figure.savefig(stack.enter_context(written_whole(target)) if isinstance(target, Path) else target, format="png")
 
 
 class Picture(NamedTuple):

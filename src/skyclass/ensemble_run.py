@@ -22,6 +22,7 @@ from .console import say
 from .data.pack import Pack
 from .data.packing import prepare
 from .data.training_rows import TrainingRows
+from .drawing import save_figure
 from .errors import SkyclassError
 from .evaluation.calibration import Calibration
 from .evaluation.figures import curves_figure
@@ -116,7 +117,7 @@ def _write_training(run: Run, members: Sequence[Run], best_epoch: float) -> None
     with written_whole(run.history_file) as part:
         history.to_csv(part, index=False)
     if len(history):
-        curves_figure(history, best_epoch).savefig(run.curves_file)
+        save_figure(curves_figure(history, best_epoch), run.curves_file)
 
 
 def _total(costs: Sequence[Cost]) -> Cost:

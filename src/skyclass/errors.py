@@ -26,6 +26,13 @@ class SkyclassError(Exception):
         super().__init__(f"{place}{self.what}{way_out}")
 
 
+class MachineError(SkyclassError):
+    """A fault of the machine (a full disk, a run that another process trains) and not of the recipe or the data.
+
+    The same command may succeed later, so nothing that was asked for counts as failed.
+    """
+
+
 def one_line(error: BaseException) -> str:
     """The message of any exception on one line, for the `problem` and `error` columns."""
     text = " ".join(str(error).split())

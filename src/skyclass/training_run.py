@@ -25,6 +25,7 @@ from .data.loaders import Batch, Loader, augmenting
 from .data.pack import Pack
 from .data.packing import prepare, tell_padding
 from .data.training_rows import TrainingRows, training_rows
+from .drawing import save_figure
 from .errors import SkyclassError
 from .evaluation.figures import curves_figure
 from .models.adapt import adapt, describe_trained, merge_lora
@@ -193,7 +194,7 @@ def _tell(run: Run, recipe: Recipe, fitted: Fitted) -> None:
     cost = run.cost()
     if cost:
         say(f"Training took {cost}")
-    curves_figure(pd.read_csv(run.history_file), fitted.best_epoch).savefig(run.curves_file)
+    save_figure(curves_figure(pd.read_csv(run.history_file), fitted.best_epoch), run.curves_file)
 
 
 def _inputs(

@@ -49,7 +49,8 @@ def write_inspection(out: Path, found: Inspection) -> None:
     """Write `inspect.html` and what it is made of into the folder `out`."""
     write_json(out / "summary.json", found.summary)
     write_problems(found.problems, out / "problems.csv")
-    found.counts.to_csv(out / "classes.csv")
+    with written_whole(out / "classes.csv") as part:
+        found.counts.to_csv(part)
     for table, name in ((found.duplicates, "duplicates.csv"), (found.doubted, "label_errors.csv")):
         (out / name).unlink(missing_ok=True)  # of an inspection that looked for more
         if table is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +17,18 @@ import pandas as pd
 from .. import __version__
 from ..errors import SkyclassError
 from ..files import new_folder, read_json, sha256_of, write_json, written_whole
+from ..leftovers import remove_leftovers
 from ..recipe import PixelRecipe
+from ..replacing import finish_replacing, new_contents
 from .catalog import SPLITS, check_catalog
 
 OVERWRITE = "add --overwrite to replace it, or name another folder"
-
+PROBLEMS = "problems.csv"
+NOT_PACKED = "not-packed.csv"
+"""The problems of a pack that could not be made, where an older one still stands."""
+FILES = ("pack.json", "images.npy", "catalog.parquet", "duplicates.csv", PROBLEMS, NOT_PACKED, "prepared")
+ARRAYS = tuple(f"{name}.npz" for name in (*SPLITS, "unlabelled"))
+"""What a pack becomes with `--as npz`, one file a split."""
 
 KEYS = ("classes", "bands", "pixels", "source", "hash")  # what every reader of pack.json relies on
 
@@ -91,7 +99,8 @@ class Pack:
 
 
 def is_pack(path: Path) -> bool:
-    """Whether the folder holds a finished pack."""
+    """Whether the folder holds a finished pack; one that a killed command had decided on is completed."""
+    finish_replacing(path)
     return (path / "pack.json").is_file()
 
 
@@ -137,19 +146,36 @@ def write_pack(
     return Pack(folder, meta)
 
 
-def start_pack(folder: Path, *, overwrite: bool) -> None:
-    """An empty folder for a pack; with `overwrite`, an old pack there stops being one.
+@contextmanager
+def new_pack(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A hidden folder to write a pack into, which is put in place when the block ends well.
 
-    Errors: SkyclassError where the folder holds something and `overwrite` is not set.
+    overwrite : replace an old pack in `folder`, which stands until the new one is whole; files of other names stay
+    Errors: SkyclassError where the folder holds something and `overwrite` is not set. Where the block fails, the
+    problems.csv that it has written is kept: under another name, `NOT_PACKED`, where an old pack stands.
     """
-    if folder.is_dir() and [entry.name for entry in folder.iterdir()] == ["problems.csv"]:
+    finish_replacing(folder)
+    remove_leftovers(folder)
+    if folder.is_dir() and [entry.name for entry in folder.iterdir()] == [PROBLEMS]:
         overwrite = True  # all that a pack of which no image could be read has left
     new_folder(folder, overwrite=overwrite, fix=OVERWRITE)
-    if (folder / "catalog.parquet").is_file():
-        (folder / "duplicates.csv").unlink(missing_ok=True)  # the new one may not look for any
-    (folder / "pack.json").unlink(missing_ok=True)
-    for prepared in (folder / "prepared").glob("*.npy"):
-        prepared.unlink()
+    with new_contents(folder, "pack.json", lambda: _files_of(folder)) as stage:
+        try:
+            yield stage
+        except SkyclassError as error:
+            problems, kept = stage / PROBLEMS, folder / (NOT_PACKED if is_pack(folder) else PROBLEMS)
+            if not problems.is_file():
+                raise
+            problems.replace(kept)
+            where = str(kept) if error.where == str(problems) else error.where
+            raise type(error)(error.what, where=where, fix=error.fix) from error
+
+
+def _files_of(folder: Path) -> list[str]:
+    """What a pack in the folder consists of."""
+    if not (folder / "catalog.parquet").is_file():
+        return []
+    return [name for name in (*FILES, *ARRAYS) if (folder / name).exists()]
 
 
 def _write_images(

@@ -22,7 +22,7 @@ from ..threads import in_order
 from .audit import duplicate_clusters, duplicate_problems, duplicate_table
 from .catalog import problems_frame, write_problems
 from .duplicates import Fingerprint, find_duplicates, fingerprint
-from .pack import Chunk, Pack, write_pack
+from .pack import PROBLEMS, Chunk, Pack, write_pack
 from .split import assign_splits
 
 SURVEYED = 100  # images looked at to find the usual bands, size and type
@@ -77,15 +77,13 @@ def pack_catalog(
                 table[0].to_csv(part, index=False)
         return packed
 
-    if not duplicates:
-        (folder / "duplicates.csv").unlink(missing_ok=True)  # of an old pack that looked for them
     try:
         pixels = settle(pixels, catalog["file"].tolist())
         chunks = _chunks(catalog, pixels, found, prints if duplicates else None)
         pack = write_pack(_some(chunks, found, folder), folder, pixels, classes=None, source=source, finish=finish)
     finally:
         problems = pd.concat([problems, problems_frame(found)], ignore_index=True)
-        write_problems(problems, folder / "problems.csv")
+        write_problems(problems, folder / PROBLEMS)
     return Packed(pack, problems, table[0] if table else None)
 
 
@@ -95,7 +93,7 @@ def _some(chunks: Iterator[Chunk], found: list[dict[str, Any]], folder: Path) ->
     if first is None:
         error = next(problem for problem in found if problem["severity"] == "error")
         what = f"none of the images can be used, the first, {error['file']}, because: {error['problem']}"
-        raise SkyclassError(what, where=folder / "problems.csv", fix="the file has the reason of each")
+        raise SkyclassError(what, where=folder / PROBLEMS, fix="the file has the reason of each")
     yield first
     yield from chunks
 
@@ -219,11 +217,19 @@ def prepare(pack: Pack, recipe: PixelRecipe) -> np.ndarray:
         _fill(result, pack, recipe)
         return result
     with written_whole(file) as part:
+        _reserve(part, first.nbytes * len(pack.images))
         target = np.lib.format.open_memmap(part, mode="w+", dtype=first.dtype, shape=shape)
         _fill(target, pack, recipe)
         target.flush()
         del target  # Windows renames no file that is mapped
     return _mapped(file)
+
+
+def _reserve(path: Path, n_bytes: int) -> None:
+    """Take the room for a file that will be mapped into memory: a full disk would kill the process there."""
+    if hasattr(os, "posix_fallocate"):  # elsewhere the system takes the room itself
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, n_bytes)
 
 
 def _fill(target: np.ndarray, pack: Pack, recipe: PixelRecipe) -> None:

@@ -15,6 +15,7 @@ from ..addresses import files_of, image_id_of, parse_address
 from ..console import say
 from ..errors import SkyclassError
 from ..images import IMAGE_SUFFIXES, is_image_name
+from ..replacing import finish_replacing
 from .arrays import STACK_SUFFIXES, is_stack, read_split_stacks, read_stack, read_stack_table, split_named
 from .band_files import band_pattern, read_band_files, read_band_table
 from .catalog import Found, Kind, check_catalog, problems_frame
@@ -98,6 +99,7 @@ def _one_image(image_id: str, file: str) -> Found:
 
 
 def _read_folder(path: Path, options: SourceOptions) -> Found:
+    finish_replacing(path)
     if options.band_files:
         _refuse(options, ("image_root", "cutout", *_COLUMNS), path, "a table", "this is a folder of band files")
         return read_band_files(path, options)

@@ -18,7 +18,8 @@ CHUNK = 256
 
 
 def unpack_splits(pack: Pack) -> list[Path]:
-    """Replace a pack by `train.npz`, `val.npz`, `test.npz` and, where some rows have no split, `unlabelled.npz`.
+    """Replace a pack that is being written by `train.npz`, `val.npz`, `test.npz` and, where some rows have no split,
+    `unlabelled.npz`.
 
     Each holds `images` (n, C, H, W), `labels` (n,) text, `image_id` (n,) text and `bands` (C,) text, uncompressed, so
     that any reader can map it into memory. Returns the files.
@@ -28,7 +29,6 @@ def unpack_splits(pack: Pack) -> list[Path]:
     with progress("Writing arrays", len(splits)) as advance:
         for name in (*SPLITS, "unlabelled"):
             rows, file = np.flatnonzero(splits == name), pack.path / f"{name}.npz"
-            file.unlink(missing_ok=True)  # of older images
             if len(rows):
                 for written in _write(pack, rows, file):
                     advance(written)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,14 +63,12 @@ def best_names(checkpoint: dict[str, Any]) -> list[str]:
 
 
 class CheckpointIO(TorchCheckpointIO):
-    """Lightning's writes a temporary file elsewhere and moves it; this one puts it beside the target, and synced."""
+    """Lightning's writes a temporary file elsewhere and moves it; this one is `written_whole` beside the target."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write the checkpoint whole."""
         with written_whole(Path(path)) as part, part.open("wb") as stream:
             torch.save(checkpoint, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None

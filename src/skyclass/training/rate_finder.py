@@ -21,6 +21,7 @@ from ..console import progress, say
 from ..drawing import save_figure
 from ..errors import SkyclassError
 from ..evaluation.figures import rates_figure
+from ..files import written_whole
 from ..models.hardware import pick_precision
 from ..models.network import Network
 from ..pixels import network_input
@@ -92,7 +93,8 @@ def take_found_rate(
 
     search = find_rate(network, train.stream(0, STEPS), to_input, recipe.training, weights, device)
     table = pd.DataFrame({"learning_rate": search.rates, "loss": search.losses, "smoothed": search.smoothed})
-    table.to_csv(run.rates_file, index=False)
+    with written_whole(run.rates_file) as part:
+        table.to_csv(part, index=False)
     picture = run.rates_file.with_suffix(".png")
     save_figure(rates_figure(*search), picture)
     rate, before = float(f"{search.suggestion:.3g}"), recipe.training.learning_rate

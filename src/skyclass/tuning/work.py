@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ..console import said_to
 from ..data.pack import Pack
 from ..data.training_rows import TrainingRows
-from ..errors import SkyclassError
+from ..errors import MachineError, SkyclassError
 from ..recipe import Recipe, score_mode
 from ..run import Run, is_run
 from ..training_run import begin_run, finish_run
@@ -69,6 +69,8 @@ def _outcome(
         value, epoch = judged(run, tuning.metric)
     except optuna.TrialPruned:
         return TrialState.PRUNED, None, {}
+    except MachineError:
+        raise  # the trial is taken up again once there is room
     except SkyclassError as error:
         return TrialState.FAIL, None, {"problem": str(error)}
     except torch.OutOfMemoryError:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..console import say, say_where
 from ..data.catalog import tell_problems
-from ..data.pack import is_pack, start_pack
+from ..data.pack import is_pack, new_pack
 from ..data.packing import Packed, pack_catalog
 from ..data.source_options import SourceOptions
 from ..data.sources import read_source
@@ -51,22 +51,22 @@ def pack(
     origin: dict[str, Any] = {"source": str(source), "kind": found.kind, "splits": list(splits), "seed": seed}
     try:
         check_splits(found.catalog, (train, val, test))  # before an old pack is given up, and images are decoded
-        start_pack(out, overwrite=overwrite)
-        made = pack_catalog(
-            found.catalog,
-            found.problems,
-            out,
-            recipe,
-            origin,
-            splits=(train, val, test),
-            seed=seed,
-            duplicates=duplicates,
-        )
+        with new_pack(out, overwrite=overwrite) as folder:
+            made = pack_catalog(
+                found.catalog,
+                found.problems,
+                folder,
+                recipe,
+                origin,
+                splits=(train, val, test),
+                seed=seed,
+                duplicates=duplicates,
+            )
+            _tell(made, found.catalog)
+            files = unpack_splits(made.pack) if form == "npz" else []
     except SkyclassError as refusal:  # what is wrong with the splits is wrong with the source
-        raise SkyclassError(refusal.what, where=refusal.where or source, fix=refusal.fix) from None
-    _tell(made, found.catalog)
-    if form == "npz":
-        files = unpack_splits(made.pack)
+        raise type(refusal)(refusal.what, where=refusal.where or source, fix=refusal.fix) from None
+    if files:
         say(f"One file a split: {', '.join(file.name for file in files)}")
     tell_problems(made.problems, out / "problems.csv")
     say_where("Pack" if form == "pack" else "Arrays", out)

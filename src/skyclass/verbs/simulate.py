@@ -12,15 +12,18 @@ from PIL import Image as PillowImage
 
 from ..console import progress, say, say_where
 from ..data.catalog import SPLITS
-from ..data.pack import OVERWRITE, Chunk, start_pack, write_pack
+from ..data.pack import OVERWRITE, Chunk, new_pack, write_pack
 from ..data.split import assign_splits
+from ..disk_errors import disk_errors
 from ..errors import SkyclassError
 from ..files import new_folder, written_whole
 from ..models.hardware import pick_device
 from ..recipe import PixelRecipe
+from ..replacing import finish_replacing, new_contents
 from ..simulation import galaxies, lensing
 
 Chunks = Iterator[tuple[np.ndarray, pd.DataFrame]]
+TRUTH = "truth.parquet"
 KINDS = {"lensing": (lensing.CLASSES, 150), "galaxies": (galaxies.CLASSES, 64)}
 
 
@@ -64,12 +67,13 @@ def simulate(
         chunks = galaxies.simulate(labels, size, seed=seed, workers=workers)
     source = {"simulated": kind, "per_class": per_class, "size": size, "difficulty": difficulty, "seed": seed}
     if form == "pack":
-        start_pack(out, overwrite=overwrite)
-        _as_pack(_with_catalog(chunks, catalog), out, kind, size, classes, source)
+        with new_pack(out, overwrite=overwrite) as folder:
+            _as_pack(_with_catalog(chunks, catalog), folder, kind, size, classes, source)
     else:
+        finish_replacing(out)
         new_folder(out, overwrite=overwrite, fix=OVERWRITE)
-        _remove_old(out)
-        _as_folders(_with_catalog(chunks, catalog), out, kind)
+        with new_contents(out, TRUTH, lambda: _files_of(out)) as folder:
+            _as_folders(_with_catalog(chunks, catalog), folder, kind)
     counts = ", ".join(f"{(catalog['split'] == name).sum():,} {name}" for name in SPLITS)
     say(f"{len(labels):,} images of {size}x{size} pixels, {per_class:,} of each of {', '.join(classes)} ({counts})")
     say_where("Pack" if form == "pack" else "Folders", out)
@@ -114,19 +118,20 @@ def _as_folders(chunks: Iterator[Chunk], out: Path, kind: str) -> None:
         files = []
         for image, row in zip(chunk.images, chunk.rows.itertuples(), strict=True):
             file = Path(str(row.split)) / str(row.label) / f"{row.image_id}{suffix}"
-            (out / file).parent.mkdir(parents=True, exist_ok=True)
-            write(image, out / file)
+            with disk_errors(out / file):
+                (out / file).parent.mkdir(parents=True, exist_ok=True)
+                write(image, out / file)
             files.append(file.as_posix())
         frames.append(chunk.rows.assign(file=files))
-    with written_whole(out / "truth.parquet") as part:
+    with written_whole(out / TRUTH) as part:
         pd.concat(frames, ignore_index=True).to_parquet(part, index=False)
 
 
-def _remove_old(out: Path) -> None:
-    """Remove the images of an earlier simulation, which would mix with the new ones; other files are not ours."""
-    if (out / "truth.parquet").is_file():
-        for file in pd.read_parquet(out / "truth.parquet", columns=["file"])["file"]:
-            (out / file).unlink(missing_ok=True)
+def _files_of(out: Path) -> list[str]:
+    """The images of an earlier simulation, which would mix with the new ones; other files are not ours."""
+    if not (out / TRUTH).is_file():
+        return []
+    return [TRUTH, *pd.read_parquet(out / TRUTH, columns=["file"])["file"]]
 
 
 def _write_npy(image: np.ndarray, file: Path) -> None:

@@ -25,6 +25,7 @@ from ..data.augment import mirror_pairs
 from ..data.pack import Pack
 from ..data.training_rows import training_rows
 from ..errors import SkyclassError, one_line
+from ..files import write_text
 from ..models.hardware import pick_device
 from ..recipe import Recipe, load_recipe
 from ..threads import available_cores
@@ -187,7 +188,7 @@ def _work_as_process(job: Job, worker: int, jobs: int) -> None:
         sys.exit(0)
     except Exception as error:
         text = str(error) if isinstance(error, SkyclassError) else traceback.format_exc()
-        log.write_text(text, encoding="utf-8")
+        write_text(log, text)
         sys.exit(1)
 
 
