@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .cli_errors import say_error, show_traceback
 from .cli_options import (
     Device,
     Form,
@@ -287,15 +288,7 @@ def main() -> None:
         raise
     except Exception as error:
         if debug:
+            sys.excepthook = show_traceback
             raise
-        from .disk_errors import disk_error
-        from .errors import SkyclassError, one_line
-
-        if isinstance(error, OSError) and error.errno and error.filename is not None:
-            error = disk_error(error, error.filename)
-        if isinstance(error, SkyclassError):
-            typer.echo(f"Error: {error}", err=True)
-        else:
-            kind = type(error).__name__
-            typer.echo(f"Error: {kind}: {one_line(error)} (add --debug to see where)", err=True)
+        say_error(error)
         sys.exit(1)

@@ -78,6 +78,7 @@ def tune(
         str | None,
         typer.Option(
             metavar="URL",
+            envvar="SKYCLASS_STORAGE",
             help="database that keeps the study, for several machines, as in postgresql+psycopg://user@machine/studies "
             "(default: SQLite in the folder)",
         ),

@@ -22,7 +22,7 @@ import requests
 import urllib3
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from .console import progress_bar
+from .console import shown_progress
 from .datasets import RemoteFile
 from .errors import SkyclassError, one_line
 from .files import read_json, sync, write_text
@@ -81,7 +81,7 @@ def _transfer(file: RemoteFile, target: Path, by_hand: str) -> None:
 
 
 def _host(url: str) -> str:
-    return urlsplit(url).netloc
+    return urlsplit(url).netloc.rpartition("@")[2]  # without a user and password
 
 
 def _out_of_reach(url: str, target: Path, by_hand: str, reason: str, kept: bool) -> SkyclassError:
@@ -104,12 +104,11 @@ def _page(target: Path, by_hand: str) -> SkyclassError:
 
 @contextmanager
 def _watched(name: str) -> Iterator[Advance]:
-    """A bar in megabytes; the function is told the bytes so far, and all bytes."""
-    with progress_bar() as bar:
-        task = bar.add_task(name, total=None, unit="MB")
+    """Progress in megabytes; the function is told the bytes so far, and all bytes."""
+    with shown_progress(name, None, unit="MB") as shown:
 
         def show(so_far: int, total: int | None) -> None:
-            bar.update(task, completed=so_far / _MEGA, total=None if total is None else total / _MEGA)
+            shown.update(so_far / _MEGA, None if total is None else total / _MEGA)
 
         yield show
 

@@ -19,6 +19,7 @@ import pandas as pd
 from .classifier import Classifier
 from .conclusion import conclude_run
 from .console import say
+from .csv_files import write_csv
 from .data.pack import Pack
 from .data.packing import prepare
 from .data.training_rows import TrainingRows
@@ -26,7 +27,7 @@ from .drawing import save_figure
 from .errors import SkyclassError
 from .evaluation.calibration import Calibration
 from .evaluation.figures import curves_figure
-from .files import write_json, written_whole
+from .files import write_json
 from .processes import agreed, rank
 from .recipe import Recipe, recipe_hash
 from .run import Cost, Run
@@ -114,8 +115,7 @@ def _write_training(run: Run, members: Sequence[Run], best_epoch: float) -> None
         write_json(run.training_file, asdict(_total(costs)))
     histories = [pd.read_csv(member.history_file) for member in members]
     history = pd.concat(histories).groupby("epoch", as_index=False).mean().astype({"step": int})[histories[0].columns]
-    with written_whole(run.history_file) as part:
-        history.to_csv(part, index=False)
+    write_csv(history, run.history_file)
     if len(history):
         save_figure(curves_figure(history, best_epoch), run.curves_file)
 

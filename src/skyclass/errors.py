@@ -6,9 +6,11 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+from .passwords import masked
+
 
 class SkyclassError(Exception):
-    """What is wrong, where, and what to do next, in one sentence.
+    """What is wrong, where, and what to do next, in one sentence; passwords in it are masked.
 
     Parameters
     ----------
@@ -18,11 +20,11 @@ class SkyclassError(Exception):
     """
 
     def __init__(self, what: str, *, where: str | Path | None = None, fix: str | None = None) -> None:
-        self.what = " ".join(what.split())
-        self.where = None if where is None else str(where)
-        self.fix = fix
+        self.what = masked(" ".join(what.split()))
+        self.where = None if where is None else masked(str(where))
+        self.fix = None if fix is None else masked(fix)
         place = f"{self.where}: " if self.where else ""
-        way_out = f"; {fix}" if fix else ""
+        way_out = f"; {self.fix}" if self.fix else ""
         super().__init__(f"{place}{self.what}{way_out}")
 
 
@@ -34,8 +36,8 @@ class MachineError(SkyclassError):
 
 
 def one_line(error: BaseException) -> str:
-    """The message of any exception on one line, for the `problem` and `error` columns."""
-    text = " ".join(str(error).split())
+    """The message of any exception on one line and without passwords, for the `problem` and `error` columns."""
+    text = masked(" ".join(str(error).split()))
     return text or type(error).__name__
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
+from .csv_files import read_csv
 
 LIST = "explanations.csv"
 """The images explained, one row each, with the files that were made of them."""
@@ -19,7 +19,7 @@ def remove_listed(folder: Path) -> None:
     listed = folder / LIST
     if not listed.is_file():
         return
-    named = pd.read_csv(listed, dtype=str).filter(["picture", "map", "sheet"])
+    named = read_csv(listed, dtype=str).filter(["picture", "map", "sheet"])
     for name in {*named.to_numpy().ravel(), MISTAKES}:
         if isinstance(name, str):  # no map was asked for, where it is NaN
             (folder / Path(name).name).unlink(missing_ok=True)

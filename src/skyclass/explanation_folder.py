@@ -13,10 +13,10 @@ import pandas as pd
 from astropy.io import fits
 
 from .addresses import files_of, parse_address
+from .csv_files import write_csv
 from .drawing import save_figure
 from .explanation.figures import class_sheet, explanation_figure
 from .explanation_files import LIST, MISTAKES, remove_listed
-from .files import written_whole
 from .images import read_image
 from .placement import placement, put_back
 from .recipe import PixelRecipe
@@ -106,8 +106,7 @@ class ExplanationFolder:
             title = "Most confident mistakes, and what spoke for the class predicted"
             figure = class_sheet(mistakes.images, mistakes.heatmaps, mistakes.captions, title=title)
             save_figure(figure, self.path / MISTAKES)
-        with written_whole(self.path / LIST) as part:
-            table[list(COLUMNS)].to_csv(part, index=False)
+        write_csv(table[list(COLUMNS)], self.path / LIST)
         return table
 
 

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from .classifier import BATCH, Classifier
+from .csv_files import write_csv
 from .drawing import save_figure
 from .explanation import faithfulness as faith
 from .explanation.grade_figures import EVERY, RANDOM, curves_figure, localisation_figure, sanity_figure
 from .explanation.localisation import beyond_chance, near, ring_map, substructure_mask
 from .explanation.methods import METHODS, layer_for, resolution
-from .files import write_json, written_whole
+from .files import write_json
 from .pixels import unit_scale
 from .placement import placement, put_back
 from .simulation.lensing import FIELD, PSF_FWHM, SUBSTRUCTURE
@@ -132,8 +133,7 @@ def write_grades(grades: Grades, folder: Path) -> list[str]:
     Returns lines that tell the grades.
     """
     table = grades.table
-    with written_whole(folder / "grades.csv") as part:
-        table.to_csv(part, index=False, float_format="%.4f")
+    write_csv(table, folder / "grades.csv", float_format="%.4f")
     rows = [{key: None if value != value else value for key, value in row.items()} for row in table.to_dict("records")]
     curves = {name: {key: one.mean(axis=0).tolist() for key, one in of.items()} for name, of in grades.curves.items()}
     asked = {"rank_correlation_below": CHANGES, "orientation_correlation_from": STAYS, "standard_errors": ERRORS}

@@ -24,6 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .csv_files import read_csv
 from .errors import SkyclassError
 from .files import written_whole
 
@@ -88,7 +89,7 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any
     origin: dict[str, Any] = {}
     try:
         if path.suffix.lower() == ".csv":
-            frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, "string"))
+            frame = read_csv(path, dtype=dict.fromkeys(TEXT, "string"))
         else:
             table = pq.read_table(path)
             origin = json.loads((table.schema.metadata or {}).get(b"skyclass", b"{}"))

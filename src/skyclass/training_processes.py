@@ -27,6 +27,7 @@ from .ensemble_run import finish_ensemble
 from .errors import SkyclassError, one_line
 from .files import written_whole
 from .models.hardware import own_device
+from .passwords import masked
 from .processes import alone, joined
 from .run import Run
 from .threads import available_cores
@@ -133,7 +134,7 @@ def main(path: str, device: str, report: str) -> None:
 
 def _tell(error: Exception, report: Path) -> None:
     """Write the error down, with where it came from for --debug."""
-    place = f"In process {os.environ['RANK']}:\n{traceback.format_exc()}"
+    place = masked(f"In process {os.environ['RANK']}:\n{traceback.format_exc()}")
     error.add_note(place)
     try:
         content = pickle.dumps(error)

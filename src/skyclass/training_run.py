@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from .models.folded import set_apart
 from .models.hardware import describe, own_device, pick_device, pick_precision
 from .models.network import Network, build_network
 from .models.weights import load_weights
+from .passwords import masked, secrets_in
 from .pixels import Statistics, channel_statistics, network_input, resolve_normalisation, stored_bands
 from .processes import agreed, first_does_it, rank, world
 from .recipe import AugmentRecipe, PixelRecipe, Recipe, recipe_hash
@@ -43,7 +43,6 @@ from .training.inputs import Inputs, OnValidation
 from .training.losses import class_weights
 from .training.rate_finder import take_found_rate
 
-PASSWORD = r"(://[^:@/\s]*:)[^@/\s]+@"  # of a database, in its URL
 PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm", "lightning", "astropy", "pillow", "scikit-learn")
 
 
@@ -116,9 +115,14 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.platform(),
         "device": describe(device),
-        "command": re.sub(PASSWORD, r"\1***@", shlex.join(["skyclass", *sys.argv[1:]])),
+        "command": _command(),
         "packages": versions,
     }
+
+
+def _command() -> str:
+    """The command that runs, without the passwords in it."""
+    return shlex.join(["skyclass", *(masked(word, secrets_in(word)) for word in sys.argv[1:])])
 
 
 def _fit(

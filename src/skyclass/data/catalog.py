@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple, TypedDict
 import pandas as pd
 
 from ..console import say, say_where
+from ..csv_files import write_csv
 from ..errors import SkyclassError
-from ..files import written_whole
 
 SPLITS = ("train", "val", "test")
 REQUIRED = ("image_id", "file", "label", "split")
@@ -59,8 +59,7 @@ def problems_frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
 
 def write_problems(frame: pd.DataFrame, path: Path) -> None:
     """Write the problems as CSV, in one step."""
-    with written_whole(path) as part:
-        frame.to_csv(part, index=False)
+    write_csv(frame, path)
 
 
 class Fault(NamedTuple):

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
+from ..csv_files import write_csv
 from ..drawing import figure_picture, page, picture_grid, save_figure, thumbnail, thumbnail_picture
 from ..evaluation.figures import class_balance_figure
-from ..files import write_json, write_text, written_whole
+from ..files import write_json, write_text
 from .catalog import faults_of, write_problems
 from .survey import SAMPLES, Reader, Survey
 
@@ -49,13 +50,11 @@ def write_inspection(out: Path, found: Inspection) -> None:
     """Write `inspect.html` and what it is made of into the folder `out`."""
     write_json(out / "summary.json", found.summary)
     write_problems(found.problems, out / "problems.csv")
-    with written_whole(out / "classes.csv") as part:
-        found.counts.to_csv(part)
+    write_csv(found.counts, out / "classes.csv", index=True)
     for table, name in ((found.duplicates, "duplicates.csv"), (found.doubted, "label_errors.csv")):
         (out / name).unlink(missing_ok=True)  # of an inspection that looked for more
         if table is not None:
-            with written_whole(out / name) as part:
-                table.to_csv(part, index=False)
+            write_csv(table, out / name)
     balance = class_balance_figure(found.counts)
     save_figure(balance, out / "classes.png")
     samples = {name: found.survey.samples[name] for name in sorted(found.survey.samples)}

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..console import progress, say
+from ..csv_files import write_csv
 from ..decoding import Decoded, read_and_decode
 from ..errors import SkyclassError
 from ..files import written_whole
@@ -73,8 +74,7 @@ def pack_catalog(
         if duplicates:
             table.append(duplicate_table(packed, pairs))
             found.extend(dict(row) for row in duplicate_problems(table[0]))
-            with written_whole(folder / "duplicates.csv") as part:
-                table[0].to_csv(part, index=False)
+            write_csv(table[0], folder / "duplicates.csv")
         return packed
 
     try:

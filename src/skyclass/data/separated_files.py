@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from ..csv_files import undone
 from .catalog import FAULT
 
 # What stands for "absent" in columns that are no text.
@@ -81,7 +82,7 @@ def _parsed(source: Path | io.StringIO, layout: _Layout, text_columns: frozenset
         if isinstance(source, io.StringIO):
             source.seek(0)
         frame: pd.DataFrame = pd.read_csv(source, sep=layout.separator, skiprows=layout.skipped, **options)  # type: ignore[call-overload]
-        return frame
+        return undone(frame)
 
     names = read(nrows=0).columns
     text = {name: str for name in names if name.strip().lower() in text_columns}

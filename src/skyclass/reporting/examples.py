@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
-
+from ..csv_files import read_csv
 from ..drawing import Picture, sheet_picture
 from ..explanation_files import FEW_CELLS, LIST, MISTAKES
 from ..predictions import PREFIX
@@ -31,7 +30,7 @@ def explanations_section(material: Material) -> dict[str, Any]:
     if not listed.is_file():
         nothing = {"sheets": [], "left_out": 0, "method": "", "few_cells": "", "mistakes": None}
         return {**nothing, "grades": _grades(material)}
-    table = pd.read_csv(listed, dtype=str, keep_default_na=False)
+    table = read_csv(listed, dtype=str, keep_default_na=False)
     key = "label" if (table["label"] != "").all() else "predicted"
     named = dict(zip(table["sheet"], table[key], strict=True))
     order = [name for name in material.metrics["classes"] if name in named.values()]
@@ -70,7 +69,7 @@ def _grades(material: Material) -> dict[str, Any] | None:
     folder = material.run.explanations
     if not (folder / "grades.csv").is_file():
         return None
-    table = pd.read_csv(folder / "grades.csv", keep_default_na=True)
+    table = read_csv(folder / "grades.csv", keep_default_na=True)
     table = table[table["class"] == "all"].astype(object)
     texts = {
         "curves": "deletion and insertion: the probability as the hottest pixels are deleted or inserted",
@@ -104,7 +103,7 @@ def ambiguous_section(material: Material) -> dict[str, Any] | None:
     if not material.metrics.get("prediction_sets") or not path.is_file():
         return None
     dtypes = dict.fromkeys(("image_id", "label", "predicted", "prediction_set"), str)
-    table = pd.read_csv(path, dtype=dtypes, keep_default_na=False)
+    table = read_csv(path, dtype=dtypes, keep_default_na=False)
     rows = table.head(MOST_AMBIGUOUS).to_dict("records")
     for row in rows:
         row["picture"] = material.picture(row["image_id"], f"{row['image_id']}, an ambiguous object")

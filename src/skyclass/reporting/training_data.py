@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..csv_files import read_csv
 from ..data.catalog import Fault, faults_of
 from ..data.pack import Pack
 from ..data.training_rows import training_rows
@@ -62,7 +63,7 @@ def _problems(path: Path) -> dict[str, Any]:
     """How many errors and warnings the source had (`problems`, empty where it had none), and their kinds."""
     if not path.is_file():
         return {"problems": {}, "faults": [], "faults_left_out": 0}
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read_csv(path, dtype=str, keep_default_na=False)
     faults: list[Fault] = faults_of(table)[1]
     counts = {str(name): int(n) for name, n in table["severity"].value_counts().items()}
     return {"problems": counts, "faults": faults[:FAULTS], "faults_left_out": len(faults[FAULTS:])}

@@ -152,7 +152,7 @@ def _callbacks(
     if rank() == 0:
         callbacks += [
             HistoryCallback(run.history_file, plan, on_validation),
-            ProgressCallback(plan, inputs.n_images),
+            ProgressCallback(plan, inputs.n_images, recipe.training.monitor),
             CostCallback(run, plan, inputs.n_images),
             TensorBoardCallback(run.log, training.watch_every_steps, inputs.shown, inputs.names),
         ]

@@ -18,10 +18,10 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
 from ..console import progress, say
+from ..csv_files import write_csv
 from ..drawing import save_figure
 from ..errors import SkyclassError
 from ..evaluation.figures import rates_figure
-from ..files import written_whole
 from ..models.hardware import pick_precision
 from ..models.network import Network
 from ..pixels import network_input
@@ -93,8 +93,7 @@ def take_found_rate(
 
     search = find_rate(network, train.stream(0, STEPS), to_input, recipe.training, weights, device)
     table = pd.DataFrame({"learning_rate": search.rates, "loss": search.losses, "smoothed": search.smoothed})
-    with written_whole(run.rates_file) as part:
-        table.to_csv(part, index=False)
+    write_csv(table, run.rates_file)
     picture = run.rates_file.with_suffix(".png")
     save_figure(rates_figure(*search), picture)
     rate, before = float(f"{search.suggestion:.3g}"), recipe.training.learning_rate

@@ -9,47 +9,56 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from rich.progress import Progress, TaskID
 
-from ..console import progress_bar, say
+from ..console import ShownProgress, say
 from ..files import written_whole
 from ..recipe import TrainingRecipe
 from .inputs import OnValidation
 from .plan import Plan
 from .task import Task
 
-# What the line of a validation shows, in words that leave it shorter than 80 columns.
-SHOWN = {"train_loss": "loss", "val_loss": "val", "val_balanced_accuracy": "balanced acc.", "val_auroc": "AUROC"}
+# What the line of a validation calls its scores, in words that leave it shorter than 80 columns.
+SHOWN = {
+    "train_loss": "loss",
+    "val_loss": "val",
+    "val_accuracy": "accuracy",
+    "val_balanced_accuracy": "balanced acc.",
+    "val_macro_f1": "macro F1",
+    "val_auroc": "AUROC",
+    "val_log_loss": "log loss",
+}
+
+
+def shown_scores(monitor: str) -> list[str]:
+    """The scores of that line: the losses, the monitored score, and of the balanced accuracy and AUROC what it leaves
+    room for.
+    """
+    usual = ["train_loss", "val_loss", "val_balanced_accuracy", "val_auroc"]
+    return usual if monitor in usual else [*usual[:2], monitor, usual[3]]
 
 
 class ProgressCallback(Callback):
-    """A rich bar that counts training images over all epochs, and prints the scores of each validation."""
+    """Counts training images over all epochs, and prints the scores of each validation, `monitor` among them."""
 
-    def __init__(self, plan: Plan, images_per_epoch: int) -> None:
+    def __init__(self, plan: Plan, images_per_epoch: int, monitor: str) -> None:
         self.plan, self.images_per_epoch = plan, images_per_epoch
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
+        self.names = shown_scores(monitor)
+        self._shown: ShownProgress | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar, with what an interrupted run has already done."""
-        self._bar = progress_bar()
+        """Begin, with what an interrupted run has already done."""
         done = self.plan.epochs_at(self.plan.segment(trainer.current_epoch).start)
-        self._task = self._bar.add_task(
-            "Training",
-            total=self.images_per_epoch * self.plan.epochs,
-            completed=round(self.images_per_epoch * done),
-            unit="images",
-        )
-        self._bar.start()
+        total = self.images_per_epoch * self.plan.epochs
+        self._shown = ShownProgress("Training", total, done=round(self.images_per_epoch * done))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch."""
-        if self._bar:
+        if self._shown:
             epoch = (self.plan.segment(trainer.current_epoch).start + batch_idx) // self.plan.n_batches + 1
             seen = pl_module.n_seen if isinstance(pl_module, Task) else len(batch.rows)
-            self._bar.update(self._task, advance=seen, description=f"Epoch {epoch}")
+            self._shown.advance(seen, f"Epoch {epoch}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One line of scores, where there was a validation."""
@@ -58,15 +67,15 @@ class ProgressCallback(Callback):
             return
         scores = pl_module.scores
         parts = [
-            f"{word} {scores[name]:.4f}" for name, word in SHOWN.items() if math.isfinite(scores.get(name, math.nan))
+            f"{SHOWN[name]} {scores[name]:.4f}" for name in self.names if math.isfinite(scores.get(name, math.nan))
         ]
         say(f"epoch {in_words(self.plan.epochs_at(segment.stop)):>3}/{self.plan.epochs}  {'  '.join(parts)}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the bar away, also after an error."""
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
+        """Show nothing more, also after an error."""
+        if self._shown:
+            self._shown.stop()
+            self._shown = None
 
 
 def in_words(epochs: float) -> str:

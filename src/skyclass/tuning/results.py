@@ -10,9 +10,10 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import JsonValue
 
+from ..csv_files import write_csv
 from ..drawing import save_figure
 from ..evaluation.tuning_figures import Dimension, history_figure, importance_figure, slices_figure
-from ..files import write_text, written_whole
+from ..files import write_text
 from ..recipe import RangeRecipe, dump_recipe
 from .space import Values, as_choice, recipe_with
 from .study import Tuning
@@ -93,8 +94,7 @@ def _value(trial: FrozenTrial) -> float:
 def write_table(tuning: Tuning) -> None:
     """Write the table and the best recipe as they are now."""
     trials = tuning.trials()
-    with written_whole(tuning.folder.table_file) as part:
-        table_of(tuning).to_csv(part, index=False)
+    write_csv(table_of(tuning), tuning.folder.table_file)
     best = best_of(tuning.study, trials)
     if best:
         recipe = recipe_with(tuning.recipe, values_of(tuning, best))

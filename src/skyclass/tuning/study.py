@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 from ..data.pack import Pack
 from ..errors import SkyclassError, one_line
 from ..files import read_json, write_json
+from ..passwords import masked, secrets_in
 from ..recipe import RangeRecipe, Recipe, recipe_hash
 from ..recipe import score_mode as mode_of
 from .folder import TuningFolder
@@ -67,7 +68,7 @@ def open_tuning(path: Path, recipe: Recipe, pack: Pack, storage: str | None) -> 
     made_from: dict[str, Any] = {
         "recipe_hash": recipe_hash(asked),
         "pack_hash": pack.hash,
-        "storage": storage and _shown(storage),
+        "storage": storage and shown(storage),
     }
     with folder.alone():
         own = _own_folder(folder, asked, made_from)
@@ -88,7 +89,7 @@ def _own_folder(folder: TuningFolder, asked: Recipe, made_from: dict[str, Any]) 
         what = f"this tuning began with another recipe ({_difference(origin['recipe'], asked.model_dump(mode='json'))})"
     elif origin["pack_hash"] != made_from["pack_hash"]:
         what = "this tuning began on another pack"
-    elif origin["storage"] != made_from["storage"]:
+    elif (origin["storage"] and masked(origin["storage"])) != made_from["storage"]:  # older ones kept ?password=
         there = f"with --storage {origin['storage']}" if origin["storage"] else "without --storage"
         raise SkyclassError(f"this tuning began {there}", where=folder.path, fix="repeat it as it began")
     else:
@@ -111,10 +112,10 @@ def _flat(document: dict[str, Any], above: str = "") -> dict[str, Any]:
     return flat
 
 
-def _shown(storage: str) -> str:
-    """A storage without its password. Errors: SkyclassError where it is no URL."""
+def shown(storage: str) -> str:
+    """A storage without its passwords. Errors: SkyclassError where it is no URL."""
     try:
-        return sqlalchemy.make_url(storage).render_as_string(hide_password=True)
+        return masked(sqlalchemy.make_url(storage).render_as_string(hide_password=True))
     except sqlalchemy.exc.ArgumentError:
         fix = "as in sqlite:////home/me/studies.db or postgresql+psycopg://me@machine/studies"
         raise SkyclassError("this is no URL of a database", where=f"--storage {storage}", fix=fix) from None
@@ -143,13 +144,13 @@ def _open_study(storage: str, name: str, recipe: Recipe, made_from: dict[str, An
             return study
         except ImportError:
             fix = 'pip install its driver; for postgresql+psycopg:// that is "skyclass[postgres]"'
-            raise SkyclassError("no driver for this database", where=f"--storage {_shown(storage)}", fix=fix) from None
+            raise SkyclassError("no driver for this database", where=f"--storage {shown(storage)}", fix=fix) from None
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             # Two machines that fill a new database at the same moment trip over each other once.
             if attempt == 2:
-                what = f"the study cannot be opened ({one_line(error)[:200]})"
+                what = f"the study cannot be opened ({masked(one_line(error), secrets_in(storage))[:200]})"
                 fix = "check that the database runs and that its URL is right"
-                raise SkyclassError(what, where=_shown(storage), fix=fix) from None
+                raise SkyclassError(what, where=shown(storage), fix=fix) from None
             time.sleep(0.5)
     raise AssertionError("not reached")
 

@@ -11,6 +11,7 @@ import pandas as pd
 from rich.console import Console
 
 from ..console import say, say_where
+from ..csv_files import write_csv
 from ..drawing import save_figure
 from ..errors import SkyclassError
 from ..evaluation.comparison import (
@@ -23,7 +24,7 @@ from ..evaluation.comparison import (
 from ..evaluation.intervals import RESAMPLES
 from ..evaluation.metrics import labelled_rows
 from ..evaluation.score_figures import comparison_figure
-from ..files import write_text, written_whole
+from ..files import write_text
 from ..predictions import judged_rows, probabilities, read_predictions
 from ..run import Cost, Run, duration, to_resume
 
@@ -57,8 +58,7 @@ def compare(
         rows += _reported(opened)
     folder, text, table = Path(out), comparison_markdown(rows, split), pd.DataFrame(rows)
     write_text(folder / "comparison.md", text)
-    with written_whole(folder / "comparison.csv") as part:
-        table.to_csv(part, index=False)
+    write_csv(table, folder / "comparison.csv")
     save_figure(comparison_figure(rows), folder / "comparison.png")
     Console(highlight=False, markup=False, soft_wrap=True).print(text, end="")
     say_where("Comparison", folder)

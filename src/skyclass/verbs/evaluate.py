@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..console import say, say_where
+from ..csv_files import write_csv
 from ..data.leaks import columns_by_id, leaked_into, pack_of_run
 from ..drawing import save_figure
 from ..errors import SkyclassError, did_you_mean
@@ -24,7 +25,7 @@ from ..evaluation.score_figures import accuracy_by_figure, precision_recall_figu
 from ..evaluation.score_table import score_table, with_interval
 from ..evaluation.uncertainty import compare_scores, scores_of_probabilities
 from ..evaluation.uncertainty_figures import uncertainty_figure
-from ..files import read_json, sha256_of, write_json, write_text, written_whole
+from ..files import read_json, sha256_of, write_json, write_text
 from ..predictions import judged_rows, probabilities, read_predictions
 from ..reporting.card import write_card
 from ..run import Run, is_run, to_resume
@@ -106,8 +107,7 @@ def evaluate(
     for section in SECTIONS:
         result |= section(judged, result)
     write_json(folder / "metrics.json", result)
-    with written_whole(folder / "metrics.csv") as part:
-        score_table(result).to_csv(part, index=False)
+    write_csv(score_table(result), folder / "metrics.csv")
     if run and folder == run.evaluation:
         write_card(run, result)
     say_where("Evaluation", folder)
@@ -174,8 +174,7 @@ def _by_columns(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
             say(f"By {name}: no labelled image has a value")
             continue
         stem = "by_" + re.sub(r"[^\w.+-]+", "_", name)
-        with written_whole(judged.folder / f"{stem}.csv") as part:
-            by.table.to_csv(part, index=False)
+        write_csv(by.table, judged.folder / f"{stem}.csv")
         save_figure(accuracy_by_figure(by, name, result["accuracy"]), judged.folder / f"{stem}.png")
         bins = by.table.astype(object).where(by.table.notna(), None).to_dict("records")
         found[name] = {"file": f"{stem}.png", "n_missing": by.n_missing, "numeric": by.numeric, "bins": bins}
@@ -208,8 +207,7 @@ def _calibration(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
     if found.ambiguous is None:
         listed.unlink(missing_ok=True)  # of an earlier evaluation
     else:
-        with written_whole(listed) as part:
-            found.ambiguous.to_csv(part, index=False)
+        write_csv(found.ambiguous, listed)
     for sentence in found.in_words():
         say(sentence)
     return found.scores

@@ -18,15 +18,15 @@ import torch
 import yaml
 from optuna.exceptions import StorageInternalError
 from rich.console import Console
-from rich.progress import Progress
 
-from ..console import progress_bar, said_to, say, say_where
+from ..console import ShownProgress, said_to, say, say_where
 from ..data.augment import mirror_pairs
 from ..data.pack import Pack
 from ..data.training_rows import training_rows
 from ..errors import SkyclassError, one_line
 from ..files import write_text
 from ..models.hardware import pick_device
+from ..passwords import masked, secrets_in
 from ..recipe import Recipe, load_recipe
 from ..threads import available_cores
 from ..tuning.folder import TuningFolder
@@ -76,6 +76,7 @@ def tune(
     rows = training_rows(data, chosen.data)
     mirror_pairs(chosen.augment, rows.classes)
     pick_device(device)
+    _warn_of_password(storage)
     job = Job(Path(out), chosen, Path(pack).absolute(), storage, device, keep_all)
     try:
         tuning = open_tuning(job.out, chosen, data, storage)
@@ -90,8 +91,18 @@ def tune(
         raise
     except StorageInternalError as error:
         fix = "repeat the command: what is finished is kept"
-        raise SkyclassError(f"the study cannot be reached ({one_line(error)[:200]})", where=job.out, fix=fix) from None
+        why = masked(one_line(error), secrets_in(storage or ""))[:200]
+        raise SkyclassError(f"the study cannot be reached ({why})", where=job.out, fix=fix) from None
     return job.out
+
+
+def _warn_of_password(storage: str | None) -> None:
+    """Say so where other users of the machine can read the password of the database, in the list of processes."""
+    if storage and masked(storage) != storage and any(storage in word for word in sys.argv):
+        say(
+            "Warning: other users of this machine can read the password in --storage; give the URL in the environment "
+            "variable SKYCLASS_STORAGE, or the password in ~/.pgpass or PGPASSWORD"
+        )
 
 
 def _recipe(recipe: str | Path, overrides: Sequence[str], space: Sequence[str], trials: int | None) -> Recipe:
@@ -117,18 +128,21 @@ class _Progress:
 
     def __init__(self, tuning: Tuning) -> None:
         self.tuning = tuning
-        self.bar: Progress = progress_bar(Console(stderr=True, highlight=False), period=float("inf"))
+        self.console = Console(stderr=True, highlight=False)  # its own: what a trial says goes to a file
         self.seen = {trial.number for trial in tuning.trials() if trial.state.is_finished()}
-        self.task = self.bar.add_task("Tuning", total=tuning.limit, completed=len(self.seen), unit="trials")
+        self.shown: ShownProgress | None = None
 
     def __enter__(self) -> _Progress:
         if self.seen:
             say(f"{len(self.seen)} of {self.tuning.limit} trials have ended already")
-        self.bar.start()
+        self.shown = ShownProgress(
+            "Tuning", self.tuning.limit, "trials", done=len(self.seen), shown_on=self.console, period=float("inf")
+        )
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.bar.stop()
+        if self.shown:
+            self.shown.stop()
 
     def look(self) -> None:
         """Show what has ended since the last look, and bring the table up to date."""
@@ -141,9 +155,9 @@ class _Progress:
             settings = "".join(f"  {key} {value}" for key, value in values_of(self.tuning, trial).items())
             note = "  (best so far)" if trial is best else f"  {trial.user_attrs.get('problem', '')}"
             text = f"trial {trial.number:>3}  {state_of(trial)}{score}{settings}{note}".rstrip()
-            self.bar.console.print(text, markup=False, soft_wrap=True)
-        if new:
-            self.bar.update(self.task, completed=len(self.seen))
+            self.console.print(text, markup=False, soft_wrap=True)
+        if new and self.shown:
+            self.shown.update(len(self.seen))
             write_table(self.tuning)
 
 
@@ -188,7 +202,7 @@ def _work_as_process(job: Job, worker: int, jobs: int) -> None:
         sys.exit(0)
     except Exception as error:
         text = str(error) if isinstance(error, SkyclassError) else traceback.format_exc()
-        write_text(log, text)
+        write_text(log, masked(text, secrets_in(job.storage or "")))
         sys.exit(1)
 
 
