@@ -51,6 +51,16 @@ def lenses(root: Path) -> None:
     class_folders(root / "lenses", CLASSES, size=SIZE, formats=("npy",), bands=1, splits=splits)
 
 
+def nights(root: Path) -> None:
+    for night in ("night1", "night2"):
+        class_folders(root / "nights" / night, CLASSES, per_class=N // 4, size=SIZE, seed=len(night) + int(night[-1]))
+
+
+def surveys(root: Path) -> None:
+    for survey, count in (("first", 16), ("vlass", 4)):
+        class_folders(root / "surveys" / survey, CLASSES, per_class=count, size=SIZE, seed=count)
+
+
 def table(name: str) -> Callable[[Path], None]:
     def make(root: Path) -> None:
         for row, pixels in enumerate(bytes_of(toys())):
@@ -159,6 +169,8 @@ def frame(root: Path) -> None:
 MADE = {
     "images": folders,
     "lenses": lenses,
+    "nights": nights,
+    "surveys": surveys,
     "arrays.npz": arrays_npz,
     "Galaxy10.h5": galaxy10,
     "stack.csv": stack,
@@ -178,7 +190,7 @@ MADE = {
 
 
 def test_every_source_of_the_page_is_made_and_run_here() -> None:
-    assert len(COMMANDS) == 23
+    assert len(COMMANDS) == 25
     assert {shlex.split(command)[2] for command in COMMANDS} == set(MADE)
 
 

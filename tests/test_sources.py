@@ -373,7 +373,7 @@ def test_read_table_leaves_other_columns_alone(tmp_path: Path) -> None:
     parts = dict.fromkeys(("image_id", "file", "label", "split", "group"))
     path = tmp_path / "t.parquet"
     read = name_columns(read_rows(path, frozenset()), {**parts, "image_id": "name"}, path)
-    assert list(read.columns) == ["image_id", "votes", "dec"]
+    assert list(read.columns) == ["image_id", "votes", "dec", "name"]
     assert read["votes"].dtype == np.int16
 
 

@@ -216,7 +216,7 @@ def test_other_columns_are_left_alone(tmp_path: Path) -> None:
     frame = pd.DataFrame({"name": ["x"], "votes": np.array([3], dtype=np.int16), "DEC": [1.5]})
     path = write_table(tmp_path / "t.parquet", frame)
     read = name_columns(read_rows(path, frozenset()), {"image_id": "name"}, path)
-    assert list(read.columns) == ["image_id", "votes", "dec"]
+    assert list(read.columns) == ["image_id", "votes", "dec", "name"]
     assert read["votes"].dtype == np.int16
 
 
@@ -370,7 +370,7 @@ def test_the_index_of_a_data_frame_is_a_column(tmp_path: Path) -> None:
     for name in ("plain", "index"):
         source = read_source(tmp_path / f"{name}.parquet")
         assert rows(source, "image_id", "label", "field") == [("2", "x", "a"), ("1", "y", "b")]
-        assert set(source.catalog) == {"image_id", "file", "label", "split", "field"}
+        assert set(source.catalog) == {"image_id", "file", "label", "split", "field", "id"}
 
 
 def test_text_of_a_fits_table_that_is_not_ascii(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ nothing, so that one bad row of a table costs no other; reading does.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +129,36 @@ def image_id_of(address: Address) -> str:
         common = address.before + address.after
         return stem_of(common.rpartition("/")[2]).strip("_-.") or Path(common).parent.name
     return stem_of(address.name)
+
+
+def image_ids_of(names: Sequence[str]) -> list[str]:
+    """Ids, all different, of images that have been given none: `image_id_of` where it is that of one image alone.
+
+    Where several share it, the names are ids as far as they differ: without the folders that all have in common and
+    without the suffix of an image, or with it. A name that stands there again is counted: `a`, `a#2`.
+    """
+    ids = [image_id_of(parse_address(name)) for name in names]
+    times = Counter(ids)
+    if len(times) == len(ids):
+        return ids
+    parts = [name.replace("\\", "/").split("/") for name in dict.fromkeys(names)]
+    depth = 0
+    while all(len(part) > depth + 1 and part[depth] == parts[0][depth] for part in parts):
+        depth += 1
+    paths = ["/".join(name.replace("\\", "/").split("/")[depth:]) for name in names]
+    stems = [stem_of(path) for path in paths]
+    alike = Counter(dict(zip(names, stems, strict=True)).values())  # files that differ in the suffix alone
+    wanted = [
+        one if times[one] == 1 else stem if alike[stem] == 1 else path
+        for one, stem, path in zip(ids, stems, paths, strict=True)
+    ]
+    seen: Counter[str] = Counter()
+    for row, name in enumerate(wanted):
+        while seen[wanted[row]]:
+            wanted[row] = f"{name}#{seen[name] + 1}"
+            seen[name] += 1
+        seen[wanted[row]] += 1
+    return wanted
 
 
 def stem_of(name: str) -> str:

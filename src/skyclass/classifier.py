@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .addresses import image_id_of, parse_address
+from .addresses import image_ids_of
 from .class_maps import Explanation, class_maps, mean_heatmaps, readable, targets_among
 from .classifier_files import KEYS, META, classifier_folder, read_novelty, read_weights, write_novelty, write_weights
 from .decoding import Decoded, decode_named
@@ -198,13 +198,13 @@ class Classifier:
     ) -> Iterator[pd.DataFrame]:
         """As `predict`, a frame a batch, in order; memory does not grow with the number of images.
 
-        image_ids : one an image; made of the names of the files where None
+        image_ids : one an image; made of the names of the files where None, all different (`image_ids_of`)
         """
         names, decoded = decode_named(images, self.bands, self.pixels)
-        rows = zip(names, decoded, names if image_ids is None else image_ids, strict=True)
+        rows = zip(names, decoded, image_ids_of(names) if image_ids is None else image_ids, strict=True)
         while chunk := list(islice(rows, batch_size)):
             some, ones, ids = zip(*chunk, strict=True)
-            yield self.frame(some, ones, orientations, None if image_ids is None else ids)
+            yield self.frame(some, ones, orientations, ids)
 
     def frame(
         self,
@@ -223,8 +223,7 @@ class Classifier:
             seen = self.look(np.stack([one.pixels for one in decoded if one.pixels is not None]), orientations)
             p[good] = self.calibration.apply(seen.log_p)
             doubt, novelty = (in_rows(good, values, len(decoded)) for values in (seen.doubt, seen.novelty))
-        ids = [image_id_of(parse_address(name)) for name in names] if image_ids is None else image_ids
-        table = self.table(ids, p, doubt, novelty)
+        table = self.table(image_ids_of(names) if image_ids is None else image_ids, p, doubt, novelty)
         table["file"] = list(names)
         table["warning"] = [one.warning for one in decoded]
         table["error"] = [one.error for one in decoded]
@@ -263,7 +262,8 @@ class Classifier:
         """
         good = readable(*decode_named(images, self.bands, self.pixels), classes)
         chunks = [slice(start, start + batch_size) for start in range(0, len(good.names), batch_size)]
-        frames = [self.frame(good.names[chunk], good.decoded[chunk]) for chunk in chunks]
+        ids = image_ids_of(good.names)
+        frames = [self.frame(good.names[chunk], good.decoded[chunk], image_ids=ids[chunk]) for chunk in chunks]
         frame = pd.concat(frames, ignore_index=True)
         chosen = list(frame["predicted"]) if good.classes is None else good.classes
         heatmaps = self.maps(good.pixels, chosen, batch_size, method, layer)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from .data.source_options import SourceOptions
+from .data.split_names import split_of
 from .errors import SkyclassError
 
 
@@ -76,6 +77,22 @@ SOURCE_OPTIONS: dict[str, Any] = {
             rich_help_panel=_PANEL, metavar="SIZE", help="cut 64 or 48x64 (height x width) pixels about ra, dec or x, y"
         ),
     ],
+    "folders": Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            metavar="LAYOUT",
+            help="what the folders above the images mean, as in {label}, {split}/{label}, {group}/{label} or */{label}",
+        ),
+    ],
+    "split_names": Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_PANEL,
+            metavar="NAME=SPLIT,...",
+            help="what folders or values of the split column are called, as in night1=train,night2=test",
+        ),
+    ],
     "votes": Annotated[
         list[str] | None,
         typer.Option(
@@ -106,6 +123,7 @@ def reads_a_source(command: Callable[..., None]) -> Callable[..., None]:
     def with_options(**values: Any) -> None:
         given = {name: values.pop(name) for name in SOURCE_OPTIONS}
         given["cutout"] = given["cutout"] and size_of(given["cutout"])
+        given["split_names"] = splits_of(given["split_names"] or "")
         given["votes"] = tuple(given["votes"] or ())
         given["class_names"] = tuple(name.strip() for name in (given["class_names"] or "").split(",") if name.strip())
         command(**values, options=SourceOptions(**given))
@@ -125,6 +143,16 @@ def size_of(text: str) -> tuple[int, int]:
     if min(size) < 1:
         raise SkyclassError(f"{text!r} is no size", where="--cutout", fix="as in --cutout 64 or --cutout 48x64")
     return size
+
+
+def splits_of(text: str) -> dict[str, str]:
+    """`night1=train,night2=test` as what each name stands for."""
+    pairs = [part.rpartition("=") for part in text.split(",") if part.strip()]
+    names = {name.strip(): split_of(split) for name, _, split in pairs}
+    if not all(name and split for name, split in names.items()):
+        fix = "as in --split-names night1=train,night2=test; the splits are train, val, test"
+        raise SkyclassError(f"{text!r} names no splits", where="--split-names", fix=fix)
+    return {name: split for name, split in names.items() if split}
 
 
 def shares_of(text: str) -> list[float]:

@@ -19,11 +19,12 @@ from ..console import say
 from ..errors import SkyclassError
 from ..image_arrays import MAX_BANDS
 from ..stacks import read_column, stack_arrays
-from .catalog import SPLIT_NAMES, Found
+from .catalog import Found
 from .columns import given_columns, name_classes, name_columns
 from .file_names import short_names
 from .rows import addressed, checked_rows, joined
 from .source_options import SourceOptions
+from .split_names import SPLIT_NAMES
 from .tables import read_named
 
 STACK_SUFFIXES = (".h5", ".hdf5", ".npz", ".npy")
@@ -151,7 +152,13 @@ def _part(path: Path, arrays: Arrays, names: Mapping[str, str], options: SourceO
         elif key != images and shape in ((count,), (count, 1)) and name not in _NO_COLUMNS and dtype.kind in "biufSU":
             columns[name] = read_column(path, key).reshape(count)
     frame = pd.DataFrame(columns, index=pd.RangeIndex(count))
-    frame = name_columns(frame, given_columns(options) | {"file": None, "label": label}, path, places=False)
+    frame = name_columns(
+        frame,
+        given_columns(options) | {"file": None, "label": label},
+        path,
+        places=False,
+        split_names=options.split_names,
+    )
     class_names = next((keys[name] for name in _NAME_KEYS if name in keys and name != label), None)
     if class_names and not options.class_names and label and arrays[class_names][1].kind in "SU":
         frame["label"] = name_classes(frame["label"], read_column(path, class_names).tolist(), path)

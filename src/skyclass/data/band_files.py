@@ -14,7 +14,8 @@ from ..addresses import BandFiles, stem_of
 from ..console import say
 from ..errors import SkyclassError
 from .catalog import Found, Problem, warning
-from .folders import files_below, has_splits, place_of
+from .folder_layout import find_layout
+from .folders import files_below
 from .rows import checked_rows
 from .source_options import SourceOptions
 from .tables import read_named
@@ -46,19 +47,18 @@ def read_band_files(root: Path, options: SourceOptions) -> Found:
     pattern = options.band_files or ""
     files, objects = _objects(root, pattern)
     bands = _common_bands(objects, root)
-    with_splits = has_splits(root)
+    layout = find_layout(root, [(one.folder / one.id).as_posix() for one in objects], options)
     rows, faults = [], {}
     for row, (one, found) in enumerate(objects.items()):
         image_id = (one.folder / one.id).as_posix()
-        split, label = place_of(image_id, with_splits)
+        place = layout.place(image_id)
         file = str(_address(root / one.folder, pattern, one.id, bands))
-        rows.append({"image_id": image_id, "file": file, "label": label, "split": split})
+        rows.append({"image_id": image_id, "file": file, **place._asdict()})
         lacking = [band for band in bands if band not in found]
         if lacking:
             faults[row] = _lacks(pattern, one.id, lacking)
     frame = pd.DataFrame(rows)
-    if frame["label"].isna().all():
-        frame = frame.drop(columns="label")
+    frame = frame.drop(columns=[name for name in ("label", "group") if frame[name].isna().all()])
     found_rows = checked_rows(frame, root, "band files", sought=frame["file"].tolist(), faults=faults, fix=_FIX)
     return found_rows._replace(problems=[*found_rows.problems, *_passed_over(root, files, objects, bands, pattern)])
 

@@ -18,9 +18,6 @@ REQUIRED = ("image_id", "file", "label", "split")
 TEXT = (*REQUIRED, "group")
 COORDINATES = ("ra", "dec")
 
-# What folders and tables call the splits, in small letters.
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-
 
 class Problem(TypedDict):
     """One thing wrong with a source: an error keeps the row out of the catalog, a warning does not."""

@@ -1,4 +1,4 @@
-"""Folders of images: ROOT/class/... or ROOT/{train,val,test}/class/..., or images without labels."""
+"""Folders of images: class folders, perhaps with splits above or below them, or images without labels."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from ..console import say
 from ..errors import SkyclassError
 from ..images import IMAGE_SUFFIXES, is_image_name
 from .arrays import STACK_SUFFIXES
-from .catalog import SPLIT_NAMES, Found, warning
+from .catalog import Found, warning
 from .file_names import ids_of
+from .folder_layout import Layout, find_layout
+from .source_options import SourceOptions
+from .split_names import split_of
 from .table_files import table_suffix
 
 OUTPUTS = ("pack.json", "run.json", "inspect.html")  # one of these lies in every folder that Skyclass writes
 
 
-def read_folders(root: Path, files: Sequence[str]) -> Found:
-    """Class folders with or without splits; whatever lies deeper in a class folder belongs to the class.
+def read_folders(root: Path, files: Sequence[str], options: SourceOptions = SourceOptions()) -> Found:
+    """Class folders, with or without splits (`find_layout`); what lies deeper in a class folder belongs to the class.
 
     An image outside them is kept without a label; a folder without class folders is one of images without labels.
     files : as `files_below` gives them
@@ -40,25 +43,27 @@ def read_folders(root: Path, files: Sequence[str]) -> Found:
         for file in files
         if not is_image_name(file)
     ]
-    with_splits = has_splits(root)
-    if tables and not with_splits:  # folders called train, val and test were made for the labels
+    layout = find_layout(root, images, options)
+    if tables and not layout.splits:  # folders called train, val and test were made for the labels
         say(f"{root} is read as a folder of images; if the labels are in {tables[0]}, give that file instead")
     ids = ids_of(images)
-    places = [place_of(file, with_splits) for file in images]
+    places = [layout.place(file) for file in images]
     catalog = pd.DataFrame(
         {
             "image_id": [ids[file] for file in images],
             "file": [f"{root}{os.sep}{file.replace('/', os.sep)}" for file in images],
-            "label": pd.Series([label for _, label in places], dtype=object),
-            "split": pd.Series([split for split, _ in places], dtype=object),
+            "label": pd.Series([place.label for place in places], dtype=object),
+            "split": pd.Series([place.split for place in places], dtype=object),
         }
     )
+    if "{group}" in layout.levels:
+        catalog["group"] = pd.Series([place.group for place in places], dtype=object)
     if catalog["label"].notna().any():  # else nobody meant class folders
-        outside = [file for file, (_, label) in zip(images, places, strict=True) if label is None]
+        outside = [file for file, place in zip(images, places, strict=True) if place.label is None]
         problems += [warning(root / file, "in no class folder: kept without a label", ids[file]) for file in outside]
     problems += [
         warning(folder, "no image in this class folder")
-        for folder in _empty_classes(root, with_splits, images)
+        for folder in _empty_classes(root, layout, images)
         if not any((folder / name).is_file() for name in OUTPUTS)
     ]
     return Found(catalog, problems, "folders" if catalog["label"].notna().any() else "files")
@@ -104,24 +109,13 @@ def _folders(path: Path) -> list[Path]:
     return sorted(Path(entry) for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def has_splits(root: Path) -> bool:
-    """Whether the folders are train, val and test: there is a train folder, or there are no others."""
-    names = [folder.name.lower() for folder in _folders(root)]
-    return "train" in names or (bool(names) and all(name in SPLIT_NAMES for name in names))
-
-
-def place_of(file: str, with_splits: bool) -> tuple[str | None, str | None]:
-    """Split and label of an image, by its path from the root; both None outside the class folders."""
-    folders = file.split("/")[:-1]
-    if not with_splits:
-        return None, folders[0] if folders else None
-    split = SPLIT_NAMES.get(folders[0].lower()) if folders else None
-    return (split, folders[1]) if split and len(folders) > 1 else (None, None)
-
-
-def _empty_classes(root: Path, with_splits: bool, images: Sequence[str]) -> list[Path]:
-    full = {"/".join(file.split("/", 2)[: 2 if with_splits else 1]) for file in images}
-    above = [folder for folder in _folders(root) if folder.name.lower() in SPLIT_NAMES] if with_splits else [root]
-    return [
-        folder for parent in above for folder in _folders(parent) if folder.relative_to(root).as_posix() not in full
-    ]
+def _empty_classes(root: Path, layout: Layout, images: Sequence[str]) -> list[Path]:
+    """Folders of classes without an image."""
+    depth = layout.levels.index("{label}") + 1 if "{label}" in layout.levels else 0
+    full = {"/".join(file.split("/")[:depth]) for file in images}
+    found = [root] if depth else []
+    for level in layout.levels[:depth]:
+        found = [below for folder in found for below in _folders(folder)]
+        if level == "{split}":
+            found = [folder for folder in found if folder.name in layout.splits or split_of(folder.name)]
+    return [folder for folder in found if folder.relative_to(root).as_posix() not in full]

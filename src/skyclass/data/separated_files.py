@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..csv_files import undone
 from .catalog import FAULT
+from .columns import plain
 
 # What stands for "absent" in columns that are no text.
 _ABSENT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None", "<NA>")
@@ -85,7 +86,7 @@ def _parsed(source: Path | io.StringIO, layout: _Layout, text_columns: frozenset
         return undone(frame)
 
     names = read(nrows=0).columns
-    text = {name: str for name in names if name.strip().lower() in text_columns}
+    text = {name: str for name in names if plain(name) in text_columns}
     # A class may be called None or NA: such words mean "absent" in the other columns only.
     absent = {name: list(_ABSENT) for name in names if name not in text}
     table = read(dtype=text, keep_default_na=False, na_values=absent, low_memory=False)

@@ -74,7 +74,7 @@ def _shard(path: Path, options: SourceOptions, prefix: str) -> pd.DataFrame:
     given = given_columns(options)
     if given["label"] is None and len(names) == 1:
         given["label"] = next(iter(names))
-    frame = name_columns(frame, given | {"file": None}, path, places=False)
+    frame = name_columns(frame, given | {"file": None}, path, places=False, split_names=options.split_names)
     label = given["label"] or next((name for name in names if name in ("label", "class")), None)
     if label in names and "label" in frame.columns:
         frame["label"] = name_classes(frame["label"], names[label], path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 
@@ -15,6 +16,8 @@ class SourceOptions:
     id_column, file_column, label_column, split_column, group_column : the table's columns
     band_files : the names of files with one band each, as in `{id}_{band}.fits`, in the folder or the image root
     cutout : (height, width) of the cutouts about each row's `ra` and `dec` (degrees), or `x` and `y` (pixels)
+    folders : what the levels of folders above the images mean, as in `{split}/{label}` (see `folder_layout`)
+    split_names : what folders, or values of the column of splits, are called -> train, val or test
     votes : KEY=VALUE settings of `recipe.VotesRecipe`, which make labels of vote fractions
     class_names : names of classes that the source numbers from 0
     """
@@ -27,6 +30,8 @@ class SourceOptions:
     group_column: str | None = None
     band_files: str | None = None
     cutout: tuple[int, int] | None = None
+    folders: str | None = None
+    split_names: Mapping[str, str] = field(default_factory=dict)
     votes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
 

@@ -29,6 +29,7 @@ from .tables import read_table_source
 from .votes import has_votes, label_by_votes, parse_votes
 
 _COLUMNS = ("id_column", "file_column", "label_column", "split_column", "group_column")
+_FOLDERS = ("folders", "split_names")
 _SPLIT_SUFFIXES = (".npz", ".h5", ".hdf5")
 
 
@@ -50,8 +51,9 @@ class Source:
 def read_source(path: str | Path, options: SourceOptions = SourceOptions()) -> Source:
     """Read whatever holds images and labels.
 
-    - a folder: class folders ROOT/class/... or ROOT/{train,val,test}/class/..., images without labels, arrays called
-      train.npz, val.npz and test.npz, the Parquet shards of an image data set, or one file a band (`band_files`)
+    - a folder: class folders ROOT/class/... or ROOT/{train,val,test}/class/... (or what `folders` says), images without
+      labels, arrays called train.npz, val.npz and test.npz, the Parquet shards of an image data set, or one file a band
+      (`band_files`)
     - a table (CSV, TSV, ECSV, Parquet, FITS, VOTable) of files, ids, votes, rows of an array or positions for cutouts
     - arrays of many images: HDF5, NPZ, NPY; a Parquet file with images in it; one image, by its file or its address
 
@@ -88,7 +90,7 @@ def _read_address(path: Path, options: SourceOptions) -> Found:
     lacking = [file for file in files_of(address) if not _exists(file)] if address != path else [path]
     if lacking:
         raise SkyclassError("no such file or folder", where=lacking[0], fix="check the path")
-    options_of_more = ("image_root", "cutout", "band_files", *_COLUMNS)
+    options_of_more = ("image_root", "cutout", "band_files", *_FOLDERS, *_COLUMNS)
     _refuse(options, options_of_more, path, "sources of many images", "this is the address of one")
     return _one_image(image_id_of(address), str(address))
 
@@ -107,14 +109,16 @@ def _read_folder(path: Path, options: SourceOptions) -> Found:
     files = files_below(path)
     stacks = _split_stacks(path, files)
     if stacks:
+        _refuse(options, ("folders",), path, "folders of images", "this is one of arrays")
         return read_split_stacks(path, stacks, options)
     shards = [path / file for file in files if file.lower().endswith(".parquet")]
     if shards and not any(map(is_image_name, files)) and any(holds_images(file, options) for file in shards):
+        _refuse(options, ("folders",), path, "folders of images", "this is one of Parquet files")
         return read_parquet_images(path, shards, options)
     _refuse(options, _COLUMNS, path, "tables and arrays", "this is neither")
     if pattern := band_pattern(filter(is_image_name, files)):
         say(f"{path.name}: these names look like one file a band: --band-files '{pattern}'")
-    return read_folders(path, files)
+    return read_folders(path, files, options)
 
 
 def _split_stacks(root: Path, files: Sequence[str]) -> list[Path]:
@@ -129,6 +133,7 @@ def _split_stacks(root: Path, files: Sequence[str]) -> list[Path]:
 
 
 def _read_file(path: Path, options: SourceOptions) -> Found:
+    _refuse(options, ("folders",), path, "folders of images", "this is a file")
     if holds_images(path, options) and not (options.cutout or options.band_files or options.image_root):
         return read_parquet_images(path, [path], options)
     if table_suffix(path) or is_fits_table(path):
@@ -144,7 +149,7 @@ def _read_file(path: Path, options: SourceOptions) -> Found:
     named = any(getattr(options, name) for name in _COLUMNS) and path.suffix.lower() in STACK_SUFFIXES
     if named or is_stack(path):
         return read_stack(path, options)
-    _refuse(options, _COLUMNS, path, "tables and arrays", "this is neither")
+    _refuse(options, ("split_names", *_COLUMNS), path, "tables and arrays", "this is neither")
     if is_image_name(path):
         return _one_image(image_id_of(path), str(path))
     known = ", ".join(dict.fromkeys((*TABLE_READERS, *IMAGE_SUFFIXES, *STACK_SUFFIXES)))

@@ -62,7 +62,7 @@ def is_fits_table(path: Path) -> bool:
 
 
 def read_rows(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
-    """All rows of a table, its column names stripped; `text_columns` (in small letters) stay text where files allow it.
+    """All rows of a table, its column names stripped; `text_columns` (`columns.plain`) stay text where files allow it.
 
     Errors: SkyclassError for a table that is damaged, empty, or larger than can be read.
     """

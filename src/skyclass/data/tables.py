@@ -29,7 +29,9 @@ _USUAL_FOLDERS = ("images", "png")  # where a table's images lie when they do no
 def read_named(path: Path, options: SourceOptions, *, places: bool = True) -> pd.DataFrame:
     """A table of the user's with the catalog's column names, as `name_columns` gives them."""
     given = given_columns(options)
-    return name_columns(read_rows(path, text_columns(given)), given, path, places=places)
+    return name_columns(
+        read_rows(path, text_columns(given)), given, path, places=places, split_names=options.split_names
+    )
 
 
 def read_table_source(path: Path, options: SourceOptions) -> Found:
