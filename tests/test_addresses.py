@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from skyclass.addresses import (
     parse_address,
     stem_of,
 )
+from skyclass.errors import SkyclassError
+from skyclass.images import read_image
+from skyclass.limits import MAX_ADDRESS
 
 NAMES = st.text(st.characters(exclude_characters="\0/", exclude_categories=("Cs",)), min_size=1, max_size=20)
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join).map(Path).filter(lambda path: str(path) != ".")
@@ -111,3 +115,25 @@ def test_ids_and_files(text: str, image_id: str, files: list[str]) -> None:
 
 def test_stems_keep_other_dots() -> None:
     assert [stem_of(name) for name in ("a.b.JPG", "a.fits.fz", "a.5", ".png")] == ["a.b", "a", "a.5", ""]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" + "::a" * 400_000, ":" * 500_000, "f.fits::sky(" + "1" * 500_000, "a::b[" * 200_000, "{" * 500_000 + "::"],
+)
+def test_long_texts_are_parsed_at_once_and_refused_in_a_short_sentence(text: str) -> None:
+    for size in (len(text), 4000):
+        began = time.process_time()
+        parsed = parse_address(text[:size])
+        assert time.process_time() - began < 1
+    assert isinstance(parse_address(text), Path)
+    assert parsed is not None
+    with pytest.raises(SkyclassError, match=rf"an address of {len(text):,} characters; give one of at most") as refusal:
+        read_image(text)
+    assert len(str(refusal.value)) < 300
+
+
+def test_an_address_as_long_as_a_path_may_be() -> None:
+    text = "/".join(["f" * 200] * 20) + "/g.h5::images[3]"
+    assert len(text) < MAX_ADDRESS
+    assert parse_address(text) == Row(Path(text.partition("::")[0]), "images", 3)

@@ -19,8 +19,9 @@ from PIL import Image as pillow
 
 from make_data import bad_files, class_folders, image_table, odd_files, random_pixels, vote_table, write_image
 from skyclass.errors import SkyclassError
-from skyclass.image_arrays import MAX_PIXELS, RGB
+from skyclass.image_arrays import RGB
 from skyclass.images import Image, decode_image, is_image_name, read_image
+from skyclass.limits import MAX_PIXELS
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SIZE = (20, 28)

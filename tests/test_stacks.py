@@ -18,7 +18,7 @@ from PIL import Image as pillow
 from pyarrow import parquet
 
 from make_data import random_pixels, write_image
-from skyclass import array_files, open_files, parquet_images, stacks
+from skyclass import array_files, limits, open_files, parquet_images, stacks
 from skyclass.errors import SkyclassError
 from skyclass.images import Image, decode_image, read_image
 from skyclass.stacks import read_column, stack_arrays
@@ -160,6 +160,40 @@ def test_a_text_heap_that_libhdf5_never_comes_back_from(tmp_path: Path, monkeypa
     with pytest.raises(SkyclassError, match="the text in /filters is damaged"):
         read_column(file, "filters")
     assert row_of(file, 1).bands == NUMBERED
+
+
+def test_values_kept_in_other_files_are_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(240)) * 8)
+    pixels = random_pixels(0, SIZE, 4)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["images"] = pixels
+    layout = h5py.VirtualLayout(pixels.shape, pixels.dtype)
+    layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "images", pixels.shape)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("raw", (2, *SIZE), "u1", external=[(str(secret), 0, 1920)])
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("texts", (4,), "S4", external=[(str(secret), 0, 16)])
+        file["linked"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/images")
+        file["group/loop"] = h5py.SoftLink("/group/loop")
+        file["group/circle"] = file["group"]
+        file["images"] = pixels
+    for name in ("raw", "virtual"):
+        with pytest.raises(SkyclassError, match="kept in other files"):
+            read_image(f"{tmp_path / 'x.h5'}::{name}[0]")
+    with pytest.raises(SkyclassError, match="kept in other files"):
+        read_column(tmp_path / "x.h5", "texts")
+    assert list(stack_arrays(tmp_path / "x.h5")) == ["images"]
+    np.testing.assert_array_equal(row_of(tmp_path / "x.h5", 1, "images").pixels[0], pixels[1])
+
+
+def test_groups_beyond_any_depth_or_number_cost_nothing_but_themselves(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "deep.h5", "w") as file:
+        file["a"] = random_pixels(0, SIZE, 4)
+        file["b" + "/b" * 2000 + "/images"] = random_pixels(0, SIZE, 4)
+    assert list(stack_arrays(tmp_path / "deep.h5")) == ["a"]
+    with pytest.raises(SkyclassError, match=r"more than 50 groups deep"):
+        row_of(tmp_path / "deep.h5", 0, "b" + "/b" * 50)
 
 
 def test_groups_of_hdf5(tmp_path: Path) -> None:
@@ -336,8 +370,8 @@ def test_a_header_that_the_archive_contradicts_is_not_believed(tmp_path: Path) -
 
 def test_what_the_disk_cannot_bear_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_packed(tmp_path / "x", images=random_pixels(0, SIZE, 9))
-    usage = open_files.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(open_files.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    usage = limits.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(limits.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(SkyclassError, match="too large to be unpacked"):
         row_of(file, 0)
 

@@ -266,7 +266,7 @@ ROW = "<TABLEDATA><TR><TD>1</TD></TR></TABLEDATA>"
 def test_an_xml_bomb_is_refused(tmp_path: Path, encoding: str) -> None:
     row = "<TABLEDATA><TR><TD>&m;</TD></TR></TABLEDATA>"
     (tmp_path / "t.xml").write_bytes(votable(ID, row, f"{LAUGHS}]>", encoding))
-    with pytest.raises(SkyclassError, match="declares entities" if encoding == "utf-8" else "unreadable table"):
+    with pytest.raises(SkyclassError, match="declares entities"):
         read_source(tmp_path / "t.xml")
 
 
@@ -276,6 +276,49 @@ def test_a_votable_never_reads_another_file(tmp_path: Path, link: str) -> None:
     stream = f'<BINARY><STREAM encoding="base64"\n href="{link}"/></BINARY>'
     (tmp_path / "t.vot").write_bytes(votable(ID, stream))
     with pytest.raises(SkyclassError, match="rows lie in another file"):
+        read_source(tmp_path / "t.vot")
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        '<STREAM type="&gt;" href="file:///etc/hostname"/>',
+        '<STREAM type=">" href="file:///etc/hostname"/>',
+        '<v:STREAM xmlns:v="http://www.ivoa.net/xml/VOTable/v1.3" href="file:///etc/hostname"/>',
+        "<STREAM\n\thref = 'file:///etc/hostname' />",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+def test_however_a_stream_is_written_it_is_seen(tmp_path: Path, stream: str, encoding: str) -> None:
+    data = votable(ID, f"<BINARY>{stream}</BINARY>", encoding=encoding).replace(b"utf-8-sig", b"utf-8")
+    for name, content in (("t.vot", data), ("t.vot.gz", gzip.compress(data))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(SkyclassError, match="rows lie in another file"):
+            read_source(tmp_path / name)
+
+
+def test_a_default_that_a_doctype_brings_is_refused_and_the_dtd_of_old_is_not(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png")
+    default = '<!DOCTYPE VOTABLE [<!ATTLIST STREAM href CDATA "file:///etc/hostname">]>'
+    (tmp_path / "t.vot").write_bytes(votable(ID, "<BINARY><STREAM/></BINARY>", default))
+    with pytest.raises(SkyclassError, match="declares entities"):
+        read_source(tmp_path / "t.vot")
+    old = '<!DOCTYPE VOTABLE SYSTEM "http://us-vo.org/xml/VOTable.dtd">'
+    (tmp_path / "t.vot").write_bytes(votable(ID, ROW, old))
+    assert len(read_source(tmp_path / "t.vot").catalog) == 1
+
+
+MANY = "".join(f'<FIELD name="f{i}" datatype="double" arraysize="60000"/>' for i in range(40))
+NARROW = "".join(f'<FIELD name="f{i}" datatype="double"/>' for i in range(2000))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [(ID + MANY, "values in a row"), (ID + NARROW, "more than 999 columns"), ("<GROUP>" * 5000, "deep")],
+)
+def test_votables_that_take_more_than_they_hold(tmp_path: Path, fields: str, words: str) -> None:
+    (tmp_path / "t.vot").write_bytes(votable(fields, ROW))
+    with pytest.raises(SkyclassError, match=words):
         read_source(tmp_path / "t.vot")
 
 
@@ -290,7 +333,7 @@ def test_a_votable_that_claims_too_many_rows(tmp_path: Path) -> None:
     touch(tmp_path, "1.png")
     claim = votable(ID, ROW).replace(b"<TABLE>", b'<TABLE nrows="100000000000000">')
     (tmp_path / "t.vot").write_bytes(claim)
-    with pytest.raises(SkyclassError, match=r"t\.vot: (unreadable|the) table"):
+    with pytest.raises(SkyclassError, match=r"t\.vot: .* claim to unpack"):
         read_source(tmp_path / "t.vot")
 
 
@@ -301,7 +344,7 @@ def test_other_xml_and_other_tables_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_packed_table_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_files, "MAX_UNPACKED", 10_000)
+    monkeypatch.setattr(table_files, "MAX_TABLE", 10_000)
     (tmp_path / "t.xml.gz").write_bytes(gzip.compress(votable(ID, ROW) + b" " * 10_000))
     with pytest.raises(SkyclassError, match="more than 10,000 bytes when unpacked; unpack it and give that file"):
         read_source(tmp_path / "t.xml.gz")

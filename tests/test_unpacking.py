@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
+import re
 import stat
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archives import tarred, zipped
-from skyclass import unpacking
+from skyclass import limits, unpacking
 from skyclass.errors import SkyclassError
 from skyclass.unpacking import unpack
 
@@ -108,3 +111,48 @@ def test_mutated_archives_are_unpacked_or_refused_and_never_leave_the_folder(
     with contextlib.suppress(SkyclassError):
         unpack(root / name, root / "out")
     assert left_in(root) <= {name, "out"}
+
+
+def tar_header(name: str, kind: bytes, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def squeezed(name: str, body: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, body)
+    return packed.getvalue()
+
+
+ZEROS = bytes(2**22)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "said"),
+    [
+        ("a.gz", gzip.compress(ZEROS), "claim to unpack"),
+        ("a.tar.gz", tarred({"a": ZEROS}), "claim to unpack"),
+        ("a.zip", squeezed("a", ZEROS), "claim to unpack"),
+        ("a.tar.gz", tarred({f"{i}": b"" for i in range(2000)}), "more than .* files"),
+        ("a.tar.gz", gzip.compress(tar_header("x", tarfile.GNUTYPE_LONGNAME, 2**22) + ZEROS), "a header of"),
+        ("a.tar.gz", gzip.compress(tar_header("x", tarfile.XHDTYPE, 2**22) + ZEROS), "a header of"),
+    ],
+)
+def test_a_bomb_is_refused_before_it_fills_the_disk_or_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, body: bytes, said: str
+) -> None:
+    monkeypatch.setattr(limits, "ALWAYS_UNPACKED", 2**16)
+    monkeypatch.setattr(limits, "ALWAYS_MEMBERS", 100)
+    sentence = refused(tmp_path, name, body)
+    assert re.search(said, sentence)
+    assert sentence.startswith(str(tmp_path / name))
+    assert sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file()) < 2**21
+
+
+def test_an_archive_of_many_small_files_is_unpacked(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    (tmp_path / "a.tar.gz").write_bytes(tarred({f"{i}": noise.bytes(30) for i in range(300)}))
+    unpack(tmp_path / "a.tar.gz", tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 300

@@ -17,19 +17,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .limits import MAX_ADDRESS
+
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".npy", ".npz"),
     *(".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz", ".fits.fz"),
 )
 _LONGEST_FIRST = sorted(IMAGE_SUFFIXES, key=len, reverse=True)
 
-_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?|nan|[-+]?inf"
-# A path may hold `::`, an array's name may not, nor begin with a colon.
-_ROW = re.compile(r"(?P<path>.+)::(?P<key>(?!:)(?:(?!::).)*)\[(?P<row>-?[0-9]{1,18})\]", re.DOTALL)
+# No pattern may go back over what it has read: a text of a table can be as long as it likes.
+_NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]+)?|nan|[-+]?inf"
+_ROW = re.compile(r"\[(?P<row>-?[0-9]{1,18})\]")
 _CUTOUT = re.compile(
-    rf"(?P<path>.+)::(?P<frame>sky|pixel)\( *(?P<x>{_NUMBER}) *, *(?P<y>{_NUMBER}) *\)"
-    r"\[(?P<h>[0-9]{1,9})x(?P<w>[0-9]{1,9})\]",
-    re.DOTALL | re.IGNORECASE,
+    rf"(?P<frame>sky|pixel)\( *(?P<x>{_NUMBER}) *, *(?P<y>{_NUMBER}) *\)\[(?P<h>[0-9]{{1,9}})x(?P<w>[0-9]{{1,9}})\]",
+    re.IGNORECASE,
 )
 _BANDS = re.compile(r"(?P<before>[^{}]*)\{(?P<bands>[^{},]+(?:,[^{},]+)*)\}(?P<after>[^{}]*)")
 
@@ -84,18 +85,20 @@ Address = Path | Row | Cutout | BandFiles
 def parse_address(text: str | Path) -> Address:
     """What a catalog's `file` names. A text that is no address, or that a file is called, is the path of a file."""
     text = str(text)
-    if "::" not in text and "{" not in text:
+    if ("::" not in text and "{" not in text) or len(text) > MAX_ADDRESS:
         return Path(text)
     address = _parsed(text)
     return Path(text) if not isinstance(address, Path) and _is_file(text) else address
 
 
 def _parsed(text: str) -> Address:
-    if cutout := _CUTOUT.fullmatch(text):
+    path, _, piece = text.rpartition("::")  # a path may hold `::`, an array's name may not
+    if path and (cutout := _CUTOUT.fullmatch(piece)):
         size, on_sky = (int(cutout["h"]), int(cutout["w"])), cutout["frame"].lower() == "sky"
-        return Cutout(Path(cutout["path"]), float(cutout["x"]), float(cutout["y"]), size, on_sky)
-    if row := _ROW.fullmatch(text):
-        return Row(Path(row["path"]), row["key"], int(row["row"]))
+        return Cutout(Path(path), float(cutout["x"]), float(cutout["y"]), size, on_sky)
+    key, bracket, number = piece.rpartition("[")
+    if path and (row := _ROW.fullmatch(bracket + number)):
+        return Row(Path(path), key, int(row["row"]))
     if bands := _BANDS.fullmatch(text):
         return BandFiles(bands["before"], tuple(bands["bands"].split(",")), bands["after"])
     return Path(text)

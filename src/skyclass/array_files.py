@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,12 @@ import numpy as np
 
 from .errors import SkyclassError, one_line
 from .image_arrays import COPY_AGAIN, UNPICKLE, read_npy_header
-from .named_arrays import LARGEST_COLUMN, Stack, StackArray
-from .open_files import check_disk, check_unpacking, unpack
+from .limits import MAX_CHUNK, MAX_COLUMN, MAX_GROUPS_DEEP, MAX_NAMES, check_disk, check_unpacking
+from .named_arrays import Stack, StackArray
+from .open_files import unpack
 
 _LOCAL_HEADER = 30  # bytes of a ZIP member's header before its name (APPNOTE.TXT, 4.3.7)
 _CHUNK_CACHE = 2**26  # bytes of HDF5 chunks kept unpacked
-_LARGEST_CHUNK = 2**28  # bytes of an HDF5 chunk, all of which is unpacked for one row of it
-_MOST_NAMES = 10_000  # in one HDF5 group
 _TEXT_SECONDS = 10.0  # to start a process and read text of variable length, besides 0.1 ms a row
 _TEXT_BYTES = 2**28  # of all texts of an array
 _READ_TEXTS = f"""
@@ -118,7 +118,7 @@ def open_hdf5(path: Path) -> Stack:
     file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, locking=False)
     arrays: dict[str, StackArray] = {}
     refused: dict[str, SkyclassError] = {}
-    for name, node in _walk(file, "", {file.id}):
+    for name, node in islice(_walk(file, "", {file.id}, 0), MAX_NAMES):
         try:
             if isinstance(node, SkyclassError):
                 raise node
@@ -130,7 +130,7 @@ def open_hdf5(path: Path) -> Stack:
     return Stack("hdf5", arrays, refused, file)
 
 
-def _walk(group: Any, prefix: str, seen: set[Any]) -> Iterator[tuple[str, Any]]:
+def _walk(group: Any, prefix: str, seen: set[Any], depth: int) -> Iterator[tuple[str, Any]]:
     """The datasets of an HDF5 group and those below it, each with its path, or with why it cannot be opened.
 
     h5py's own `visititems` never ends on some damaged files.
@@ -141,7 +141,7 @@ def _walk(group: Any, prefix: str, seen: set[Any]) -> Iterator[tuple[str, Any]]:
 
     def note(name: bytes) -> bool | None:  # anything but None ends the iteration
         names.append(name)
-        return None if len(names) < _MOST_NAMES else True
+        return None if len(names) < MAX_NAMES else True
 
     group.id.links.iterate(note)
     for name in names:
@@ -156,8 +156,11 @@ def _walk(group: Any, prefix: str, seen: set[Any]) -> Iterator[tuple[str, Any]]:
         if node.id in seen:
             continue
         seen.add(node.id)
-        if isinstance(node, h5py.Group):
-            yield from _walk(node, f"{path}/", seen)
+        if isinstance(node, h5py.Group) and depth == MAX_GROUPS_DEEP:
+            what = f"{path!r} lies more than {MAX_GROUPS_DEEP} groups deep"
+            yield path, SkyclassError(what, fix="write it again with fewer groups within each other")
+        elif isinstance(node, h5py.Group):
+            yield from _walk(node, f"{path}/", seen, depth + 1)
         elif isinstance(node, h5py.Dataset):
             yield path, node
 
@@ -165,10 +168,15 @@ def _walk(group: Any, prefix: str, seen: set[Any]) -> Iterator[tuple[str, Any]]:
 def _dataset(path: Path, dataset: Any) -> StackArray:
     import h5py
 
+    if dataset.is_virtual or dataset.external:
+        raise SkyclassError(
+            f"{dataset.name} is kept in other files, which could be any file of this machine",
+            fix="copy its values into the file itself: file.create_dataset(name, data=old[name][()])",
+        )
     is_text = h5py.check_string_dtype(dataset.dtype) is not None and dataset.dtype.kind == "O"
     if dataset.shape is None or (dataset.dtype.hasobject and not (is_text and dataset.ndim == 1)):
         raise SkyclassError(f"{dataset.name} holds objects of variable length, not numbers", fix=UNPICKLE)
-    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > _LARGEST_CHUNK:
+    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > MAX_CHUNK:
         raise SkyclassError(
             f"{dataset.name} is stored in chunks of {dataset.chunks}, one of which would fill the memory",
             fix="write it again in chunks of one image",
@@ -192,6 +200,6 @@ def _hdf5_texts(path: Path, name: str, size: int) -> np.ndarray:
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
         raise SkyclassError(f"the text in {name} is damaged", fix=COPY_AGAIN) from error
     strings = json.loads(ended.stdout)
-    if 4 * len(strings) * max(map(len, strings), default=0) > LARGEST_COLUMN:  # NumPy gives all the longest one's room
+    if 4 * len(strings) * max(map(len, strings), default=0) > MAX_COLUMN:  # NumPy gives all the longest one's room
         raise SkyclassError(f"{name} holds texts too long for a column", fix="shorten them")
     return np.array(strings, dtype=np.str_)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field
 
 from .errors import SkyclassError, did_you_mean
 from .settings import Settings, validate
+from .yaml_files import read_yaml
 
 LIST = Path(__file__).with_name("datasets.yaml")
 
@@ -53,9 +53,8 @@ def read_datasets(path: Path = LIST) -> dict[str, PublicDataset]:
 
     Errors: SkyclassError with the line of the first fault of the list.
     """
-    text = path.read_text(encoding="utf-8")
-    document = {"datasets": yaml.safe_load(text)}
-    return validate(_List, document, path.name, yaml.compose(text), {}).datasets
+    document, node = read_yaml(path)
+    return validate(_List, {"datasets": document}, path.name, node, {}).datasets
 
 
 def find_dataset(name: str) -> PublicDataset:

@@ -22,7 +22,6 @@ from PIL import Image as pillow
 from .errors import SkyclassError
 from .image_arrays import (
     COPY_AGAIN,
-    MAX_BANDS,
     RGB,
     Decoded,
     band_names,
@@ -33,9 +32,8 @@ from .image_arrays import (
     read_npy_header,
     texts,
 )
-from .open_files import check_unpacking
+from .limits import MAX_BANDS, MAX_PAGES, check_unpacking
 
-_MOST_PAGES = 10_000  # of a TIFF
 _LONGEST_NAMES = 2**16  # bytes of an array of bands' names
 
 # tifffile reports damage by logging as well as by raising; without a handler Python prints that on standard error.
@@ -126,7 +124,7 @@ def _check_pages(data: bytes, tiff: Any) -> None:
     place, seen = size if size == 8 else 4, set[int]()  # the header of a BigTIFF is twice as long
     while place + size <= end:
         (directory,) = struct.unpack(tiff.offsetformat, data[place : place + size])
-        if directory in seen or len(seen) > _MOST_PAGES:
+        if directory in seen or len(seen) > MAX_PAGES:
             raise SkyclassError("damaged (its pages lead back to each other)", fix=COPY_AGAIN)
         if not 0 < directory <= end - tiff.tagnosize:
             return

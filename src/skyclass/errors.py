@@ -25,7 +25,12 @@ class SkyclassError(Exception):
         self.fix = None if fix is None else masked(fix)
         place = f"{self.where}: " if self.where else ""
         way_out = f"; {self.fix}" if self.fix else ""
-        super().__init__(f"{place}{self.what}{way_out}")
+        super().__init__(printable(f"{place}{self.what}{way_out}"))
+
+
+def printable(text: str) -> str:
+    """The text with a question mark for each character that a terminal could take for an order."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 class MachineError(SkyclassError):

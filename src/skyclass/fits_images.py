@@ -22,7 +22,7 @@ from .image_arrays import (
     from_array,
     named_bands,
 )
-from .open_files import check_unpacking
+from .limits import check_unpacking
 
 # Words in the EXTNAME of an image that goes with another one and is no band.
 _AUXILIARY = re.compile(

@@ -16,11 +16,9 @@ from typing import IO
 
 import numpy as np
 
-from .errors import SkyclassError
+from .errors import SkyclassError, printable
+from .limits import MAX_ADDRESS, MAX_BANDS, MAX_PIXELS
 
-MAX_PIXELS = 200_000_000  # height * width * bands; more is a decompression bomb, or a mosaic to be cut first
-MAX_BANDS = 16  # an axis of an array is taken for the bands up to this length
-MAX_BYTES = 8 * MAX_PIXELS + 2**20  # float64 pixels and a generous header
 RGB = ("red", "green", "blue")
 
 # Ways out.
@@ -80,6 +78,9 @@ def naming(where: str | Path, damage: Callable[[Exception], tuple[str, str]]) ->
 
 def check_file(path: Path) -> None:
     """Refuse folders and files that are not there."""
+    if len(name := str(path)) > MAX_ADDRESS:
+        what = f"a path or an address of {len(name):,} characters"
+        raise SkyclassError(what, where=f"{name[:60]}...", fix=f"give one of at most {MAX_ADDRESS:,}")
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError:  # too long a name
@@ -146,11 +147,6 @@ def texts(array: np.ndarray) -> np.ndarray:
     """Text of NumPy's types S and U, of any shape, as U, without the blanks around it."""
     array = np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
     return np.char.strip(array)
-
-
-def printable(text: str) -> str:
-    """The text with a question mark for each character that a terminal could take for an order."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -26,14 +26,13 @@ from .fits_images import read_fits
 from .image_arrays import (
     COPY_AGAIN,
     CUT,
-    MAX_BYTES,
-    MAX_PIXELS,
     REAL,
     are_names,
     check_file,
     check_shape,
     naming,
 )
+from .limits import MAX_BYTES, MAX_PIXELS
 
 # What the decoders say when the bytes run out.
 _EARLY = ("truncated", "too small", "eof", "missing end card", "corrupt fits", "not a zip file")

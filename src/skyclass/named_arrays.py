@@ -14,9 +14,9 @@ import numpy as np
 
 from .errors import SkyclassError, did_you_mean
 from .image_arrays import COPY_AGAIN, texts
+from .limits import MAX_COLUMN
 
 _MOST_BANDS = 1000
-LARGEST_COLUMN = 2**30  # bytes
 
 
 @dataclass(eq=False)
@@ -73,7 +73,7 @@ def column_of(array: StackArray, key: str) -> np.ndarray:
         raise SkyclassError(f"the array {key!r} is no column (shape {array.shape})", fix="name one of one axis or two")
     if array.dtype.kind not in "biufSU":
         raise SkyclassError(f"the array {key!r} holds neither numbers nor text", fix="name one that does")
-    if math.prod(array.shape) * max(array.dtype.itemsize, 1) > LARGEST_COLUMN:
+    if math.prod(array.shape) * max(array.dtype.itemsize, 1) > MAX_COLUMN:
         raise SkyclassError(f"the array {key!r} is too long for a column (shape {array.shape})", fix=COPY_AGAIN)
     values = np.array(array.get()[()])
     return texts(values) if values.dtype.kind in "SU" else values.astype(values.dtype.newbyteorder("="))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import tempfile
 import threading
 from collections import OrderedDict
@@ -12,10 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Generic, TypeVar
 
-from .errors import SkyclassError
+from .limits import check_disk, check_unpacking
 
-_UNPACKING = 200  # times what is packed; Gzip cannot exceed 1032, noise stays below 2
-_ALWAYS_UNPACKED = 2**28  # bytes that may come out of next to nothing, such as an empty image
 _PIECE = 2**20  # bytes copied at a time
 
 Opened = TypeVar("Opened")
@@ -46,25 +43,6 @@ class KeptOpen(Generic[Opened]):
                     self._kept.popitem(last=False)
             self._kept.move_to_end(name)
             return self._kept[name][1]
-
-
-def check_unpacking(unpacked: int, packed: int) -> None:
-    """Refuse decompression bombs: `packed` bytes that claim to become `unpacked` ones."""
-    if unpacked > _UNPACKING * packed + _ALWAYS_UNPACKED:
-        raise SkyclassError(
-            f"{packed:,} bytes claim to unpack to {unpacked:,}, as damaged files and decompression bombs do",
-            fix="copy it again, or save it without compression",
-        )
-
-
-def check_disk(n_bytes: int) -> None:
-    """Refuse to unpack more than half of what the temporary folder has room for."""
-    folder = tempfile.gettempdir()
-    if n_bytes > shutil.disk_usage(folder).free // 2:
-        raise SkyclassError(
-            f"too large to be unpacked in {folder} ({n_bytes:,} bytes)",
-            fix="save it without compression, or set TMPDIR to a folder with more room",
-        )
 
 
 def unpack(stream: IO[bytes] | io.BufferedIOBase, packed: int) -> IO[bytes]:

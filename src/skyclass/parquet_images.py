@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from .errors import SkyclassError, did_you_mean
-from .image_arrays import MAX_BYTES
-from .open_files import check_disk, check_unpacking
+from .limits import MAX_BYTES, check_disk, check_unpacking
 
 _GROUPS = 4  # row groups held
 _IN_MEMORY = 2**26  # bytes of a row group held in memory; a larger one is unpacked into a temporary file

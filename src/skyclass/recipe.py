@@ -19,7 +19,7 @@ from pydantic import Field
 from .calibration_settings import CalibrationRecipe
 from .errors import SkyclassError, did_you_mean
 from .image_settings import AugmentRecipe, DataRecipe, PixelRecipe, TrainingPixels, VotesRecipe
-from .settings import Settings, apply_overrides, refuse_repeats, validate
+from .settings import Settings, apply_overrides, validate
 from .training_settings import (
     LoraRecipe,
     ModelRecipe,
@@ -29,6 +29,7 @@ from .training_settings import (
     TuneRecipe,
     score_mode,
 )
+from .yaml_files import read_yaml
 
 __all__ = [
     "SHIPPED",
@@ -114,13 +115,8 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Errors: SkyclassError with the line (or the override) of the first fault and the nearest valid key.
     """
     path = recipe_path(name)
-    text = path.read_text(encoding="utf-8")
-    try:
-        document = yaml.safe_load(text) or {}
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise SkyclassError(f"not valid YAML: {error}", where=path, fix="mend that line") from None
-    refuse_repeats(node, path)
+    document, node = read_yaml(path)
+    document = document or {}
     if not isinstance(document, dict):
         raise SkyclassError("a recipe is a mapping of keys", where=path, fix="see `skyclass recipes show`")
     origin = dict(apply_overrides(document, overrides))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import SkyclassError, did_you_mean
+from .yaml_files import parse_yaml
 
 
 class Settings(BaseModel):
@@ -31,12 +31,16 @@ def apply_overrides(
             example = "training.epochs=3" if option == "--set" else "size=128"
             raise SkyclassError("not of the form KEY=VALUE", where=f"{option} {text}", fix=f"as in {option} {example}")
         path = tuple(part.strip() for part in key.split("."))
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            parsed = value
-        set_key(document, path, parsed, f"{option} {text}")
+        set_key(document, path, value_of(value), f"{option} {text}")
         yield path, f"{option} {text}"
+
+
+def value_of(text: str) -> Any:
+    """The value that a text on the command line means; one that is no YAML is a text."""
+    try:
+        return parse_yaml(text, "value")[0]
+    except SkyclassError:
+        return text
 
 
 def set_key(document: dict[str, Any], path: tuple[str, ...], value: Any, where: str) -> None:
@@ -95,16 +99,6 @@ def _keys_at(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:
             return []
         model = below[0]
     return list(model.model_fields)
-
-
-def refuse_repeats(node: yaml.Node | None, path: Path) -> None:
-    """Errors: SkyclassError for a key that stands twice in one section, of which YAML would take the last."""
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        lines = [other.start_mark.line + 1 for other, _ in node.value if other.value == key.value]  # type: ignore[union-attr]
-        if len(lines) > 1:
-            what = f"the key {key.value!r} stands on line {lines[0]} already"
-            raise SkyclassError(what, where=f"{path}:{lines[1]}", fix="keep one of them")
-        refuse_repeats(value, path)
 
 
 def _line_of(node: yaml.Node | None, location: tuple[str, ...]) -> int | None:

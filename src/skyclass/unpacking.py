@@ -14,10 +14,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
 from .console import progress
 from .errors import SkyclassError, one_line
+from .limits import MAX_TAR_HEADER, check_members, check_unpacking
 
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar", ".gz")
 _CHUNK = 1 << 20
@@ -55,6 +56,8 @@ def _damage_told(archive: Path) -> Iterator[None]:
     fix = "delete it and fetch it again"
     try:
         yield
+    except SkyclassError as refusal:
+        raise SkyclassError(refusal.what, where=refusal.where or archive, fix=refusal.fix) from None
     except _DAMAGE as error:
         raise SkyclassError(f"a damaged archive ({one_line(error)})", where=archive, fix=fix) from error
     except OSError as error:
@@ -77,10 +80,48 @@ def _place(member: str, archive: Path) -> Path | None:
     return Path(*path.parts)
 
 
-def _write(source: IO[bytes], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as stream:
-        shutil.copyfileobj(source, stream, _CHUNK)
+class _Output:
+    """The files that come out of an archive, counted against what its bytes can honestly hold."""
+
+    def __init__(self, archive: Path, folder: Path) -> None:
+        self._packed = archive.stat().st_size
+        self._folder = folder
+        self._members = 0
+        self._unpacked = 0
+
+    def count(self) -> None:
+        """One more member, a folder or what is left out included. Errors: SkyclassError where they are too many."""
+        self._members += 1
+        check_members(self._members, self._packed)
+
+    def write(self, source: IO[bytes], place: Path) -> None:
+        """Write one file. Errors: SkyclassError for a bomb, or where the disk would be full."""
+        target = self._folder / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as stream:
+            while piece := source.read(_CHUNK):
+                self._unpacked += len(piece)
+                check_unpacking(self._unpacked, self._packed)
+                _check_room(len(piece), self._folder)
+                stream.write(piece)
+
+
+def _check_room(needed: int, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        what = f"it unpacks to {needed / 1e9:,.1f} GB more, and the disk has {free / 1e9:,.1f} GB left"
+        raise SkyclassError(what, fix="make room, or fetch onto another disk with --out")
+
+
+class _TarMember(tarfile.TarInfo):
+    """A header of a tar file; long names and PAX records, which tarfile holds in memory, may not be of any length."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if not (member.isreg() or member.isdir()) and member.size > MAX_TAR_HEADER:
+            raise SkyclassError(f"a header of {member.size:,} bytes", fix="do not use this archive; tell its publisher")
+        return member
 
 
 def _refuse_kind(member: str, archive: Path) -> SkyclassError:
@@ -92,37 +133,39 @@ def _unzip(path: Path, folder: Path, advance: Advance) -> None:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         places = [_place(member.filename, path) for member in members]
-        needed, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
-        if needed > free:
-            what = f"it unpacks to {needed / 1e9:,.1f} GB, and the disk has {free / 1e9:,.1f} GB left"
-            raise SkyclassError(what, where=path, fix="make room, or fetch onto another disk with --out")
+        _check_room(sum(member.file_size for member in members), folder)
+        output = _Output(path, folder)
         for member, place in zip(members, places, strict=True):
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _refuse_kind(member.filename, path)
             if member.flag_bits & 1:
                 raise SkyclassError("it is locked with a password", where=path, fix="unpack it by hand")
+            output.count()
             if place is None or member.is_dir():
                 continue
             with archive.open(member) as source:
-                _write(source, folder / place)
+                output.write(source, place)
             advance(1)
 
 
 def _untar(path: Path, folder: Path, advance: Advance) -> None:
-    with tarfile.open(path, "r|*") as archive:
+    output = _Output(path, folder)
+    with tarfile.open(path, "r|*", tarinfo=_TarMember) as archive:
         for member in archive:
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile would remember each to the end
+            output.count()
             place = _place(member.name, path)
             if not (member.isreg() or member.isdir()):
                 raise _refuse_kind(member.name, path)
             source = archive.extractfile(member)
             if place is None or source is None:
                 continue
-            _write(source, folder / place)
+            output.write(source, place)
             advance(1)
 
 
 def _gunzip(path: Path, folder: Path, advance: Advance) -> None:
     with gzip.open(path, "rb") as source:
-        _write(source, folder / path.name[: -len(".gz")])  # type: ignore[arg-type]
+        _Output(path, folder).write(source, Path(path.name[: -len(".gz")]))  # type: ignore[arg-type]
     advance(1)

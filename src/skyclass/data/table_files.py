@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import math
 import re
 import warnings
 from collections.abc import Callable
@@ -25,20 +24,18 @@ from astropy.table import Column, MaskedColumn, Table
 
 from ..console import say
 from ..errors import SkyclassError, one_line
+from ..limits import MAX_TABLE
 from .columns import SKY
 from .separated_files import read_separated
+from .votable_checks import check_votable
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz")
-MAX_UNPACKED = 2**29  # bytes that a packed table may unpack to
-MAX_CELL = 2**16  # values in one cell of a VOTable
 
 # Integers that floating-point numbers, in which pandas marks what is absent, cannot hold.
 _EXACT = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
 
 _ON_THE_SKY = frozenset(name for pair in SKY for name in pair)
 _MEND = "open and mend it"
-_CELL = re.compile(rb"""arraysize\s*=\s*["']\s*([0-9][0-9x\s]*)["']""", re.IGNORECASE)
-_ELSEWHERE = re.compile(rb"<[^<>]*STREAM[^<>]*\shref", re.IGNORECASE)
 
 
 def table_suffix(path: str | Path) -> str | None:
@@ -134,13 +131,7 @@ def _read_fits(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
 def _read_votable(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
     """The first table of a VOTable, all of it in the one document."""
     data = _unpacked(path)
-    if b"<!ENTITY" in data:
-        raise SkyclassError("an XML document that declares entities, which no VOTable needs", fix="remove them")
-    if _ELSEWHERE.search(data):
-        raise SkyclassError("a VOTable whose rows lie in another file", fix="save it with its rows inside")
-    for size in _CELL.findall(data):
-        if math.prod(int(side) for side in size.split(b"x") if side.strip()) > MAX_CELL:
-            raise SkyclassError(f"a VOTable with more than {MAX_CELL:,} values in a cell", fix="leave that column out")
+    check_votable(data)
     document = votable.parse(io.BytesIO(data), verify="ignore")
     return _as_frame(document.get_first_table().to_table(use_names_over_ids=True), path)
 
@@ -150,9 +141,9 @@ def _unpacked(path: Path) -> bytes:
     with path.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
     with gzip.open(path) if packed else path.open("rb") as stream:
-        data = stream.read(MAX_UNPACKED + 1) if packed else stream.read()
-    if packed and len(data) > MAX_UNPACKED:
-        raise SkyclassError(f"more than {MAX_UNPACKED:,} bytes when unpacked", fix="unpack it and give that file")
+        data = stream.read(MAX_TABLE + 1) if packed else stream.read()
+    if packed and len(data) > MAX_TABLE:
+        raise SkyclassError(f"more than {MAX_TABLE:,} bytes when unpacked", fix="unpack it and give that file")
     return data
 
 

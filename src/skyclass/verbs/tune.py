@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import yaml
 from optuna.exceptions import StorageInternalError
 from rich.console import Console
 
@@ -28,6 +27,7 @@ from ..files import write_text
 from ..models.hardware import pick_device
 from ..passwords import masked, secrets_in
 from ..recipe import Recipe, load_recipe
+from ..settings import value_of
 from ..threads import available_cores
 from ..tuning.folder import TuningFolder
 from ..tuning.results import best_of, state_of, values_of, write_figures, write_table
@@ -116,10 +116,7 @@ def _recipe(recipe: str | Path, overrides: Sequence[str], space: Sequence[str], 
         if not separator or not value:
             fix = "as in --space 'training.learning_rate=[0.001,0.01]' or --space 'model.dropout={low: 0, high: 0.5}'"
             raise SkyclassError("not of the form KEY=VALUES", where=f"--space {text}", fix=fix)
-        try:
-            allowed[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            allowed[key.strip()] = value
+        allowed[key.strip()] = value_of(value)
     return with_space(chosen, allowed)
 
 
