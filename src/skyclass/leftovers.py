@@ -21,16 +21,29 @@ from pathlib import Path
 SUFFIX = ".part"
 WEEK = 7 * 24 * 3600.0  # seconds
 _KEPT = 40  # characters of a name: the whole must not become too long for the disk
-_NAME = re.compile(r"\..*\.([0-9a-f]{8})\.([0-9a-f]{8})-(\d+)-(\d+)-\d+\.part", re.DOTALL)
+_PROCESS = r"([0-9a-f]{8})\.([0-9a-f]{8})-(\d+)-(\d+)"
+_NAME = re.compile(rf"\..*\.({_PROCESS})-\d+\.part", re.DOTALL)
 _UNKNOWN = "0" * 8
 _numbers = itertools.count(1)
 
 
+def own_process() -> str:
+    """What tells this process from all others, of this machine and of others, now and later."""
+    return f"{_here()}-{os.getpid()}-{_start(os.getpid())}"
+
+
+def has_ended(process: str) -> bool | None:
+    """Whether the process, as `own_process` named it, has ended; None where it is of a machine unknown here."""
+    found = re.fullmatch(_PROCESS, process)
+    own, started = _here().split(".")
+    if found is None or found[1] != own or started == _UNKNOWN:
+        return None
+    return found[2] != started or _start(int(found[3])) != int(found[4])
+
+
 def part_of(path: Path) -> Path:
     """A temporary name beside `path` that nobody else has."""
-    return path.with_name(
-        f".{path.name[:_KEPT]}.{_here()}-{os.getpid()}-{_start(os.getpid())}-{next(_numbers)}{SUFFIX}"
-    )
+    return path.with_name(f".{path.name[:_KEPT]}.{own_process()}-{next(_numbers)}{SUFFIX}")
 
 
 def is_part(name: str) -> bool:
@@ -62,16 +75,13 @@ def remove(path: Path) -> None:
 
 def _is_dead(path: Path) -> bool:
     found = _NAME.fullmatch(path.name)
-    if found is None:
+    ended = has_ended(found[1]) if found else False
+    if ended is not None:
+        return ended
+    try:
+        return time.time() - path.stat().st_mtime > WEEK
+    except OSError:  # it has gone
         return False
-    machine, boot, pid, start = found.groups()
-    own, started = _here().split(".")
-    if machine != own or started == _UNKNOWN:
-        try:
-            return time.time() - path.stat().st_mtime > WEEK
-        except OSError:
-            return False
-    return boot != started or _start(int(pid)) != int(start)
 
 
 @cache

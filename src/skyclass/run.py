@@ -10,6 +10,7 @@ from typing import Any
 from .errors import SkyclassError
 from .files import new_folder, read_json, write_json, write_text
 from .recipe import Recipe, dump_recipe, load_recipe
+from .run_lock import holder_of
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Cost:
 
 def to_resume(path: Path) -> str:
     """The way out where a run has not ended."""
+    if holder := holder_of(path):
+        return f"wait for it: it is being trained by {holder}"
     return f"continue it with `skyclass train --resume {shlex.quote(str(path))}`, or name another folder"
 
 
@@ -147,6 +150,12 @@ class Run:
         """The folders of an ensemble's members, each a run; none of a run that is no ensemble."""
         n = self.n_members
         return [self.path / "members" / str(number) for number in range(1, n + 1)] if n > 1 else []
+
+    @property
+    def ensemble_path(self) -> Path | None:
+        """The folder of the ensemble that this run is a member of, if it is one."""
+        above = self.path.absolute().parent
+        return above.parent if above.name == "members" and is_run(above.parent) else None
 
     @property
     def n_members(self) -> int:

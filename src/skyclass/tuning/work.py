@@ -19,6 +19,7 @@ from ..data.training_rows import TrainingRows
 from ..errors import MachineError, SkyclassError
 from ..recipe import Recipe, score_mode
 from ..run import Run, is_run
+from ..run_lock import held
 from ..training_run import begin_run, finish_run
 from .leases import Lease, alive, take
 from .results import SAME, best_of
@@ -65,7 +66,8 @@ def _outcome(
         with tuning.folder.trial_log(number).open("a", encoding="utf-8") as log, said_to(log), alive(trial):
             run, rows = _run_of(tuning, number, recipe, pack, device)
             if not run.finished:
-                finish_run(run, rows, device, _Reports(tuning, trial, recipe.training.epochs))
+                with held(run.path):
+                    finish_run(run, rows, device, _Reports(tuning, trial, recipe.training.epochs))
         value, epoch = judged(run, tuning.metric)
     except optuna.TrialPruned:
         return TrialState.PRUNED, None, {}

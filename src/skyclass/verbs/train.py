@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from ..console import say, say_where
@@ -17,6 +18,7 @@ from ..models.hardware import check_devices, own_device
 from ..processes import agreed, joined, rank
 from ..recipe import load_recipe
 from ..run import Run
+from ..run_lock import held
 from ..training.legs import carry_out, turn_to
 from ..training_processes import finish_on
 from ..training_run import begin_run
@@ -55,19 +57,22 @@ def train(
     """
     check_devices(device, devices, num_nodes)
 
-    def begun() -> tuple[Run, TrainingRows | None]:
+    def begun(holding: ExitStack) -> tuple[Run, TrainingRows | None]:
         if resume is not None:
             if find_rate:
                 fix = "leave out --find-rate, or train a new run"
                 raise SkyclassError("a run goes on with the learning rate it has", where="--find-rate", fix=fix)
-            return _old_run(Path(resume), bool(recipe or pack or out or ensemble), overrides, checkpoint), None
+            named_more = bool(recipe or pack or out or ensemble)
+            return _old_run(Path(resume), named_more, overrides, checkpoint, holding), None
         if checkpoint is not None:
             fix = "skyclass train --resume RUN --checkpoint NAME"
             raise SkyclassError("a checkpoint belongs to a run", where="--checkpoint", fix=fix)
-        return _new_run(recipe, pack, out, overrides, ensemble, device, find_rate)
+        run, rows = _new_run(recipe, pack, out, overrides, ensemble, device, find_rate)
+        holding.enter_context(held(run.path))
+        return run, rows
 
-    with joined(own_device(device)):
-        run, rows = agreed(begun)
+    with ExitStack() as holding, joined(own_device(device)):
+        run, rows = agreed(lambda: begun(holding))  # of several processes the first one holds the run
         if agreed(lambda: run.finished):
             say(f"This run has ended; there is nothing to resume: {run.path}")
         else:
@@ -115,8 +120,8 @@ def _new_run(
     return begin_run(settings, data, Path(out), device, find_rate=find_rate)
 
 
-def _old_run(path: Path, named_more: bool, overrides: Sequence[str], checkpoint: str | None) -> Run:
-    """The run to go on with, turned to where it shall go on."""
+def _old_run(path: Path, named_more: bool, overrides: Sequence[str], checkpoint: str | None, holding: ExitStack) -> Run:
+    """The run to go on with, turned to where it shall go on, and held."""
     added = [ADDED.fullmatch(text.replace(" ", "")) for text in overrides]
     if named_more or len(added) > 1 or not all(added):
         fix = (
@@ -129,6 +134,11 @@ def _old_run(path: Path, named_more: bool, overrides: Sequence[str], checkpoint:
     if run.n_members > 1 and (more or checkpoint):
         fix = "train a new ensemble, with other training.epochs"
         raise SkyclassError("no epochs are added to an ensemble, nor taken back", where=path, fix=fix)
+    if run.finished and not more and not checkpoint and run.turned_to() is None:
+        return run  # there is nothing to write
+    for one in (run.ensemble_path, path):
+        if one is not None:
+            holding.enter_context(held(one))
     carry_out(run)
     if more or checkpoint:
         turn_to(run, more, checkpoint)
