@@ -5,11 +5,12 @@ READY := .venv/ready
 # Half the tests wait for one process to start; two at a time suit two cores.
 JOBS ?= 2
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test fuzz lint bench clean
 
 help:
 	@echo "make demo    simulate lenses, train, evaluate, explain, report (demo/report.html); CLEAN=1 starts anew"
 	@echo "make test    run the tests"
+	@echo "make fuzz    20,000 damaged files of every kind; SEED=7 repeats a run, MUTANTS=1000 is a short one"
 	@echo "make lint    ruff, import-linter, mypy"
 	@echo "make bench   the measurements of benchmarks/ that need no GPU"
 	@echo "make clean   remove the environment, the demo and caches"
@@ -24,6 +25,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses $(JOBS)
+
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz.py --mutants $(or $(MUTANTS),20000) $(if $(SEED),--seed $(SEED))
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -40,5 +44,5 @@ bench: $(READY)
 	$(BIN)/python benchmarks/novelty.py
 
 clean:
-	rm -rf .venv demo .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv demo fuzz .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

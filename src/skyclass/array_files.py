@@ -6,10 +6,7 @@ made for damaged files: where it never comes back from one, a way round it is ta
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from functools import partial
@@ -19,29 +16,27 @@ from typing import Any
 
 import numpy as np
 
+from .decoder_process import DecoderError, decode_apart
 from .errors import SkyclassError, one_line
 from .image_arrays import COPY_AGAIN, UNPICKLE, read_npy_header
-from .limits import MAX_CHUNK, MAX_COLUMN, MAX_GROUPS_DEEP, MAX_NAMES, check_disk, check_unpacking
+from .limits import (
+    CHILD_MEMORY,
+    CHILD_SECONDS,
+    MAX_CHUNK,
+    MAX_COLUMN,
+    MAX_GROUPS_DEEP,
+    MAX_NAMES,
+    MAX_TEXT,
+    check_disk,
+    check_unpacking,
+)
 from .named_arrays import Stack, StackArray
 from .open_files import unpack
 
 _LOCAL_HEADER = 30  # bytes of a ZIP member's header before its name (APPNOTE.TXT, 4.3.7)
 _CHUNK_CACHE = 2**26  # bytes of HDF5 chunks kept unpacked
-_TEXT_SECONDS = 10.0  # to start a process and read text of variable length, besides 0.1 ms a row
-_TEXT_BYTES = 2**28  # of all texts of an array
-_READ_TEXTS = f"""
-import json, sys, h5py
-try:
-    import resource
-    resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
-except (ImportError, ValueError, OSError):
-    pass  # not to be had on this system
-with h5py.File(sys.argv[1], "r", locking=False) as file:
-    texts = file[sys.argv[2]][()].tolist()
-if sum(map(len, texts)) > {_TEXT_BYTES}:
-    sys.exit("too long")
-json.dump([text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in texts], sys.stdout)
-"""
+_TEXT_SECONDS = 1e-4  # of computing, for each text of variable length
+_TEXT_MEMORY = 64  # bytes, for each of them as Python holds it
 TEXT = np.dtype("U")  # the type given to text of variable length
 
 
@@ -188,18 +183,29 @@ def _dataset(path: Path, dataset: Any) -> StackArray:
 
 def _hdf5_texts(path: Path, name: str, size: int) -> np.ndarray:
     """Text of variable length, read by a process of its own: libhdf5 never comes back from some damaged heaps."""
-    if size > _TEXT_BYTES // 16:  # what libhdf5 needs of each
+    if size > MAX_TEXT // 16:  # what libhdf5 needs of each
         raise SkyclassError(f"{name} is too long for a column ({size:,} rows)", fix=COPY_AGAIN)
     try:
-        ended = subprocess.run(
-            [sys.executable, "-P", "-c", _READ_TEXTS, str(path), name],
-            capture_output=True,
-            timeout=_TEXT_SECONDS + size * 1e-4,
-            check=True,
-        )
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
-        raise SkyclassError(f"the text in {name} is damaged", fix=COPY_AGAIN) from error
-    strings = json.loads(ended.stdout)
+        strings = decode_apart(
+            "hdf5_texts",
+            {"path": str(path), "name": name},
+            seconds=CHILD_SECONDS + _TEXT_SECONDS * size,
+            memory=CHILD_MEMORY + 4 * MAX_TEXT + _TEXT_MEMORY * size,
+        ).values["texts"]
+    except (SkyclassError, DecoderError) as error:
+        raise SkyclassError(f"the text in {name} is damaged ({one_line(error)[:200]})", fix=COPY_AGAIN) from error
     if 4 * len(strings) * max(map(len, strings), default=0) > MAX_COLUMN:  # NumPy gives all the longest one's room
         raise SkyclassError(f"{name} holds texts too long for a column", fix="shorten them")
     return np.array(strings, dtype=np.str_)
+
+
+def decode_texts(arguments: dict[str, Any], _content: bytearray) -> tuple[dict[str, Any], None]:
+    """The task of `decoder_process` that reads text of variable length."""
+    import h5py
+
+    with h5py.File(arguments["path"], "r", locking=False) as file:
+        texts = file[arguments["name"]][()].tolist()
+    if sum(map(len, texts)) > MAX_TEXT:
+        raise SkyclassError(f"more than {MAX_TEXT:,} bytes of it")
+    texts = [text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in texts]
+    return {"texts": texts}, None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import os
 import threading
 import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from astropy.coordinates import FK5, ICRS, BaseCoordinateFrame, Galactic, UnitSphericalRepresentation
@@ -21,10 +19,13 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
 
 from .addresses import Cutout
+from .decoder_process import decode_apart
 from .errors import SkyclassError, one_line
-from .fits_images import check_whole, cube_names, image_hdus
+from .fits_cards import check_cards
+from .fits_images import allowance, check_whole, cube_names, image_hdus
 from .image_arrays import Decoded, check_shape, from_array, named_bands
-from .open_files import KeptOpen, unpack
+from .limits import check_unpacking
+from .open_files import KeptOpen, file_version, plain_fits
 
 _AT_MOST = 4  # frames kept open
 _SCALING = ("BSCALE", "BZERO", "BLANK")
@@ -35,17 +36,26 @@ _BROKEN = "solve its astrometry again, or give x and y in pixels"
 class Frame:
     """An open FITS file: the HDU that pixel positions mean; that of sky positions, or what is wrong with its WCS.
 
+    numbers : the place of each HDU in the file, by its identity
+    version : what tells that the file has changed
     system : the coordinates of the WCS
     rotation : (3, 3), which turns unit vectors of the ICRS into the system's, where that is all there is to it
     """
 
     image: Any
+    path: Path
+    numbers: dict[int, int]
+    version: tuple[int, int, int]
     sky_image: Any = None
     wcs: WCS | None = None
     system: BaseCoordinateFrame | None = None
     rotation: np.ndarray | None = None
     fault: str = "no WCS of the sky in any of its images"
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def number_of(self, hdu: Any) -> int:
+        """The place of an HDU in the file, from 0."""
+        return self.numbers[id(hdu)]
 
 
 def read_cutout(cutout: Cutout) -> tuple[Decoded, str | None]:
@@ -64,8 +74,7 @@ def read_cutout(cutout: Cutout) -> tuple[Decoded, str | None]:
     frame = _frames.get(cutout.path)
     with frame.lock:  # astropy does not say that an HDU may be read by several threads at once
         x, y = _pixel_of(frame, cutout) if cutout.on_sky else (cutout.x, cutout.y)
-        hdu = frame.sky_image if cutout.on_sky else frame.image
-        (pixels, bands), place = _piece(hdu, x, y, cutout.size)
+    (pixels, bands), place = _piece(frame, frame.sky_image if cutout.on_sky else frame.image, x, y, cutout.size)
     missing = 1 - pixels[0].size / math.prod(cutout.size)
     if not missing:
         return (pixels, bands), None
@@ -88,7 +97,7 @@ def frame_header(cutout: Cutout) -> tuple[fits.Header, tuple[int, int]]:
     return header, (math.ceil(x - width / 2), math.ceil(y - height / 2))  # as `overlap_slices` rounds
 
 
-def _piece(hdu: Any, x: float, y: float, size: tuple[int, int]) -> tuple[Decoded, tuple[slice, slice]]:
+def _piece(frame: Frame, hdu: Any, x: float, y: float, size: tuple[int, int]) -> tuple[Decoded, tuple[slice, slice]]:
     """What lies inside the frame (C, h, w), and its rows and columns in the cutout."""
     *planes, height, width = hdu.shape
     check_shape((*planes, *size))
@@ -97,18 +106,47 @@ def _piece(hdu: Any, x: float, y: float, size: tuple[int, int]) -> tuple[Decoded
     except NoOverlapError:
         what = f"the cutout lies outside the frame (its centre is at x = {x:.8g}, y = {y:.8g} of {width}x{height})"
         raise SkyclassError(what, fix="leave the row out, or give the frame it lies in") from None
-    piece = np.stack([_plane(hdu, plane, inside) for plane in np.ndindex(*planes)])
-    piece = piece.reshape(*planes, *piece.shape[1:])  # (C, h, w) -> the axes of the HDU
+    if isinstance(hdu, fits.CompImageHDU):
+        piece = _decoded_apart(frame, hdu, inside)
+    else:
+        with frame.lock:
+            piece = np.stack([_plane(hdu, plane, inside) for plane in np.ndindex(*planes)])
+        piece = piece.reshape(*planes, *piece.shape[1:])  # (C, h, w) -> the axes of the HDU
     pixels, bands = from_array(piece, bands_first=True)
     return named_bands((pixels, bands), cube_names(hdu, len(bands))), place
 
 
 def _plane(hdu: Any, plane: tuple[int, ...], inside: tuple[slice, slice]) -> np.ndarray:
     """(h, w) pixels of one plane of an HDU."""
-    is_mapped = not isinstance(hdu, fits.CompImageHDU) and not any(key in hdu.header for key in _SCALING)
-    if is_mapped:  # whole rows cost nothing before they are touched, where astropy would read row after row
+    if not any(
+        key in hdu.header for key in _SCALING
+    ):  # whole rows cost nothing before they are touched, where astropy would read row after row
         return hdu.section[(*plane, inside[0])][:, inside[1]]
     return hdu.section[(*plane, *inside)]
+
+
+def _decoded_apart(frame: Frame, hdu: Any, inside: tuple[slice, slice]) -> np.ndarray:
+    """The rows and columns `inside` of all planes of a compressed HDU, from a process that keeps the frame open."""
+    tiles = hdu.tile_shape
+    extents = [*hdu.shape[:-2], *(piece.stop - piece.start for piece in inside)]
+    n_tiles = math.prod(-(-int(extent) // int(tile)) + 1 for extent, tile in zip(extents, tiles, strict=True))
+    n_pixels = n_tiles * math.prod(map(int, tiles))
+    check_shape((n_pixels,))
+    place = {
+        "path": str(frame.path),
+        "hdu": frame.number_of(hdu),
+        "rows": [int(inside[0].start), int(inside[0].stop)],
+        "columns": [int(inside[1].start), int(inside[1].stop)],
+    }
+    limits = allowance(n_pixels, n_tiles, 0)
+    return decode_apart("fits_section", place, file=f"{frame.path} {frame.version}", **limits).array
+
+
+def decode_section(arguments: dict[str, Any], _content: bytearray) -> tuple[dict[str, Any], np.ndarray]:
+    """The task of `decoder_process` that reads a piece of a frame with compressed tiles."""
+    hdu = _open_again.get(Path(arguments["path"]))[arguments["hdu"]]
+    planes = [slice(None)] * (len(hdu.shape) - 2)
+    return {}, hdu.section[(*planes, slice(*arguments["rows"]), slice(*arguments["columns"]))]
 
 
 def _pixel_of(frame: Frame, cutout: Cutout) -> tuple[float, float]:
@@ -151,20 +189,33 @@ def _rotation(system: BaseCoordinateFrame) -> np.ndarray | None:
 
 def _open_frame(path: Path) -> Frame:
     with ExitStack() as opened:
-        file = opened.enter_context(_plain(path))
-        hdus = opened.enter_context(fits.open(file))
-        frame = _frame_of(hdus, file.seek(0, os.SEEK_END))
+        hdus = _open_hdus(path, opened)
+        frame = _frame_of(path, hdus)
         weakref.finalize(frame, opened.pop_all().close)
     return frame
 
 
-def _frame_of(hdus: fits.HDUList, n_bytes: int) -> Frame:
+def _open_hdus(path: Path, opened: ExitStack) -> fits.HDUList:
+    """The HDUs of a frame, which `opened` closes."""
+    file = opened.enter_context(plain_fits(path))
+    check_cards(file)
+    return opened.enter_context(fits.open(file))
+
+
+def _open_until_the_end(path: Path) -> fits.HDUList:
+    """As `_open_hdus`, in a process that ends with its file."""
+    return _open_hdus(path, ExitStack().__enter__())
+
+
+def _frame_of(path: Path, hdus: fits.HDUList) -> Frame:
     images = image_hdus(hdus)
-    frame = Frame(images[0])
+    frame = Frame(images[0], path, {id(hdu): number for number, hdu in enumerate(hdus)}, file_version(path))
+    n_bytes = hdus._file.size
     for hdu in images:
         check_whole(hdu, n_bytes)
         if isinstance(hdu, fits.CompImageHDU):
             check_shape(hdu.tile_shape)
+            check_unpacking(8 * math.prod(hdu.tile_shape), n_bytes)
         try:
             wcs = WCS(hdu.header, hdus)  # distortions may lie in other HDUs
             if wcs.has_celestial and {wcs.wcs.lng, wcs.wcs.lat} != {0, 1}:
@@ -179,16 +230,5 @@ def _frame_of(hdus: fits.HDUList, n_bytes: int) -> Frame:
     return frame
 
 
-def _plain(path: Path) -> IO[bytes]:
-    """The open frame, or where it is gzipped an unpacked temporary file."""
-    with path.open("rb") as stream:
-        head = stream.read(10)
-    if head[:2] == b"\x1f\x8b":
-        with gzip.open(path) as packed:
-            return unpack(packed, path.stat().st_size)
-    if not head.startswith(b"SIMPLE  ="):
-        raise SkyclassError("not a FITS file, and only those can be cut", fix="give the frame as FITS")
-    return path.open("rb")
-
-
 _frames: KeptOpen[Frame] = KeptOpen(_open_frame, _AT_MOST)
+_open_again: KeptOpen[fits.HDUList] = KeptOpen(_open_until_the_end, 1)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import io
 import math
 import re
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from astropy.io import fits
 
+from .decoder_process import decode_apart
 from .errors import SkyclassError
+from .fits_cards import check_cards
 from .image_arrays import (
     COPY_AGAIN,
     Decoded,
@@ -22,7 +24,15 @@ from .image_arrays import (
     from_array,
     named_bands,
 )
-from .limits import check_unpacking
+from .limits import (
+    CHILD_MEMORY,
+    CHILD_MEMORY_A_PIXEL,
+    CHILD_SECONDS,
+    CHILD_SECONDS_A_PIXEL,
+    CHILD_SECONDS_A_TILE,
+    MAX_PIXELS,
+    check_unpacking,
+)
 
 # Words in the EXTNAME of an image that goes with another one and is no band.
 _AUXILIARY = re.compile(
@@ -43,7 +53,39 @@ def read_fits(data: bytes) -> tuple[Decoded, str | None]:
     Image HDUs of one and the same two-axis shape that each have a name of their own (FILTER, BAND or EXTNAME) are the
     bands; those that an EXTNAME calls errors, weights or masks go with them and are left out. In all other cases the
     first image HDU of two axes or more is the image; if it has three, the first is the bands (see `cube_names`).
+
+    Headers are checked before astropy follows them, and compressed tiles are decoded in a process of their own.
     """
+    layout = check_cards(io.BytesIO(data))
+    if not layout.n_tiles:
+        return _read_whole(data)
+    n_pixels = min(layout.n_pixels, MAX_PIXELS)
+    answer = decode_apart("fits_image", {}, data, **allowance(n_pixels, layout.n_tiles, len(data)))
+    return (answer.array, tuple(answer.values["bands"])), answer.values["warning"]
+
+
+def decode_whole(_arguments: dict[str, Any], content: bytearray) -> tuple[dict[str, Any], np.ndarray]:
+    """The task of `decoder_process` that reads a file with compressed tiles."""
+    (pixels, bands), warning = _read_whole(bytes(content))
+    return {"bands": bands, "warning": warning}, pixels
+
+
+class Allowance(TypedDict):
+    """Seconds and bytes of memory that a task of `decoder_process` may take."""
+
+    seconds: float
+    memory: int
+
+
+def allowance(n_pixels: int, n_tiles: int, n_bytes: int) -> Allowance:
+    """What decoding so many pixels, in compressed tiles of so many bytes, may take: far more than it ever does."""
+    return Allowance(
+        seconds=CHILD_SECONDS + CHILD_SECONDS_A_PIXEL * (n_pixels + n_bytes) + CHILD_SECONDS_A_TILE * n_tiles,
+        memory=CHILD_MEMORY + CHILD_MEMORY_A_PIXEL * n_pixels + 2 * n_bytes,
+    )
+
+
+def _read_whole(data: bytes) -> tuple[Decoded, str | None]:
     with fits.open(io.BytesIO(data), memmap=False) as hdus:
         images = image_hdus(hdus)
         _check_end(hdus[-1], data)

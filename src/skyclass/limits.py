@@ -25,7 +25,7 @@ MAX_TAR_HEADER = 2**20  # bytes of a long name or of PAX records, which tarfile 
 MAX_AXES = 32  # NumPy has 64; the standard allows 999
 MAX_FIELDS = 999  # columns of a table (FITS 4.0, section 7.3.1)
 MAX_HDUS = 2_000
-MAX_HEADER_BLOCKS = 2_000  # of 36 cards each, in one file
+MAX_HEADER_BLOCKS = 5_000  # of 36 cards each, in one file
 
 # HDF5.
 MAX_CHUNK = 2**28  # bytes of a chunk, all of which is unpacked for one row of it
@@ -46,8 +46,10 @@ MAX_YAML_DEPTH = 20  # sections within sections; a recipe needs six
 
 # The process in which risky files are decoded (`decoder_process`).
 CHILD_SECONDS = 2.0  # of computing, whatever the file
-CHILD_SECONDS_A_BYTE = 1e-6  # and for each byte of it
+CHILD_SECONDS_A_PIXEL = 1e-6  # and for each pixel or byte, which takes a tenth of that
+CHILD_SECONDS_A_TILE = 1e-3  # and for each compressed tile, likewise
 CHILD_MEMORY = 2**29  # bytes, whatever the file
+CHILD_MEMORY_A_PIXEL = 16  # float64 as decoded, and a copy
 START_SECONDS = 120.0  # for Python to start and import astropy on a busy machine
 IDLE_SECONDS = 60.0  # without an answer, beside the time for computing: it waits for a disk, or for ever
 

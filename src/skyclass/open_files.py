@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tempfile
@@ -11,11 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Generic, TypeVar
 
+from .errors import SkyclassError
 from .limits import check_disk, check_unpacking
 
 _PIECE = 2**20  # bytes copied at a time
 
 Opened = TypeVar("Opened")
+
+
+def file_version(path: Path) -> tuple[int, int, int]:
+    """What changes when a file is written again."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 class KeptOpen(Generic[Opened]):
@@ -32,8 +40,7 @@ class KeptOpen(Generic[Opened]):
 
     def get(self, path: Path) -> Opened:
         """The open file. Errors: OSError, and those of `open_file`."""
-        status = path.stat()
-        version = (status.st_ino, status.st_mtime_ns, status.st_size)
+        version = file_version(path)
         name = (os.getpid(), str(path))  # a forked process would share the place in the file with its parent
         with self._lock:
             if name not in self._kept or self._kept[name][0] != version:
@@ -62,3 +69,15 @@ def unpack(stream: IO[bytes] | io.BufferedIOBase, packed: int) -> IO[bytes]:
         file.flush()
         file.seek(0)
         return os.fdopen(os.dup(file.fileno()), "rb")
+
+
+def plain_fits(path: Path) -> IO[bytes]:
+    """An open FITS file, or where it is gzipped an unpacked temporary file. Errors: SkyclassError."""
+    with path.open("rb") as stream:
+        head = stream.read(10)
+    if head[:2] == b"\x1f\x8b":
+        with gzip.open(path) as packed:
+            return unpack(packed, path.stat().st_size)
+    if not head.startswith(b"SIMPLE  ="):
+        raise SkyclassError("not a FITS file, and only those can be cut", fix="give the frame as FITS")
+    return path.open("rb")

@@ -14,7 +14,9 @@ from astropy.wcs import WCS
 from .addresses import Address, BandFiles, Cutout, Row
 from .cutouts import frame_header
 from .files import written_whole
+from .fits_cards import check_cards
 from .fits_images import image_hdus
+from .open_files import plain_fits
 
 # FITS WCS papers I to IV, SIP and TPV: cards of the first two axes, of the main or an alternative description (A to Z).
 _CARDS = re.compile(
@@ -76,8 +78,10 @@ def _header_of(address: Path | Row | Cutout) -> fits.Header:
         return header
     if isinstance(address, Row) or not _may_be_fits(address):
         return fits.Header()
-    with fits.open(address) as hdus:
-        return wcs_cards(image_hdus(hdus)[0].header)
+    with plain_fits(address) as file:
+        check_cards(file)
+        with fits.open(file) as hdus:
+            return wcs_cards(image_hdus(hdus)[0].header)
 
 
 def _may_be_fits(path: Path) -> bool:

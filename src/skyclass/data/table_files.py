@@ -24,7 +24,9 @@ from astropy.table import Column, MaskedColumn, Table
 
 from ..console import say
 from ..errors import SkyclassError, one_line
+from ..fits_cards import check_cards
 from ..limits import MAX_TABLE
+from ..open_files import plain_fits
 from .columns import SKY
 from .separated_files import read_separated
 from .votable_checks import check_votable
@@ -51,7 +53,9 @@ def is_fits_table(path: Path) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # headers of old are full of what the standard has no room for
-            with path.open("rb") as stream, fits.open(stream) as hdus:
+            with plain_fits(path) as stream:
+                check_cards(stream)
+                hdus = fits.open(stream)
                 images = any(hdu.is_image and len(hdu.shape) >= 2 for hdu in hdus)
                 return not images and any(isinstance(hdu, fits.BinTableHDU | fits.TableHDU) for hdu in hdus)
     except Exception:  # a damaged file makes astropy raise anything; as an image it is refused by name
@@ -120,10 +124,11 @@ def _read_ecsv(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
 def _read_fits(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
     """The first table of a FITS file."""
     packed = path.name.lower().endswith(".gz")
-    data = _unpacked(path) if packed else b""
-    with fits.open(io.BytesIO(data) if packed else path, memmap=False) as hdus:
+    data = _unpacked(path) if packed else path.read_bytes()
+    check_cards(io.BytesIO(data))
+    with fits.open(io.BytesIO(data), memmap=False) as hdus:
         hdu = next(hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU))
-        if hdu.fileinfo()["datLoc"] + hdu.size > (len(data) if packed else path.stat().st_size):
+        if hdu.fileinfo()["datLoc"] + hdu.size > len(data):
             raise SkyclassError("the file ends early", fix="copy it again from its source")
         return _as_frame(Table.read(hdu), path)
 
