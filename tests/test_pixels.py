@@ -369,7 +369,7 @@ CHANGES: dict[str, Any] = {
     "softening": 0.5,
     "crop": (12, 12),
     "size": (7, 7),
-    "fit": "pad",
+    "fit": "stretch",
     "interpolation": "bilinear",
     "dtype": "uint8",
 }

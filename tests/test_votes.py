@@ -29,7 +29,8 @@ FRAME = pd.DataFrame(
 
 
 def labels(*settings: str, frame: pd.DataFrame = FRAME) -> list[str | None]:
-    return label_by_votes(frame, parse_votes(settings), "votes.csv")["label"].tolist()
+    """Labels by the largest fraction of all questions, unless the settings name one."""
+    return label_by_votes(frame, parse_votes(("question=all", *settings)), "votes.csv")["label"].tolist()
 
 
 def test_the_largest_fraction_and_the_first_of_equals() -> None:
@@ -53,13 +54,13 @@ def test_keep_the_most_frequent_or_the_named() -> None:
 
 
 def test_rename() -> None:
-    recipe = VotesRecipe(rename={"Class1.1": "smooth", "Class1.2": "disk"}, keep=("smooth", "disk"))
+    recipe = VotesRecipe(question="all", rename={"Class1.1": "smooth", "Class1.2": "disk"}, keep=("smooth", "disk"))
     named = label_by_votes(FRAME, recipe, "here")
     assert named["label"].tolist() == ["smooth", "disk", None, "smooth", None, None]
 
 
 def test_two_columns_may_share_a_class() -> None:
-    recipe = VotesRecipe(rename={"Class1.1": "galaxy", "Class1.2": "galaxy", "Class6.2": "odd"})
+    recipe = VotesRecipe(question="all", rename={"Class1.1": "galaxy", "Class1.2": "galaxy", "Class6.2": "odd"})
     assert label_by_votes(FRAME, recipe, "here")["label"].tolist()[:3] == ["galaxy", "galaxy", "odd"]
 
 
@@ -169,16 +170,96 @@ def test_galaxy_zoo_works_by_itself(tmp_path: Path, capsys: pytest.CaptureFixtur
     table = table.rename(tmp_path / "training_solutions_rev1.csv")
     (tmp_path / "images").rename(tmp_path / "images_training_rev1")
     votes = pd.read_csv(table)
-    source = read_source(table)
+    source = read_source(table, SourceOptions(votes=("question=all",)))
     columns = ["Class1.1", "Class1.2", "Class6.1", "Class6.2"]
     assert source.catalog["label"].tolist() == votes[columns].idxmax(axis=1).tolist()
     assert source.catalog["image_id"].tolist() == votes["GalaxyID"].astype(str).tolist()
     np.testing.assert_array_equal(source.catalog[columns], votes[columns])
     assert source.catalog["file"][0] == str(tmp_path / "images_training_rev1/100000.jpg")
-    said = " ".join(capsys.readouterr().err.split())
-    assert "the largest of each row's votes becomes its label" in said
+    capsys.readouterr()
+    assert read_source(table).catalog["label"].isna().all()
+    said = capsys.readouterr().err
+    assert "no image gets a label: the columns of votes answer 2 questions of a decision tree" in said
+    assert "question=1; they are 1, 6" in said
+    assert "question=all" in said
     ruled = read_source(table, SourceOptions(votes=("classes.edge=Class1.2 > 0.5",))).catalog
     assert ruled["label"].notna().tolist() == (votes["Class1.2"] > 0.5).tolist()
+
+
+DECALS = pd.DataFrame(
+    {
+        "smooth-or-featured_smooth_fraction": [0.8, 0.2, 0.1],
+        "smooth-or-featured_featured-or-disk_fraction": [0.1, 0.7, 0.1],
+        "smooth-or-featured_artifact_fraction": [0.1, 0.1, 0.8],
+        "smooth-or-featured_smooth_debiased": [0.0, 1.0, 0.0],
+        "disk-edge-on_yes_fraction": [0.0, 0.1, 0.0],
+        "disk-edge-on_no_fraction": [1.0, 0.9, 1.0],
+        "merging_none_fraction": [0.99, 0.99, 0.99],
+        "merging_major-disturbance_fraction": [0.01, 0.01, 0.01],
+    }
+)
+HART = pd.DataFrame(
+    {
+        "t01_smooth_or_features_a01_smooth_count": [30, 2],
+        "t01_smooth_or_features_a01_smooth_fraction": [0.9, 0.1],
+        "t01_smooth_or_features_a02_features_or_disk_fraction": [0.1, 0.9],
+        "t01_smooth_or_features_a01_smooth_debiased": [0.0, 1.0],
+        "t02_edgeon_a04_yes_fraction": [0.1, 0.0],
+        "t02_edgeon_a05_no_fraction": [0.9, 1.0],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("frame", "question", "expected"),
+    [
+        (FRAME, "1", ["Class1.1", "Class1.2", "Class1.2", "Class1.1", None, "Class1.2"]),
+        (FRAME, "Class6", ["Class6.2"] * 4 + [None, "Class6.2"]),
+        (DECALS, "smooth-or-featured", ["smooth", "featured-or-disk", "artifact"]),
+        (DECALS, "merging", ["none"] * 3),
+        (HART, "t01_smooth_or_features", ["smooth", "features_or_disk"]),
+        (HART, "t02", ["no", "no"]),
+        (HART, "1", ["smooth", "features_or_disk"]),
+    ],
+)
+def test_the_answers_of_one_question(frame: pd.DataFrame, question: str, expected: list[str | None]) -> None:
+    assert label_by_votes(frame, parse_votes([f"question={question}"]), "here")["label"].tolist() == expected
+
+
+@pytest.mark.parametrize("frame", [FRAME, DECALS, HART])
+@pytest.mark.parametrize("settings", [(), ("threshold=0.5",), ("keep=2",)])
+def test_no_class_is_guessed_over_the_questions_of_a_tree(frame: pd.DataFrame, settings: tuple[str, ...]) -> None:
+    with pytest.raises(SkyclassError, match="questions of a decision tree") as refusal:
+        label_by_votes(frame, parse_votes(settings), "here")
+    assert refusal.value.fix
+    assert all(way in refusal.value.fix for way in ("question=", "classes.NAME=", "question=all"))
+
+
+def test_the_classes_to_keep_name_their_question() -> None:
+    asked = parse_votes(["keep=[Class1.1, Class1.2]"])
+    expected = ["Class1.1", "Class1.2", "Class1.2", "Class1.1", None, "Class1.2"]
+    assert label_by_votes(FRAME, asked, "here")["label"].tolist() == expected
+    kept = label_by_votes(DECALS, parse_votes(["keep=[smooth, artifact]"]), "here")["label"]
+    assert kept.tolist() == ["smooth", None, "artifact"]
+    with pytest.raises(SkyclassError, match="decision tree"):
+        label_by_votes(FRAME, parse_votes(["keep=[Class6.2, Class1.2]"]), "here")
+
+
+def test_columns_of_one_question_are_no_tree() -> None:
+    asked = parse_votes(["columns=[smooth-or-featured_*_fraction]"])
+    assert label_by_votes(DECALS, asked, "here")["label"].tolist() == ["smooth", "featured-or-disk", "artifact"]
+
+
+def test_a_question_that_is_not_asked_is_refused() -> None:
+    with pytest.raises(SkyclassError, match=r"no one question of the votes is called '7'; the questions are 1, 6"):
+        label_by_votes(FRAME, parse_votes(["question=7"]), "here")
+
+
+def test_fractions_of_anything_else_are_no_votes(tmp_path: Path) -> None:
+    (tmp_path / "1.png").touch()
+    frame = pd.DataFrame({"id": [1], "gas_hot_fraction": [0.9], "gas_cold_fraction": [0.1]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert read_source(tmp_path / "t.csv").catalog["label"].tolist() == [None]
 
 
 def test_votes_of_a_source_without_any_are_refused(tmp_path: Path) -> None:

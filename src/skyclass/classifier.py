@@ -32,7 +32,7 @@ from .models.network import Network, architecture_of, build_network
 from .models.sampling import Look, Samples, ask, pooled_answers
 from .pixels import network_input, recipes_left
 from .prediction_table import in_rows, prediction_table
-from .recipe import ModelRecipe, PixelRecipe
+from .recipe import ModelRecipe, PixelRecipe, stored_pixels
 
 BATCH = 64
 """Images computed at a time, unless told otherwise."""
@@ -85,7 +85,7 @@ class Classifier:
             model=model,
             classes=list(meta["classes"]),
             bands=tuple(meta["bands"]),
-            pixels=[PixelRecipe.model_validate(recipe) for recipe in meta["pixels"]],
+            pixels=[stored_pixels(recipe) for recipe in meta["pixels"]],
             mean=tuple(meta["mean"]),
             std=tuple(meta["std"]),
             precision=meta["precision"],

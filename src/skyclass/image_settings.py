@@ -14,6 +14,11 @@ def _pair(value: object) -> object:
     return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _text(value: object) -> object:
+    """Question 1 is question "1"."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 Positive = Annotated[int, Field(gt=0)]
 _SIDE = {"type": "integer", "exclusiveMinimum": 0}
 _SIDES = {"type": "array", "prefixItems": [_SIDE, _SIDE], "minItems": 2, "maxItems": 2}
@@ -51,8 +56,8 @@ class PixelRecipe(Settings):
     crop: Size | None = Field(None, description="central (height, width) kept before resizing, in pixels")
     size: Size | None = Field(None, description="(height, width) to resize to; null keeps the size")
     fit: Literal["stretch", "crop", "pad"] = Field(
-        "stretch",
-        description="another aspect ratio is stretched, cropped at the centre, or padded with zeros",
+        "pad",
+        description="another aspect ratio is stretched (which distorts), cropped at the centre, or padded with zeros",
     )
     interpolation: Literal["area", "bilinear"] = Field("area", description="how pixels are averaged in a resize")
     dtype: Literal["uint8", "uint16", "float16", "float32"] | None = Field(
@@ -121,6 +126,11 @@ class VotesRecipe(Settings):
 
     columns: tuple[str, ...] = Field(
         (), description="the columns of votes, by name or pattern such as Class1.*; empty takes those of Galaxy Zoo"
+    )
+    question: Annotated[str, BeforeValidator(_text)] | None = Field(
+        None,
+        description="the question whose answers are the classes: 1 of Class1.1 to Class1.3, smooth-or-featured of "
+        "smooth-or-featured_smooth_fraction; all takes the largest fraction of all questions",
     )
     keep: tuple[str, ...] | Positive | None = Field(
         None, description="classes kept, by name, or how many of the most frequent; the other images lose their label"

@@ -7,9 +7,10 @@ each other (`training/losses.py`, ...); a test holds those dicts against the nam
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ __all__ = [
     "TrainingRecipe",
     "TuneRecipe",
     "VotesRecipe",
+    "as_begun",
     "dump_recipe",
     "json_schema",
     "load_recipe",
@@ -55,9 +57,14 @@ __all__ = [
     "recipe_path",
     "score_mode",
     "shipped_recipes",
+    "stored_pixels",
+    "stored_recipe",
 ]
 
 SHIPPED = Path(__file__).parent / "recipes"
+
+# Defaults that a later version changed: section -> key -> what a stored recipe that lacks the key was made with.
+_OLD_DEFAULTS: dict[str, dict[str, Any]] = {"pixels": {"fit": "stretch"}, "data.votes": {"question": "all"}}
 
 
 class Reported(Settings):
@@ -109,8 +116,10 @@ def recipe_path(name: str | Path) -> Path:
     raise SkyclassError("no such recipe", where=name, fix=hint)
 
 
-def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str | Path, overrides: Sequence[str] = (), *, stored: bool = False) -> Recipe:
     """Read a recipe file or a shipped recipe, change it by `KEY.KEY=VALUE` overrides, and check it.
+
+    stored : whether it is one that Skyclass wrote into a run, which means the defaults of its day
 
     Errors: SkyclassError with the line (or the override) of the first fault and the nearest valid key.
     """
@@ -121,12 +130,54 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise SkyclassError("a recipe is a mapping of keys", where=path, fix="see `skyclass recipes show`")
     origin = dict(apply_overrides(document, overrides))
     document.setdefault("name", path.stem)
+    if stored:
+        _with_old_defaults(document)
     return validate(Recipe, document, str(path), node, origin)
 
 
 def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
     """A recipe from a plain dict, checked as a file is."""
     return validate(Recipe, document, where, None, {})
+
+
+def stored_recipe(document: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe that Skyclass wrote as JSON; what it lacks has the default of its day."""
+    whole = copy.deepcopy(dict(document))
+    _with_old_defaults(whole)
+    return parse_recipe(whole, where)
+
+
+def stored_pixels(document: Mapping[str, Any]) -> PixelRecipe:
+    """The pixel recipe of a pack or a classifier, as stored in JSON; what it lacks has the default of its day."""
+    return PixelRecipe.model_validate({**_OLD_DEFAULTS["pixels"], **document})
+
+
+def as_begun(recipe: Recipe, begun: Recipe) -> Recipe:
+    """The recipe with the defaults of the day when something began by it, where only these have changed since."""
+    now, then = recipe.model_dump(mode="json"), begun.model_dump(mode="json")
+    new: Any = {"pixels": TrainingPixels(), "data.votes": VotesRecipe()}
+    for path, defaults in _OLD_DEFAULTS.items():
+        section, before = _section(now, path), _section(then, path)
+        for key, old in defaults.items():
+            if section and before and section[key] == getattr(new[path], key) and before[key] == old:
+                section[key] = old
+    return parse_recipe(now)
+
+
+def _section(document: dict[str, Any], path: str) -> dict[str, Any] | None:
+    section: Any = document
+    for part in path.split("."):
+        section = section.get(part) if isinstance(section, dict) else None
+    return section if isinstance(section, dict) else None
+
+
+def _with_old_defaults(document: dict[str, Any]) -> None:
+    for path, defaults in _OLD_DEFAULTS.items():
+        section = _section(document, path)
+        if section is not None:
+            section.update({key: value for key, value in defaults.items() if key not in section})
+        elif path == "pixels":
+            document[path] = dict(defaults)
 
 
 def parse_pixels(recipe: PixelRecipe, overrides: Sequence[str]) -> PixelRecipe:
@@ -142,8 +193,16 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def recipe_hash(recipe: Settings) -> str:
-    """SHA-256 of the settings in canonical JSON."""
-    return hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    """SHA-256 of the settings in canonical JSON.
+
+    A key that recipes of the first version lack is left out where it has the meaning of these, so that their hashes
+    stay.
+    """
+    document = recipe.model_dump(mode="json")
+    votes = (document.get("data") or {}).get("votes") or {}
+    if votes.get("question") in (None, "all"):
+        votes.pop("question", None)
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def json_schema() -> dict[str, Any]:

@@ -189,7 +189,7 @@ class Run:
 
     def recipe(self) -> Recipe:
         """The resolved recipe."""
-        return load_recipe(self.recipe_file)
+        return load_recipe(self.recipe_file, stored=True)
 
     def origin(self) -> dict[str, Any]:
         """`pack` (path), `pack_hash`, `classes`."""

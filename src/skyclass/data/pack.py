@@ -18,7 +18,7 @@ from .. import __version__
 from ..errors import SkyclassError
 from ..files import new_folder, read_json, sha256_of, write_json, written_whole
 from ..leftovers import remove_leftovers
-from ..recipe import PixelRecipe
+from ..recipe import PixelRecipe, stored_pixels
 from ..replacing import finish_replacing, new_contents
 from .catalog import SPLITS, check_catalog
 
@@ -90,7 +90,7 @@ class Pack:
     @property
     def pixels(self) -> PixelRecipe:
         """How the files became these images."""
-        return PixelRecipe.model_validate(self.meta["pixels"])
+        return stored_pixels(self.meta["pixels"])
 
     @property
     def hash(self) -> str:

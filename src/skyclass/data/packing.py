@@ -138,7 +138,6 @@ def _chunks(
 def settle(pixels: PixelRecipe, files: Sequence[str]) -> PixelRecipe:
     """Fill in the bands, size and type that the recipe leaves open: the commonest among a sample of the files.
 
-    Images of another size will be resized to it, keeping their aspect ratio (fit: pad).
     Where none can be read the recipe stays as it is. Errors: SkyclassError where there is no file at all.
     """
     if not files:
@@ -154,8 +153,9 @@ def settle(pixels: PixelRecipe, files: Sequence[str]) -> PixelRecipe:
         changes["bands"] = stored_bands(_commonest(bands), pixels)
     if pixels.size is None:
         changes["size"] = pixels.crop or _commonest(sizes)
-        if pixels.fit == "stretch":  # nobody asked for a distortion
-            changes["fit"] = "pad"
+    for size in dict.fromkeys(sizes):
+        if tell_distortion(pixels.model_copy(update=changes), size):
+            break
     if pixels.dtype is None:
         as_they_are = pixels.interval == "none" and pixels.stretch == "linear"
         picture = "uint8" if pixels.stretch == "lupton" else "float32"
@@ -170,6 +170,18 @@ def tell_padding(crop: tuple[int, int] | None, size: Sequence[int]) -> None:
             f"pixels.crop is {crop[0]}x{crop[1]} and the images are {size[0]}x{size[1]}: zeros fill the margin; "
             "pixels.crop=null keeps the images whole"
         )
+
+
+def tell_distortion(pixels: PixelRecipe, size: Sequence[int]) -> bool:
+    """Say so, and return it, where `pixels` stretches images of (height, width) `size` to another aspect ratio."""
+    height, width = pixels.crop or size
+    if pixels.fit != "stretch" or pixels.size is None or height * pixels.size[1] == width * pixels.size[0]:
+        return False
+    say(
+        f"pixels.fit is stretch: images of {height}x{width} pixels are distorted to {pixels.size[0]}x{pixels.size[1]}; "
+        "pixels.fit=pad keeps their aspect ratio"
+    )
+    return True
 
 
 def _common_type(types: Sequence[str]) -> str:

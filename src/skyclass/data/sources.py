@@ -26,7 +26,8 @@ from .shards import holds_images, read_parquet_images
 from .source_options import SourceOptions
 from .table_files import TABLE_READERS, is_fits_table, table_suffix
 from .tables import read_table_source
-from .votes import has_votes, label_by_votes, parse_votes
+from .vote_questions import Questions, questions_of, refusal_to_guess
+from .votes import label_by_votes, parse_votes
 
 _COLUMNS = ("id_column", "file_column", "label_column", "split_column", "group_column")
 _FOLDERS = ("folders", "split_names")
@@ -65,13 +66,22 @@ def read_source(path: str | Path, options: SourceOptions = SourceOptions()) -> S
     else:
         found = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
     catalog = found.catalog
-    if options.votes or ("label" in catalog and catalog["label"].isna().all() and has_votes(catalog)):
-        if not options.votes:
-            say(f"{path.name}: no column of labels; the largest of each row's votes becomes its label (see --votes)")
+    questions = questions_of(map(str, catalog.columns)) if catalog["label"].isna().all() else {}
+    if options.votes or _one(questions, path):
         catalog = label_by_votes(catalog, parse_votes(options.votes), path)
     if options.class_names:
         catalog = catalog.assign(label=name_classes(catalog["label"], options.class_names, path))
     return Source(check_catalog(catalog, path), problems_frame(found.problems), found.kind, path)
+
+
+def _one(questions: Questions, path: Path) -> bool:
+    """Whether a table without labels has the votes of one question, whose answers are its classes, which is said."""
+    if len(questions) == 1:
+        say(f"{path.name}: no column of labels; the largest of each row's votes becomes its label (see --votes)")
+    elif questions:
+        what, fix = refusal_to_guess(questions)
+        say(f"{path.name}: no image gets a label: {what}; {fix}, by --votes or in training by data.votes")
+    return len(questions) == 1
 
 
 def _exists(path: Path) -> bool:

@@ -13,6 +13,7 @@ from ..recipe import DataRecipe
 from .catalog import SPLITS
 from .pack import Pack
 from .split import assign_splits, joined_names, split_number
+from .vote_questions import questions_of
 from .votes import label_by_votes
 
 
@@ -48,6 +49,8 @@ def training_rows(pack: Pack, recipe: DataRecipe) -> TrainingRows:
     if len(classes) < 2:
         what = f"{len(classes)} classes; a classifier needs two at least"
         fix = "change data.votes" if recipe.votes else "check the label column or the class folders"
+        if not recipe.votes and (questions := questions_of(map(str, catalog.columns))):
+            fix = f"it has votes: choose a question, as in --set data.votes.question={next(iter(questions))}"
         raise SkyclassError(what, where=pack.path, fix=fix)
     index = {name: position for position, name in enumerate(classes)}
     labels = np.array([index.get(label, -1) for label in catalog["label"]], dtype=np.int64)

@@ -7,7 +7,6 @@ import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from ..console import say
 from ..errors import SkyclassError, did_you_mean
 from ..recipe import VotesRecipe
 from ..settings import apply_overrides, validate
+from .vote_questions import answers_for
 
-# Galaxy Zoo 2 as published for the Kaggle challenge: answer 2 of question 6 is Class6.2.
-GALAXY_ZOO = re.compile(r"Class[0-9]+\.[0-9]+")
 _LONGEST = 1000  # characters of an expression
 _WORD = r"(?<![\w.])[^\W\d][\w.]*"
 _BOTH = {ast.And: np.logical_and, ast.Or: np.logical_or}
@@ -47,20 +45,18 @@ def parse_votes(overrides: Sequence[str]) -> VotesRecipe:
     return validate(VotesRecipe, document, "votes", None, origin)
 
 
-def has_votes(frame: pd.DataFrame) -> bool:
-    """Whether a table has the vote columns of Galaxy Zoo."""
-    return any(GALAXY_ZOO.fullmatch(str(name)) for name in frame.columns)
-
-
 def label_by_votes(frame: pd.DataFrame, recipe: VotesRecipe, where: str | Path) -> pd.DataFrame:
     """The table with the `label` that its votes give each row; every other column stays.
 
-    The label is the column with the largest fraction (the first of equals), or the class whose expression holds. Rows
-    below the threshold, of a class that is not kept, without votes, or of several classes get none; how many is said.
+    The label is the answer with the largest fraction of one question (the first of equals), or the class whose
+    expression holds. Rows below the threshold, of a class that is not kept, without votes, or of several classes get
+    none; how many is said.
 
-    Errors: SkyclassError for columns that are absent or no numbers, and for an expression that is not understood.
+    Errors: SkyclassError for columns that are absent or no numbers, and for an expression that is not understood;
+    as of `answers_for`.
     """
-    columns = _vote_columns(frame, recipe, where)
+    answers = answers_for([str(name) for name in frame.columns], recipe, where)
+    columns = list(answers)
     votes = _numbers(frame, columns, where)
     largest = votes.fillna(-np.inf).max(axis=1).to_numpy()
     labels = np.full(len(frame), None, dtype=object)
@@ -75,7 +71,7 @@ def label_by_votes(frame: pd.DataFrame, recipe: VotesRecipe, where: str | Path) 
         labels[one] = np.array(list(recipe.classes), dtype=object)[holds[:, one].argmax(axis=0)]
     else:
         _check_renamed(recipe, columns, where)
-        names = np.array([recipe.rename.get(name, name) for name in columns], dtype=object)
+        names = np.array([recipe.rename.get(column, name) for column, name in answers.items()], dtype=object)
         voted = np.isfinite(largest)
         labels[voted] = names[votes.fillna(-np.inf).to_numpy()[voted].argmax(axis=1)]
     low = (largest < recipe.threshold) & pd.notna(labels)
@@ -85,25 +81,6 @@ def label_by_votes(frame: pd.DataFrame, recipe: VotesRecipe, where: str | Path) 
         labels, {"below the threshold": int(low.sum()), "of several classes": several, "of classes not kept": dropped}
     )
     return frame.assign(label=pd.Series(labels, index=frame.index, dtype=object))
-
-
-def _vote_columns(frame: pd.DataFrame, recipe: VotesRecipe, where: str | Path) -> list[str]:
-    """Columns of votes, in the order of the table."""
-    have = [str(name) for name in frame.columns]
-    if not recipe.columns:
-        found = [name for name in have if GALAXY_ZOO.fullmatch(name)]
-        if found or (recipe.classes and not recipe.threshold):
-            return found
-        what = "no column of votes such as Galaxy Zoo's Class1.1"
-        raise SkyclassError(what, where=where, fix="name them (columns, in the settings of the votes)")
-    chosen: set[str] = set()
-    for pattern in recipe.columns:
-        matching = [name for name in have if name == pattern] or [name for name in have if fnmatchcase(name, pattern)]
-        if not matching:
-            fix = did_you_mean(pattern, have) or f"its columns are {', '.join(have)}"
-            raise SkyclassError(f"no column of votes {pattern!r}", where=where, fix=fix)
-        chosen.update(matching)
-    return [name for name in have if name in chosen]
 
 
 def _numbers(frame: pd.DataFrame, columns: Iterable[str], where: str | Path) -> pd.DataFrame:

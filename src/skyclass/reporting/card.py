@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..drawing import page
 from ..files import read_json, write_text
-from ..recipe import PixelRecipe
+from ..recipe import PixelRecipe, stored_pixels
 from ..run import Run
 from .material import Material
 from .scores import class_rows, score_rows
@@ -102,7 +102,7 @@ def _content(material: Material) -> dict[str, Any]:
 def pixel_steps(classifier: dict[str, Any]) -> list[str]:
     """The way of a file's pixels to the network, one step a sentence, from what classifier.json holds."""
     steps = []
-    for recipe in map(PixelRecipe.model_validate, classifier["pixels"]):
+    for recipe in map(stored_pixels, classifier["pixels"]):
         steps += _steps(recipe)
     scaled = zip(classifier["bands"], classifier["mean"], classifier["std"], strict=True)
     values = ", ".join(f"{_quoted(band)} ({mean:.4g}, {std:.4g})" for band, mean, std in scaled)

@@ -17,7 +17,7 @@ from ..data.pack import Pack
 from ..errors import SkyclassError, one_line
 from ..files import read_json, write_json
 from ..passwords import masked, secrets_in
-from ..recipe import RangeRecipe, Recipe, recipe_hash
+from ..recipe import RangeRecipe, Recipe, as_begun, recipe_hash, stored_recipe
 from ..recipe import score_mode as mode_of
 from .folder import TuningFolder
 from .space import SearchSpace, grid_size, method_of, search_space
@@ -49,6 +49,15 @@ class Tuning:
     def trial(self, number: int) -> FrozenTrial:
         """A trial as the study has it now."""
         return next(trial for trial in self.study.get_trials(deepcopy=False) if trial.number == number)
+
+
+def recipe_for(path: Path, recipe: Recipe) -> Recipe:
+    """The recipe, with the defaults of the day when the tuning in the folder began, if there is one."""
+    file = TuningFolder(path).origin_file
+    if not file.is_file():
+        return recipe
+    begun = read_json(file, "tuning", ("recipe",))["recipe"]
+    return as_begun(recipe, stored_recipe(begun, str(file)))
 
 
 def open_tuning(path: Path, recipe: Recipe, pack: Pack, storage: str | None) -> Tuning:

@@ -32,7 +32,7 @@ from ..threads import available_cores
 from ..tuning.folder import TuningFolder
 from ..tuning.results import best_of, state_of, values_of, write_figures, write_table
 from ..tuning.space import with_space
-from ..tuning.study import Tuning, open_tuning
+from ..tuning.study import Tuning, open_tuning, recipe_for
 from ..tuning.work import work
 
 
@@ -71,7 +71,7 @@ def tune(
     Errors: SkyclassError for a space that the recipe refuses, another recipe or pack than the tuning began with, and
     where every training failed.
     """
-    chosen = _recipe(recipe, overrides, space, trials)
+    chosen = recipe_for(Path(out), _recipe(recipe, overrides, space, trials))
     data = Pack.open(Path(pack))
     rows = training_rows(data, chosen.data)
     mirror_pairs(chosen.augment, rows.classes)
