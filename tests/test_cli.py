@@ -388,7 +388,7 @@ ERRORS: dict[str, list[str]] = {
     "explain run/classifier": ["run/classifier: a classifier by itself has no images; name a pack, folder, table"],
     "explain run --image nobody": ["pack: no image has the id 'nobody'; ids here look like"],
     "explain run --target zebra": ["--target: no class is called 'zebra'; use predicted, true, or one of bar, blob"],
-    "explain run --per-class 0": ["--per-class: 0 images a class; ask for at least one"],
+    "explain run --per-class 0": ["--per-class: 0 images of a class; give 1 or more"],
     "explain run --layer layr3": ["layer: the backbone has no module 'layr3'; did you mean 'layer3'?"],
     "explain run --layer layer3 --method integrated-gradients": [
         "layer: the maps of integrated-gradients are of the image itself, not of a layer; leave the layer out, or take"

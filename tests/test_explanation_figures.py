@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from skyclass.errors import SkyclassError
-from skyclass.explanation.figures import class_sheet, explanation_figure, overlay
+from skyclass.explanation.figures import class_sheet, explanation_figure, half_contour, overlay
 from skyclass.explanation_folder import ON_SHEET, ExplanationFolder, Sheet
 from skyclass.reporting.examples import explanations_section
 from skyclass.reporting.scores import OF_CLASSES, class_rows
@@ -25,7 +25,7 @@ def image_and_heatmap(n_bands: int = 3, height: int = 24, width: int = 40) -> tu
 
 
 @pytest.mark.parametrize("n_bands", [1, 2, 3, 5])
-def test_an_overlay_is_the_image_where_it_is_cold_and_mostly_heat_where_it_is_hot(n_bands: int) -> None:
+def test_an_overlay_is_the_image_where_it_is_cold_and_tinted_where_it_is_hot(n_bands: int) -> None:
     image, heatmap = image_and_heatmap(n_bands)
     blended = overlay(image, heatmap)
     shown = {1: [0, 0, 0], 3: [0, 1, 2], 5: [4, 2, 0]}  # the band that is red, green, blue
@@ -33,11 +33,42 @@ def test_an_overlay_is_the_image_where_it_is_cold_and_mostly_heat_where_it_is_ho
     picture = np.moveaxis(bands, 0, -1) / 255.0
     assert blended.shape == (24, 40, 3)
     assert blended.dtype == np.float32
-    np.testing.assert_allclose(blended[heatmap == 0], picture[heatmap == 0], atol=1e-6)
-    hottest = 0.35 * picture[7, 34] + 0.65 * np.array(mpl.colormaps["inferno"](1.0)[:3])
-    np.testing.assert_allclose(blended[7, 34], hottest, atol=1e-6)
+    cold = (heatmap == 0) & (half_contour(heatmap) == 0)
+    assert cold.sum() > 0.8 * cold.size
+    np.testing.assert_allclose(blended[cold], picture[cold], atol=1e-6)
+    hot = 0.55 * picture[7, 32] + 0.45 * np.array(mpl.colormaps["inferno"](0.85)[:3])
+    np.testing.assert_allclose(blended[7, 32], hot, atol=0.1)  # its heat is 0.87
     assert blended.min() >= 0.0
     assert blended.max() <= 1.0
+
+
+def disk_of_heat(size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """A Gaussian of heat, and how far each pixel is from its centre."""
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    return np.exp(-(x**2 + y**2) / 200.0).astype(np.float32), np.hypot(x, y)
+
+
+@pytest.mark.parametrize("peak", [1.0, 0.4])
+@pytest.mark.parametrize(("background", "colour"), [(0, 1.0), (255, 0.0)])
+def test_the_contour_lies_at_half_of_the_peak_and_shows_on_any_background(
+    peak: float, background: int, colour: float
+) -> None:
+    heat, radius = disk_of_heat()
+    blended = overlay(np.full((1, 64, 64), background, np.uint8), peak * heat)
+    line = (np.abs(blended - colour) < 0.1).all(axis=2) & (radius < 20)
+    half = np.sqrt(200.0 * np.log(2.0))
+    assert line.sum() > 40
+    assert np.abs(radius[line] - half).max() < 1.3
+
+
+def test_the_object_stays_visible_under_the_heat() -> None:
+    """A spot at the peak keeps half of its contrast, and no heat changes nothing."""
+    heat, radius = disk_of_heat()
+    image = np.where(radius < 3, 230, 40).astype(np.uint8)[None]
+    blended = overlay(image, heat).mean(axis=2)
+    assert blended[radius < 2].mean() - blended[(radius > 4) & (radius < 6)].mean() > 0.5 * (230 - 40) / 255
+    np.testing.assert_allclose(overlay(image, 0 * heat)[..., 0], image[0] / 255.0, atol=1e-6)
+    np.testing.assert_array_equal(half_contour(np.ones((8, 9), np.float32)), 0.0)
 
 
 def test_a_heatmap_of_another_size_is_refused() -> None:

@@ -339,4 +339,4 @@ def test_grades_of_a_run_on_lenses(place: Path, tmp_path: Path) -> None:
 def test_no_grades_unless_asked(place: Path, tmp_path: Path) -> None:
     explained(place / "run", "--per-class", 1, out=tmp_path / "out")
     assert not list((tmp_path / "out").glob("grades*"))
-    assert "--grade-per-class: 0 images a class" in refused("explain", place / "run", "--grade-per-class", 0)
+    assert "--grade-per-class: 0 images of a class" in refused("explain", place / "run", "--grade-per-class", 0)

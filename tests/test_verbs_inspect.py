@@ -222,7 +222,10 @@ def test_the_terminal_at_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]
     monkeypatch.setattr(verb, "TOLD", 1)
     inspect(tmp_path, duplicates=False)
-    assert stream.getvalue().splitlines()[-1].rstrip() == "  and 1 more; --out lists all of them in problems.csv"
+    assert (
+        stream.getvalue().splitlines()[-1].rstrip()
+        == "  and 1 more; `skyclass inspect SOURCE --out DIR` lists all of them"
+    )
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,9 @@ def predict(
         bool, typer.Option("--orientations", help="the mean over the 8 orientations of each image, at 8 times the cost")
     ] = False,
     device: Device = "auto",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="end with an error where any image could not be predicted")
+    ] = False,
 ) -> None:
     """Predict the class of every image of a source."""
     from .verbs.predict import predict as verb
@@ -179,6 +182,7 @@ def predict(
         batch_size=batch_size,
         orientations=orientations,
         device=device,
+        strict=strict,
         options=options,
     )
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .arguments import check_device_name
 from .data.source_options import SourceOptions
 from .data.split_names import split_of
 from .errors import SkyclassError
@@ -42,7 +43,7 @@ Source = Annotated[
 ]
 Splits = Annotated[str, typer.Option(help="shares of train, val and test")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a setting of the recipe")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", callback=check_device_name)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
 Recipe = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped one")]
 

@@ -80,7 +80,7 @@ def recipes_left(recipes: list[PixelRecipe], packed: PixelRecipe, where: Path) -
     as_read = packed.interval == "none" and packed.stretch == "linear" and packed.crop is None
     if as_read and not any(recipe.crop for recipe in recipes):
         return recipes  # its images are as good as files, unless they were resized and then cropped
-    fix = "predict from the files themselves, or pack them with --like CLASSIFIER"
+    fix = "name the files themselves, or pack them by `skyclass pack SOURCE PACK --like CLASSIFIER`"
     raise SkyclassError("the pack's pixels were made in another way than the classifier's", where=where, fix=fix)
 
 

@@ -22,7 +22,7 @@ from .data.audit import handed_classes
 from .data.augment import mirror_pairs
 from .data.loaders import Batch, Loader, augmenting
 from .data.pack import Pack
-from .data.packing import prepare, tell_distortion, tell_padding
+from .data.packing import prepare, tell_distortion, tell_enlarging, tell_padding
 from .data.training_rows import TrainingRows, training_rows
 from .drawing import save_figure
 from .errors import SkyclassError
@@ -137,6 +137,7 @@ def _fit(
     torch.manual_seed(recipe.seed)
     tell_padding(recipe.pixels.crop, data.images.shape[2:])
     tell_distortion(recipe.pixels, data.images.shape[2:])
+    tell_enlarging(recipe.pixels.size, recipe.pixels.crop or data.images.shape[2:])
     images = first_does_it(lambda: prepare(data, recipe.pixels))
     normalisation = _normalisation(recipe, images, rows)
     begun = run.last_checkpoint.is_file()

@@ -125,7 +125,12 @@ def mixed_bands(bands: Sequence[str | None], path: str) -> list[Problem]:
     if set(counts) <= _COLOUR or counts.most_common(1)[0][1] >= USUAL * counts.total():
         return []
     told = ", ".join(f"{names} ({n:,})" for names, n in counts.most_common(4))
-    return [_warning(f"{len(counts)} sets of bands: {told}; a pack has one: choose by --pixels bands=[...]", file=path)]
+    return [
+        _warning(
+            f"{len(counts)} sets of bands: {told}; a pack has one: `skyclass pack SOURCE PACK --pixels bands=[...]`",
+            file=path,
+        )
+    ]
 
 
 def balance_problems(catalog: pd.DataFrame, path: str) -> list[Problem]:

@@ -94,7 +94,7 @@ def tell_problems(frame: pd.DataFrame, listed: Path | None, most: int = 10) -> N
         say(f"  {fault.files[0]}{others}: {fault.problem}")
     rest = sum(len(fault.files) for fault in faults[most:])
     if rest:
-        say(f"  and {rest:,} more" + ("" if listed else "; --out lists all of them in problems.csv"))
+        say(f"  and {rest:,} more" + ("" if listed else "; `skyclass inspect SOURCE --out DIR` lists all of them"))
     if listed:
         say_where("Problems", listed)
 

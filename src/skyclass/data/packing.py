@@ -184,6 +184,19 @@ def tell_distortion(pixels: PixelRecipe, size: Sequence[int]) -> bool:
     return True
 
 
+def tell_enlarging(wanted: tuple[int, int] | None, packed: Sequence[int]) -> None:
+    """Say so where images of a pack, (height, width) `packed`, are enlarged to twice their size or more: that adds
+    pixels, and no detail.
+    """
+    if wanted is not None and any(side >= 2 * stored for side, stored in zip(wanted, packed, strict=True)):
+        height, width = wanted
+        asked = f"{height}" if height == width else f"[{height},{width}]"
+        say(
+            f"Warning: the pack has images of {packed[0]}x{packed[1]} pixels, which the recipe enlarges to "
+            f"{height}x{width}; for more detail pack larger files: skyclass pack SOURCE PACK --pixels size={asked}"
+        )
+
+
 def _common_type(types: Sequence[str]) -> str:
     """The type that holds the images' values as they are.
 

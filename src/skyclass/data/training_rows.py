@@ -58,7 +58,7 @@ def training_rows(pack: Pack, recipe: DataRecipe) -> TrainingRows:
     rows = {name: np.flatnonzero((labels >= 0) & (split == name)) for name in SPLITS}
     for name in ("train", "val"):
         if not len(rows[name]):
-            fix = "pack again with shares for every split, as in --splits 0.7,0.1,0.2"
+            fix = "pack again with shares for every split: skyclass pack SOURCE PACK --splits 0.7,0.1,0.2"
             if recipe.folds:
                 fix = "ask for 3 data.folds or more, and for fewer than there are images or groups"
             raise SkyclassError(f"no labelled image is in the split {name!r}", where=pack.path, fix=fix)

@@ -14,11 +14,14 @@ from ..errors import SkyclassError
 
 # Even steps in lightness, and legible to the colour-blind, which the usual "jet" is not.
 HEAT = "inferno"
-STRONGEST = 0.65  # opacity of the overlay where the heat is 1; below, it falls with the heat so that the image shows
+COLOURS = (0.3, 0.85)  # the part of it that an overlay shows: neither the black nor the pale end, which hide and vanish
+STRONGEST = 0.45  # opacity of the overlay where the heat is 1; it falls with the heat, to none where there is none
+HALF = 0.5  # of the peak, where the contour lies
 
 
 def overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """The heatmap laid over the image, opaque where it is hot.
+    """The heatmap laid over the image: clear where there is no heat, a tint through which the object shows where there
+    is, and a contour at half of the peak, white on dark images and black on bright ones.
 
     image : (C, H, W), any dtype; heatmap : (H, W) in [0, 1]. Returns (H, W, 3) float32 in [0, 1].
     Errors: SkyclassError where the sizes differ.
@@ -29,9 +32,39 @@ def overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
             f"a heatmap of {heatmap.shape} does not fit an image of {picture.shape[:2]} (height, width)",
             fix="enlarge it with `heatmaps(maps, size)` first",
         )
-    opacity = STRONGEST * np.sqrt(heatmap)[:, :, None]  # (H, W, 1)
-    heat = mpl.colormaps[HEAT](heatmap)[:, :, :3]  # (H, W, 3)
-    return ((1.0 - opacity) * _coloured(picture) + opacity * heat).astype(np.float32)
+    opacity = STRONGEST * heatmap[:, :, None]  # (H, W, 1)
+    low, high = COLOURS
+    heat = mpl.colormaps[HEAT](low + (high - low) * heatmap)[:, :, :3]  # (H, W, 3)
+    tinted = (1.0 - opacity) * _coloured(picture) + opacity * heat
+    line = half_contour(heatmap)[:, :, None]  # (H, W, 1)
+    bright = line.any() and np.average(tinted.mean(axis=2), weights=line[:, :, 0]) > 0.5
+    return ((1.0 - line) * tinted + line * (0.0 if bright else 1.0)).astype(np.float32)
+
+
+def half_contour(heatmap: np.ndarray) -> np.ndarray:
+    """How far each pixel is covered by the line, about a pixel wide, on which a heatmap has half of its peak.
+
+    Parameters
+    ----------
+    heatmap : (H, W), not negative
+
+    Returns
+    -------
+    (H, W) in [0, 1]; zero everywhere for a map without heat, or without a place below half of its peak.
+    """
+    level = HALF * float(heatmap.max())
+    above = np.pad(heatmap, 1, mode="edge") - level  # (H + 2, W + 2)
+    inside = above >= 0.0
+    if level <= 0.0 or inside.all():
+        return np.zeros(heatmap.shape, np.float32)
+    slope = np.hypot(*np.gradient(above))
+    distance = np.abs(above) / np.maximum(slope, 1e-12)  # in pixels, to the first order
+    line = np.clip(1.25 - distance, 0.0, 1.0)[1:-1, 1:-1]
+    near = np.zeros(heatmap.shape, bool)  # beside a pixel on the other side of the line: flat places are none of it
+    centre = inside[1:-1, 1:-1]
+    for neighbour in (inside[:-2, 1:-1], inside[2:, 1:-1], inside[1:-1, :-2], inside[1:-1, 2:]):
+        near |= neighbour != centre
+    return np.where(near, line, 0.0).astype(np.float32)
 
 
 def beside_overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:

@@ -117,7 +117,7 @@ def _timm_backbone(name: str, n_bands: int) -> nn.Module:
         if not name.startswith("hf_hub:"):
             raise
         what = f"{name} could not be read from the Hub ({one_line(error)[:100]})"
-        fix = "give a timm name, and a local file with --set model.weights=FILE"
+        fix = "take a timm name, and a local file of weights: skyclass train RECIPE PACK --set model.weights=FILE"
         raise SkyclassError(what, where="model.backbone", fix=fix) from None
     return backbone
 

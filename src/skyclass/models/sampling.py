@@ -109,7 +109,7 @@ def _dropping_out(network: Network) -> Iterator[bool]:
     """Dropout layers in training mode; yields whether the backbone has any."""
     layers = dropout_layers(network)
     if not layers:
-        fix = "train with model.dropout, as in --set model.dropout=0.2"
+        fix = "train with dropout: skyclass train RECIPE PACK --out RUN --set model.dropout=0.2"
         raise SkyclassError("this network has no dropout to take samples of", fix=fix)
     modes = [layer.training for layer in layers]
     try:

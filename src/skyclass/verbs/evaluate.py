@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..arguments import check_out
 from ..console import say, say_where
 from ..csv_files import write_csv
 from ..data.leaks import columns_by_id, leaked_into, pack_of_run
@@ -96,7 +97,7 @@ def evaluate(
     if uncertainty and run is None:
         what = "the networks are asked again, and a file of predictions has none"
         raise SkyclassError(what, where="--uncertainty", fix="name the run")
-    folder = Path(out) if out else folder
+    folder = check_out(Path(out) if out else folder)
     frame, classes, origin = read_predictions(file)
     rows, split = judged_rows(frame, split, file)
     labels = rows["label"].where(rows["label"].notna() & (rows["label"] != ""), None).to_numpy(dtype=object)

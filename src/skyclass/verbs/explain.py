@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..arguments import check_at_least_one, check_out
 from ..classifier import BATCH, Classifier
 from ..console import progress, say, say_where
 from ..data.opening import open_source
@@ -22,7 +23,8 @@ from ..explanation_files import FEW_CELLS
 from ..explanation_folder import ExplanationFolder, Origin, Sheet, caption, origin_of
 from ..grading import How, has_substructure, write_grades
 from ..grading import grade as grade_maps
-from ..models.layers import stages
+from ..models.hardware import pick_device
+from ..models.layers import check_names, stages
 from ..predictions import read_predictions
 from ..run import Run, is_run
 
@@ -69,14 +71,18 @@ def explain(
     options : how the source is read
     """
     check_method(method, layer)
-    for value, name in ((per_class, "--per-class"), (grade_per_class, "--grade-per-class")):
-        if value < 1:
-            raise SkyclassError(f"{value} images a class", where=name, fix="ask for at least one")
+    check_at_least_one(per_class, "--per-class", "images of a class")
+    check_at_least_one(grade_per_class, "--grade-per-class", "images of a class")
+    pick_device(device)
     path = Path(classifier)
+    if out:
+        check_out(Path(out))
     model = Classifier.load(path, device)
     if target not in ("predicted", "true", *model.classes):
         fix = f"use predicted, true, or one of {', '.join(model.classes)}"
         raise SkyclassError(f"no class is called {target!r}", where="--target", fix=fix)
+    if layer is not None:
+        check_names(model.networks[0], [layer], "--layer")
     folder = Path(out) if out else (Run.open(path).explanations if is_run(path) else Path("explanations"))
     images = _images_of(path, source, options)
     chosen = _choose(images, image, per_class, model.classes, only_test=source is None)

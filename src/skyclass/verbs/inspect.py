@@ -11,6 +11,7 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
+from ..arguments import check_out
 from ..console import console, say, say_where
 from ..data.audit import (
     balance_problems,
@@ -50,6 +51,8 @@ def inspect(
     duplicates : look for images that show the same, however turned, mirrored, cropped or brightened
     run : runs (or predictions files) whose held-out predictions rank the labels by how likely they are wrong
     """
+    if out:
+        check_out(Path(out))
     opened = open_source(source, options)
     doubted = _label_errors(opened.catalog, run, source) if run else None  # a wrong run shows before any image is read
     read = _reader(opened)

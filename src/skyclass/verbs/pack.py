@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from ..arguments import check_out
 from ..console import say, say_where
-from ..data.catalog import tell_problems
+from ..counts import quantity
+from ..data.catalog import SPLITS, tell_problems
 from ..data.pack import is_pack, new_pack
 from ..data.packing import Packed, pack_catalog
 from ..data.source_options import SourceOptions
@@ -42,11 +44,11 @@ def pack(
     duplicates : look for images that show the same, keep them in one split, and list them in `duplicates.csv`
     form : `npz` leaves one file a split instead, with the arrays images (n, C, H, W), labels, image_id and bands
     """
-    out = Path(out)
+    out = check_out(Path(out))
     if is_pack(Path(source)):
         raise SkyclassError("it is a pack already", where=source, fix="train on it, or pack the files it was made from")
-    found = read_source(source, options)
     recipe = parse_pixels(_pixels_of(like) if like else PixelRecipe(), pixels)
+    found = read_source(source, options)
     train, val, test = splits
     origin: dict[str, Any] = {"source": str(source), "kind": found.kind, "splits": list(splits), "seed": seed}
     try:
@@ -84,19 +86,36 @@ def _tell(made: Packed, catalog: pd.DataFrame) -> None:
     """Say what was packed of the source's catalog."""
     pack = made.pack
     _, bands, height, width = pack.images.shape
-    plural = "" if bands == 1 else "s"
-    say(f"{len(pack.images):,} images, {bands} band{plural} of {height}x{width} pixels, {pack.images.dtype}")
+    size = f"{quantity(bands, 'band')} of {height}x{width} pixels"
+    say(f"{quantity(len(pack.images), 'image')}, {size}, {pack.images.dtype}")
     for name in pack.classes:
         say(f"  {name}: {int((pack.catalog['label'] == name).sum()):,}")
     for name in sorted(set(catalog["label"].dropna()) - set(pack.classes)):
-        say(f"  {name}: none of its {int((catalog['label'] == name).sum()):,} images can be used")
-    given = catalog.loc[catalog["label"].notna(), "split"].notna()
-    if given.any():
-        say(f"splits: {'as' if given.all() else f'{given.sum():,} images as'} the source has them")
+        of = quantity(int((catalog["label"] == name).sum()), "image")
+        say(f"  {name}: none of its {of} can be used")
+    _tell_splits(pack.catalog["split"], catalog.loc[catalog["label"].notna(), "split"].notna())
+    if len(pack.classes) == 1:
+        say(f"Warning: all labels are {pack.classes[0]!r}, and a classifier needs two classes at least")
     if not pack.classes:
         say("  no labels: good for predicting, not for training; see --label-column, or use class folders")
     if made.duplicates is not None and len(made.duplicates):
         clusters = pack.catalog["duplicates"].dropna()
-        n = clusters.nunique()
-        many = f"{n:,} cluster{'' if n == 1 else 's'}"
+        many = quantity(clusters.nunique(), "cluster")
         say(f"{len(clusters):,} images show the same as another, in {many}: see duplicates.csv")
+
+
+def _tell_splits(split: pd.Series, given: pd.Series) -> None:
+    """Say how many images each split has, and whose splits they are.
+
+    split : of the images of the pack; given : whether the source itself has a split for each labelled image
+    """
+    counts = [f"{name} {int((split == name).sum()):,}" for name in SPLITS]
+    without = int(split.isna().sum())
+    if without == len(split):
+        return
+    if without:
+        counts.append(f"none {without:,}")
+    whose = "" if not given.any() else ", as the source has them"
+    if given.any() and not given.all():
+        whose = f", {quantity(int(given.sum()), 'image')} as the source has them"
+    say(f"splits: {', '.join(counts)}{whose}")

@@ -9,14 +9,17 @@ from typing import Any
 
 import pandas as pd
 
+from ..arguments import check_at_least_one, check_out
 from ..classifier import BATCH, Classifier
 from ..console import progress, say, say_where
+from ..counts import quantity
 from ..data.catalog import problems_frame, tell_problems, write_problems
 from ..data.opening import Opened, open_source
 from ..data.pack import Pack
 from ..data.source_options import SourceOptions
 from ..decoding import Decoded, decode_rows
 from ..errors import SkyclassError
+from ..models.hardware import pick_device
 from ..predictions import predictions_writer
 
 CARRIED = ("label", "split", "group", "file")
@@ -30,6 +33,7 @@ def predict(
     batch_size: int = BATCH,
     orientations: bool = False,
     device: str = "auto",
+    strict: bool = False,
     options: SourceOptions = SourceOptions(),
 ) -> Path:
     """Predict every image of a source, read as `options` say; returns the Parquet file.
@@ -39,12 +43,14 @@ def predict(
     `<out>.problems.csv` too.
 
     orientations : whether to look at each image in its 8 orientations (4 where it is not square) and to take the mean
+    strict : refuse where any image could not be predicted, not only where none could
+    Errors: SkyclassError where no image could be predicted, once the table and the list of problems are written.
     """
-    out = Path(out)
+    out = check_out(Path(out))
     if out.is_dir() or out.suffix.lower() != ".parquet":
         raise SkyclassError("predictions are a Parquet file", where=out, fix="end its name in .parquet")
-    if batch_size < 1:
-        raise SkyclassError(f"{batch_size} images at a time", where="--batch-size", fix="give 1 or more")
+    check_at_least_one(batch_size, "--batch-size", "images at a time")
+    pick_device(device)
     model = Classifier.load(classifier, device)
     opened = open_source(source, options)
     catalog, pack = opened.catalog, opened.pack
@@ -64,14 +70,25 @@ def predict(
     listed = out.with_name(f"{out.stem}.problems.csv")
     write_problems(problems, listed)
     failed = sum(row["severity"] == "error" for row in wrong)
-    say(f"{len(catalog) - failed:,} of {len(catalog):,} images predicted, {failed:,} could not be read")
+    say(f"{len(catalog) - failed:,} of {quantity(len(catalog), 'image')} predicted, {failed:,} could not be read")
     if unlike:
-        say(f"{unlike:,} images are unlike all that the classifier was trained on: true in the column `unlike`")
+        are = f"{quantity(unlike, 'image')} {'is' if unlike == 1 else 'are'}"
+        say(f"{are} unlike all that the classifier was trained on: true in the column `unlike`")
     if orientations and model.calibration.method != "none":
         say("The calibration was fitted without --orientations: p may be less sure, and sets larger, than they need be")
     tell_problems(problems, listed)
     say_where("Predictions", out)
+    if failed and (strict or failed == len(catalog)):
+        raise _unpredicted(failed, len(catalog), wrong, out, listed)
     return out
+
+
+def _unpredicted(failed: int, n: int, wrong: list[dict[str, str]], out: Path, listed: Path) -> SkyclassError:
+    """What is said where none, or with `strict` not every image could be predicted."""
+    first = next(row["problem"] for row in wrong if row["severity"] == "error")
+    which = f"none of {quantity(n, 'image')}" if failed == n else f"{failed:,} of {quantity(n, 'image')}"
+    what = f"{which} could {'' if failed == n else 'not '}be predicted, the first because: {first}"
+    return SkyclassError(what, where=out, fix=f"{listed} has the reason of each")
 
 
 def _lost(opened: Opened) -> pd.DataFrame:

@@ -18,6 +18,7 @@ import torch
 from optuna.exceptions import StorageInternalError
 from rich.console import Console
 
+from ..arguments import check_at_least_one, check_out
 from ..console import ShownProgress, said_to, say, say_where
 from ..data.augment import mirror_pairs
 from ..data.pack import Pack
@@ -71,11 +72,13 @@ def tune(
     Errors: SkyclassError for a space that the recipe refuses, another recipe or pack than the tuning began with, and
     where every training failed.
     """
+    pick_device(device)
+    check_at_least_one(jobs, "--jobs", "processes")
+    check_out(Path(out))
     chosen = recipe_for(Path(out), _recipe(recipe, overrides, space, trials))
     data = Pack.open(Path(pack))
     rows = training_rows(data, chosen.data)
     mirror_pairs(chosen.augment, rows.classes)
-    pick_device(device)
     _warn_of_password(storage)
     job = Job(Path(out), chosen, Path(pack).absolute(), storage, device, keep_all)
     try:
