@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..markdown import plain
 from .intervals import McNemar, ends, mcnemar, percentile_interval
 from .judging import judge
 from .score_table import with_interval
@@ -112,6 +113,10 @@ def difference_columns(found: Difference | str | None) -> dict[str, Any]:
     }
 
 
+TEXT = ("method", "device", "note", "reported_by")
+"""Columns of a comparison that hold words of the user's."""
+
+
 def comparison_markdown(rows: Sequence[Mapping[str, Any]], split: str) -> str:
     """The comparison as Markdown.
 
@@ -119,6 +124,7 @@ def comparison_markdown(rows: Sequence[Mapping[str, Any]], split: str) -> str:
         what `scores_with_intervals` and `difference_columns` give, and `reported_by` where these are the figures of
         others, of which only some scores need be there
     """
+    rows = [{key: plain(value) if key in TEXT and value else value for key, value in row.items()} for row in rows]
     ours = [row for row in rows if not row.get("reported_by")]
     lines = [
         f"# Comparison on the {split} images" if split != "all" else "# Comparison",
@@ -155,7 +161,7 @@ def comparison_markdown(rows: Sequence[Mapping[str, Any]], split: str) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table, its columns aligned for those who read it as text."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    cells = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells

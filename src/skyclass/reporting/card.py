@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..drawing import page
 from ..files import read_json, write_text
+from ..markdown import code, plain
 from ..recipe import PixelRecipe, stored_pixels
 from ..run import Run
 from .material import Material
@@ -60,7 +61,7 @@ def card_data(material: Material) -> ModelCardData:
     ]
     backbone = material.recipe.model.backbone
     return ModelCardData(
-        model_name=name,
+        model_name=" ".join(name.split()),  # on one line, lest a part of it end the metadata
         library_name="skyclass",
         pipeline_tag="image-classification",
         tags=["astronomy", "image-classification", "skyclass", backbone.rsplit(":")[-1].rsplit("/")[-1]],
@@ -76,13 +77,14 @@ def _content(material: Material) -> dict[str, Any]:
     return {
         "name": material.recipe.name,
         "about": material.recipe.about,
-        "classes": [_quoted(name) for name in classifier["classes"]],
-        "bands": [_quoted(name) for name in classifier["bands"]],
+        "classes": [code(name) for name in classifier["classes"]],
+        "bands": [code(name) for name in classifier["bands"]],
         "pixels": pixel_steps(classifier),
-        "backbone": _quoted(classifier["architecture"]),
+        "backbone": code(classifier["architecture"]),
         "members": classifier["members"],
         "counts": class_counts(pack, material.recipe.data) if pack else None,
-        "quoted": _quoted,
+        "code": code,
+        "plain": plain,
         "metrics": judged,
         "rows": score_rows(metrics) if judged else [],
         "of_classes": class_rows(metrics) if judged else [],
@@ -105,7 +107,7 @@ def pixel_steps(classifier: dict[str, Any]) -> list[str]:
     for recipe in map(stored_pixels, classifier["pixels"]):
         steps += _steps(recipe)
     scaled = zip(classifier["bands"], classifier["mean"], classifier["std"], strict=True)
-    values = ", ".join(f"{_quoted(band)} ({mean:.4g}, {std:.4g})" for band, mean, std in scaled)
+    values = ", ".join(f"{code(band)} ({mean:.4g}, {std:.4g})" for band, mean, std in scaled)
     steps = list(dict.fromkeys(steps))  # of the pack's recipe and the training's, those that do the same are one
     return [
         *steps,
@@ -122,7 +124,7 @@ def _steps(recipe: PixelRecipe) -> list[str]:
     averaged = {"area": "areas", "bilinear": "bilinear interpolation"}[recipe.interpolation]
     apart = ", each band by itself" * recipe.per_band
     told = {
-        "bands": f"The bands {', '.join(map(_quoted, recipe.bands or ()))} are taken, in this order.",
+        "bands": f"The bands {', '.join(map(code, recipe.bands or ()))} are taken, in this order.",
         "fill": f"NaN and infinite pixels become {filled[recipe.fill_nan]}.",
         "interval": f"Values are mapped to [0, 1] by the interval {interval}{apart}.",
         "stretch": f"The stretch is {recipe.stretch}{softening}.",
@@ -144,8 +146,3 @@ def _steps(recipe: PixelRecipe) -> list[str]:
 
 def _size(size: tuple[int, int] | None) -> str:
     return f"{size[0]} × {size[1]} pixels (height × width)" if size else ""
-
-
-def _quoted(name: object) -> str:
-    """A name of the user's in Markdown, also inside a table, whatever signs it has."""
-    return "`" + " ".join(str(name).replace("`", "'").split()).replace("|", "\\|") + "`"

@@ -16,6 +16,7 @@ from ..drawing import thumbnail
 from ..errors import SkyclassError
 from ..explanation.figures import beside_overlay
 from ..explanation.gradcam import grad_cam, heatmaps
+from ..markdown import plain
 from ..models.adapt import parameter_groups
 from ..models.hardware import peak_memory
 from ..models.network import Network
@@ -121,7 +122,7 @@ class TensorBoardCallback(Callback):
             name = self.names[row] if self.names else f"row {row}"
             writer.add_image(f"grad_cam/{name}", beside_overlay(picture, heat), step, dataformats="HWC")
             label, target = task.classes[int(shown.labels[k])], task.classes[int(result.targets[k])]
-            lines.append(f"| {name} | {label} | {target} | {chances[k]:.3f} |")
+            lines.append(f"| {plain(name)} | {plain(label)} | {plain(target)} | {chances[k]:.3f} |")
         writer.add_text("grad_cam", "\n".join(lines), step)
 
 
