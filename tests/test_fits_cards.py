@@ -92,6 +92,9 @@ def test_cards_that_programs_read_differently() -> None:
     data = fits_file(fits.PrimaryHDU(random_pixels(0, (20, 28), 1, "int16")[0]))
     for odd in (card("NAXIS1", "999999999"), b"naxis1  =            999999999", b"HIERARCH NAXIS1 = 999999999"):
         assert "stands twice" in refusal(data.replace(card("EXTEND", "T"), odd.ljust(80)))
+    second = fits_file(fits.PrimaryHDU(), fits.ImageHDU(np.zeros((4, 4), "u1")))[2880:]
+    second = b" SIMPLE =                    T".ljust(80) + with_card(second, "NAXIS", "999999999")[80:]
+    assert "out of range" in refusal(data + second)
     again = data.replace(card("EXTEND", "T"), card("NAXIS1", "28"))
     assert decode_image(again, "x.fits").pixels.shape == (1, 20, 28)  # untidy, and no lie
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image as pillow
 
 from make_data import bad_files, class_folders, image_table, odd_files, random_pixels, vote_table, write_image
+from skyclass import limits
 from skyclass.errors import SkyclassError
 from skyclass.image_arrays import RGB
 from skyclass.images import Image, decode_image, is_image_name, read_image
@@ -433,3 +434,9 @@ def test_real_archives_of_several_arrays_are_one_image_with_named_bands() -> Non
     for file in shared("multiband", "*.npz"):
         with np.load(file) as arrays:
             check(read_image(file), arrays["images"], ("g", "r", "i", "z", "y"), "npz")
+
+
+def test_a_gzipped_bomb_is_refused_while_it_unpacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ALWAYS_UNPACKED", 2**16)
+    with pytest.raises(SkyclassError, match="claim to unpack"):
+        decode_image(gzip.compress(bytes(2**22)), "x.fits.gz")

@@ -10,7 +10,6 @@ import math
 import zipfile
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,7 @@ def open_hdf5(path: Path) -> Stack:
     file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE, locking=False)
     arrays: dict[str, StackArray] = {}
     refused: dict[str, SkyclassError] = {}
-    for name, node in islice(_walk(file, "", {file.id}, 0), MAX_NAMES):
+    for name, node in _walk(file, "", {file.id}, 0):
         try:
             if isinstance(node, SkyclassError):
                 raise node
@@ -148,7 +147,7 @@ def _walk(group: Any, prefix: str, seen: set[Any], depth: int) -> Iterator[tuple
         except Exception as error:  # one damaged array must not cost the others
             yield path, SkyclassError(f"{path!r} is damaged ({one_line(error)[:200]})", fix=COPY_AGAIN)
             continue
-        if node.id in seen:
+        if node.id in seen or len(seen) > MAX_NAMES:
             continue
         seen.add(node.id)
         if isinstance(node, h5py.Group) and depth == MAX_GROUPS_DEEP:

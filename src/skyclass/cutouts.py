@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import weakref
 from contextlib import ExitStack
@@ -189,28 +190,29 @@ def _rotation(system: BaseCoordinateFrame) -> np.ndarray | None:
 
 def _open_frame(path: Path) -> Frame:
     with ExitStack() as opened:
-        hdus = _open_hdus(path, opened)
-        frame = _frame_of(path, hdus)
+        hdus, n_bytes = _open_hdus(path, opened)
+        frame = _frame_of(path, hdus, n_bytes)
         weakref.finalize(frame, opened.pop_all().close)
     return frame
 
 
-def _open_hdus(path: Path, opened: ExitStack) -> fits.HDUList:
-    """The HDUs of a frame, which `opened` closes."""
+def _open_hdus(path: Path, opened: ExitStack) -> tuple[fits.HDUList, int]:
+    """The HDUs of a frame, which `opened` closes, and the bytes of its file as unpacked."""
     file = opened.enter_context(plain_fits(path))
     check_cards(file)
-    return opened.enter_context(fits.open(file))
+    n_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return opened.enter_context(fits.open(file)), n_bytes
 
 
 def _open_until_the_end(path: Path) -> fits.HDUList:
     """As `_open_hdus`, in a process that ends with its file."""
-    return _open_hdus(path, ExitStack().__enter__())
+    return _open_hdus(path, ExitStack())[0]
 
 
-def _frame_of(path: Path, hdus: fits.HDUList) -> Frame:
+def _frame_of(path: Path, hdus: fits.HDUList, n_bytes: int) -> Frame:
     images = image_hdus(hdus)
     frame = Frame(images[0], path, {id(hdu): number for number, hdu in enumerate(hdus)}, file_version(path))
-    n_bytes = hdus._file.size
     for hdu in images:
         check_whole(hdu, n_bytes)
         if isinstance(hdu, fits.CompImageHDU):

@@ -93,7 +93,7 @@ def _read_header(stream: IO[bytes] | io.BytesIO, layout: FitsLayout) -> Cards | 
     cards: dict[bytes, bytes] = {}
     is_first = True
     while block := stream.read(_BLOCK):
-        if is_first and block[:8].upper() not in (b"SIMPLE  ", b"XTENSION"):
+        if is_first and block[:8].strip().upper() not in (b"SIMPLE", b"XTENSION"):
             if layout.n_hdus:
                 return None
             raise SkyclassError(_NO_FITS, fix=_FIX)
@@ -102,7 +102,7 @@ def _read_header(stream: IO[bytes] | io.BytesIO, layout: FitsLayout) -> Cards | 
         if layout.n_blocks > MAX_HEADER_BLOCKS:
             raise SkyclassError(f"headers of more than {MAX_HEADER_BLOCKS * 36:,} cards", fix="shorten them")
         for start in range(0, len(block), _CARD):
-            key = block[start : start + 8].rstrip().upper()
+            key = block[start : start + 8].strip().upper()
             if key == b"END":
                 return cards
             if key == b"HIERARCH" or b"=" in key or _LAYOUT.fullmatch(key):

@@ -32,8 +32,9 @@ from .image_arrays import (
     check_shape,
     naming,
 )
-from .limits import MAX_BYTES, MAX_PIXELS
+from .limits import MAX_BYTES, MAX_PIXELS, check_unpacking
 
+_PIECE = 2**20  # bytes unpacked at a time
 # What the decoders say when the bytes run out.
 _EARLY = ("truncated", "too small", "eof", "missing end card", "corrupt fits", "not a zip file")
 
@@ -186,8 +187,11 @@ def _stored(pixels: np.ndarray) -> np.ndarray:
 
 
 def _gunzip(data: bytes) -> bytes:
+    whole = io.BytesIO()
     with gzip.open(io.BytesIO(data)) as stream:
-        whole = stream.read(MAX_BYTES + 1)
-    if len(whole) > MAX_BYTES:
-        raise SkyclassError(f"more than {MAX_BYTES:,} bytes when unpacked", fix=CUT)
-    return whole
+        while piece := stream.read(_PIECE):
+            whole.write(piece)
+            check_unpacking(whole.tell(), len(data))
+            if whole.tell() > MAX_BYTES:
+                raise SkyclassError(f"more than {MAX_BYTES:,} bytes when unpacked", fix=CUT)
+    return whole.getvalue()
