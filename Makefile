@@ -5,12 +5,13 @@ READY := .venv/ready
 # Half the tests wait for one process to start; two at a time suit two cores.
 JOBS ?= 2
 
-.PHONY: help demo test fuzz lint bench clean
+.PHONY: help demo test test-crash fuzz lint bench clean
 
 help:
 	@echo "make demo    simulate lenses, train, evaluate, explain, report (demo/report.html); CLEAN=1 starts anew"
 	@echo "make test    run the tests"
 	@echo "make fuzz    20,000 damaged files of every kind; SEED=7 repeats a run, MUTANTS=1000 is a short one"
+	@echo "make test-crash  kill every command at every change of the disk, and fill and break the disk there (hours)"
 	@echo "make lint    ruff, import-linter, mypy"
 	@echo "make bench   the measurements of benchmarks/ that need no GPU"
 	@echo "make clean   remove the environment, the demo and caches"
@@ -29,6 +30,10 @@ test: $(READY)
 fuzz: $(READY)
 	$(BIN)/python tests/fuzz.py --mutants $(or $(MUTANTS),20000) $(if $(SEED),--seed $(SEED))
 
+# CRASH="--points 20 --only train" looks at less.
+test-crash: $(READY)
+	$(BIN)/python tests/crash/certificate.py .crash $(CRASH)
+
 lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -44,5 +49,5 @@ bench: $(READY)
 	$(BIN)/python benchmarks/novelty.py
 
 clean:
-	rm -rf .venv demo fuzz .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv demo fuzz .crash .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,9 @@ import pytest
 
 from skyclass.errors import SkyclassError
 from skyclass.explanation.figures import class_sheet, explanation_figure, half_contour, overlay
+from skyclass.explanation_files import LIST, listed_files, remove_listed
 from skyclass.explanation_folder import ON_SHEET, ExplanationFolder, Sheet
+from skyclass.replacing import new_contents
 from skyclass.reporting.examples import explanations_section
 from skyclass.reporting.scores import OF_CLASSES, class_rows
 from skyclass.run import Run
@@ -135,11 +137,11 @@ def draw(folder: Path, labels: list[str | None], predicted: list[str]) -> pd.Dat
     table["explained"], table["method"] = table["predicted"], "gradcam"
     table["layer"], table["cells"] = None, "7x9"
     table["image_id"] = table["file"] = [f"image {k}" for k in range(n)]
-    pictures = ExplanationFolder(folder, "predicted" if None in labels else "label")
-    pictures.start()
-    for part in (table[: n // 2], table[n // 2 :]):
-        pictures.add(np.stack([image] * len(part)), np.stack([heatmap] * len(part)), part, None)
-    pictures.finish(Sheet())
+    with new_contents(folder, LIST, lambda: listed_files(folder)) as new:
+        pictures = ExplanationFolder(new, "predicted" if None in labels else "label")
+        for part in (table[: n // 2], table[n // 2 :]):
+            pictures.add(np.stack([image] * len(part)), np.stack([heatmap] * len(part)), part, None)
+        pictures.finish(Sheet())
     return pd.read_csv(folder / "explanations.csv", dtype=str)
 
 
@@ -158,7 +160,10 @@ def test_classes_whose_names_make_one_file_name_have_two_sheets(tmp_path: Path) 
     assert drawn == {*listed["picture"], *listed["sheet"]}
     draw(tmp_path / "explanations", ["0", "0"], ["0"] * 2)  # another time, with fewer
     assert len(list((tmp_path / "explanations").glob("*.png"))) == 3
-    ExplanationFolder(tmp_path / "explanations", "label").start()  # and a third time, stopped at once
+    with pytest.raises(ValueError, match="need at least one array"):
+        draw(tmp_path / "explanations", [], [])  # and a third time, which fails: the second stays
+    assert len(list((tmp_path / "explanations").glob("*.png"))) == 3
+    remove_listed(tmp_path / "explanations")
     assert not list((tmp_path / "explanations").iterdir())
 
 

@@ -41,8 +41,9 @@ def conclude_run(run: Run, classifier: Classifier, rows: TrainingRows, images: n
         return
     _calibrate(classifier, recipe, rows, seen.log_p[: len(rows.val)])
     classifier.save(run.classifier)
-    _write_predictions(run, classifier, rows, seen._replace(novelty=seen.novelty / classifier.novelty.limit))
     write_card(run)
+    # At last: where there are predictions, the run has ended.
+    _write_predictions(run, classifier, rows, seen._replace(novelty=seen.novelty / classifier.novelty.limit))
 
 
 def _novelty(classifier: Classifier, recipe: Recipe, rows: TrainingRows, images: np.ndarray) -> Novelty:

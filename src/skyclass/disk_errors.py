@@ -78,14 +78,19 @@ def disk_errors(path: Path, part: Path | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno is None:  # pyarrow, pandas and Pillow raise their own complaints about data as OSError
-            raise
-        raise _renamed(error, path, part) from error
     except Exception as error:
-        if disk_errno(error) is None:
+        origin = _origin(error)
+        if origin is None:  # pyarrow, pandas and Pillow raise complaints about data as OSError too, without a number
             raise
-        raise _renamed(error, path, part) from error
+        raise _renamed(origin, path, part) from error
+
+
+def _origin(error: BaseException | None) -> BaseException | None:
+    """The error, or the one in whose handling it came up, that has the system's number."""
+    while error is not None and disk_errno(error) is None:
+        # torch and Pillow answer a refused write with an error of their own.
+        error = error.__context__ if isinstance(error, OSError | RuntimeError) else None
+    return error
 
 
 def _renamed(error: BaseException, path: Path, part: Path | None) -> MachineError:

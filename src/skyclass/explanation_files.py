@@ -14,13 +14,17 @@ FEW_CELLS = 4
 """Cells along a side; a map of fewer tells hardly more than towards which side of an image the evidence lies."""
 
 
-def remove_listed(folder: Path) -> None:
-    """Remove what the folder's list names, then the list; other files in it are not ours."""
+def listed_files(folder: Path) -> list[str]:
+    """The names of the files that the folder's list names, and of the list, which is the last; others are not ours."""
     listed = folder / LIST
     if not listed.is_file():
-        return
+        return []
     named = read_csv(listed, dtype=str).filter(["picture", "map", "sheet"])
-    for name in {*named.to_numpy().ravel(), MISTAKES}:
-        if isinstance(name, str):  # no map was asked for, where it is NaN
-            (folder / Path(name).name).unlink(missing_ok=True)
-    listed.unlink()
+    names = {*named.to_numpy().ravel(), MISTAKES}
+    return [*sorted(Path(name).name for name in names if isinstance(name, str)), LIST]  # NaN: no map was asked for
+
+
+def remove_listed(folder: Path) -> None:
+    """Remove what the folder's list names, then the list."""
+    for name in listed_files(folder):
+        (folder / name).unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from .addresses import files_of, parse_address
 from .csv_files import write_csv
 from .drawing import save_figure
 from .explanation.figures import class_sheet, explanation_figure
-from .explanation_files import LIST, MISTAKES, remove_listed
+from .explanation_files import LIST, MISTAKES
 from .images import read_image
 from .placement import placement, put_back
 from .recipe import PixelRecipe
@@ -66,11 +66,6 @@ class ExplanationFolder:
     key: str
     rows: list[dict[Any, Any]] = field(default_factory=list)
     sheets: dict[str, Sheet] = field(default_factory=dict)
-
-    def start(self) -> None:
-        """Make the folder, and remove what an earlier list names; other files in it are not ours."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        remove_listed(self.path)
 
     def add(
         self, images: np.ndarray, heatmaps: np.ndarray, table: pd.DataFrame, origins: Sequence[Origin] | None

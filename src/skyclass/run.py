@@ -10,6 +10,7 @@ from typing import Any
 from .errors import SkyclassError
 from .files import new_folder, read_json, write_json, write_text
 from .recipe import Recipe, dump_recipe, load_recipe
+from .replacing import finish_replacing, new_contents
 from .run_lock import holder_of
 
 
@@ -230,11 +231,14 @@ class Run:
     def create(cls, path: Path, recipe: Recipe, origin: dict[str, Any], environment: dict[str, Any]) -> Run:
         """Start a run in an empty folder. Errors: SkyclassError where something is there already."""
         run = cls(path)
+        finish_replacing(path)
         fix = "its run has ended: name another folder" if run.finished else to_resume(path)
         new_folder(path, overwrite=False, fix=fix)
-        write_text(run.recipe_file, dump_recipe(recipe))
-        write_json(run.environment_file, environment)
-        write_json(run.origin_file, {**origin, "legs": [asdict(Leg(epochs=recipe.training.epochs))]})
+        with new_contents(path, run.origin_file.name) as folder:  # so that a folder is a run or is empty
+            new = cls(folder)
+            write_text(new.recipe_file, dump_recipe(recipe))
+            write_json(new.environment_file, environment)
+            write_json(new.origin_file, {**origin, "legs": [asdict(Leg(epochs=recipe.training.epochs))]})
         return run
 
     def create_member(self, path: Path, recipe: Recipe) -> Run:
@@ -246,6 +250,7 @@ class Run:
     def open(cls, path: Path) -> Run:
         """A run that exists. Errors: SkyclassError where the folder is no run."""
         run = cls(path)
+        finish_replacing(path)
         if not run.origin_file.is_file():
             raise SkyclassError("this folder is no run", where=path, fix="give the folder that `skyclass train` made")
         return run
@@ -253,4 +258,5 @@ class Run:
 
 def is_run(path: Path) -> bool:
     """Whether a folder was made by `skyclass train`."""
+    finish_replacing(path)
     return (path / "run.json").is_file()

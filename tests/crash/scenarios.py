@@ -91,7 +91,7 @@ PREPARED: dict[str, Sequence[Sequence[str]]] = {
     "pack": [("pack", "images", "pack")],
     "run": [("train", "plain.yaml", "pack", "--out", "run", "--device", "cpu")],
     "evaluated": [
-        ("train", "short.yaml", "pack", "--out", "evaluated", "--device", "cpu"),
+        ("copy", "run", "evaluated"),
         ("evaluate", "evaluated", "--device", "cpu"),
         ("explain", "evaluated", "--per-class", "1", "--device", "cpu"),
     ],

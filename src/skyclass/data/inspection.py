@@ -15,6 +15,7 @@ from ..csv_files import write_csv
 from ..drawing import figure_picture, page, picture_grid, save_figure, thumbnail, thumbnail_picture
 from ..evaluation.figures import class_balance_figure
 from ..files import write_json, write_text
+from ..replacing import new_contents
 from .catalog import faults_of, write_problems
 from .survey import SAMPLES, Reader, Survey
 
@@ -23,6 +24,7 @@ VALUES = 20  # sizes, formats and the like named on the page
 CLUSTERS = 24  # clusters of duplicates shown
 MEMBERS = 6  # images shown of a cluster
 DOUBTED = 48  # labels shown that are likely wrong
+MAYBE = ("duplicates.csv", "label_errors.csv", "samples.png")  # which a later inspection may not have
 FACTS = {"size (height x width)": "sizes", "format": "formats", "bands": "bands", "type of the pixels": "types"}
 
 
@@ -47,12 +49,16 @@ class Inspection(NamedTuple):
 
 
 def write_inspection(out: Path, found: Inspection) -> None:
-    """Write `inspect.html` and what it is made of into the folder `out`."""
+    """Write `inspect.html` and what it is made of into the folder `out`, in place of an earlier inspection."""
+    with new_contents(out, "summary.json", lambda: MAYBE if (out / "summary.json").is_file() else ()) as new:
+        _write(new, found)
+
+
+def _write(out: Path, found: Inspection) -> None:
     write_json(out / "summary.json", found.summary)
     write_problems(found.problems, out / "problems.csv")
     write_csv(found.counts, out / "classes.csv", index=True)
     for table, name in ((found.duplicates, "duplicates.csv"), (found.doubted, "label_errors.csv")):
-        (out / name).unlink(missing_ok=True)  # of an inspection that looked for more
         if table is not None:
             write_csv(table, out / name)
     balance = class_balance_figure(found.counts)

@@ -29,6 +29,8 @@ from .study import Tuning
 
 def work(tuning: Tuning, pack: Pack, device: str, keep_all: bool, after_each: Callable[[], None]) -> None:
     """Train trials until none is left to begin; `after_each` is called behind each of them."""
+    if not keep_all:
+        _forget_all_but_the_best(tuning)  # what a process that was killed behind a trial has left
     while lease := take(tuning):
         try:
             _train(tuning, lease, pack, device)

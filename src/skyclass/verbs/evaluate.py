@@ -28,6 +28,7 @@ from ..evaluation.uncertainty import compare_scores, scores_of_probabilities
 from ..evaluation.uncertainty_figures import uncertainty_figure
 from ..files import read_json, sha256_of, write_json, write_text
 from ..predictions import judged_rows, probabilities, read_predictions
+from ..replacing import new_contents
 from ..reporting.card import write_card
 from ..run import Run, is_run, to_resume
 
@@ -103,15 +104,23 @@ def evaluate(
     labels = rows["label"].where(rows["label"].notna() & (rows["label"] != ""), None).to_numpy(dtype=object)
     p = probabilities(rows, classes)
     columns = _columns(rows.reset_index(drop=True), by, run, Path(catalog) if catalog else None)
-    judged = Judged(file, folder, run, frame, rows, split, classes, labels, p, columns, origin, uncertainty, device)
-    result: dict[str, Any] = {}
-    for section in SECTIONS:
-        result |= section(judged, result)
-    write_json(folder / "metrics.json", result)
-    write_csv(score_table(result), folder / "metrics.csv")
+    with new_contents(folder, "metrics.json", lambda: _files_of(folder)) as new:
+        result = _written(
+            Judged(file, new, run, frame, rows, split, classes, labels, p, columns, origin, uncertainty, device)
+        )
     if run and folder == run.evaluation:
         write_card(run, result)
     say_where("Evaluation", folder)
+    return result
+
+
+def _written(judged: Judged) -> dict[str, Any]:
+    """Do all that an evaluation consists of; returns its result."""
+    result: dict[str, Any] = {}
+    for section in SECTIONS:
+        result |= section(judged, result)
+    write_json(judged.folder / "metrics.json", result)
+    write_csv(score_table(result), judged.folder / "metrics.csv")
     return result
 
 
@@ -163,7 +172,6 @@ def _near_duplicates(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
 
 def _by_columns(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
     """The accuracy against each column asked for: a figure, a table, and `by` in the metrics."""
-    _forget_columns(judged.folder)
     if judged.columns.empty:
         return {}
     known = pd.notna(judged.labels)
@@ -188,15 +196,17 @@ def _by_columns(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
     return {"by": found}
 
 
-def _forget_columns(folder: Path) -> None:
-    """Remove what an earlier evaluation says it drew of columns; the folder may be the user's, with files of theirs."""
+def _files_of(folder: Path) -> list[str]:
+    """What an earlier evaluation says it drew of columns, and the list that a new one may not have; the folder may be
+    the user's, with files of theirs.
+    """
     try:
         earlier = read_json(folder / "metrics.json", "evaluation")
     except SkyclassError:
-        return  # there is none
-    for column in earlier.get("by", {}).values():
-        for suffix in (".png", ".csv"):
-            (folder / Path(column["file"]).name).with_suffix(suffix).unlink(missing_ok=True)
+        return []  # there is none
+    drawn = [Path(column["file"]).name for column in earlier.get("by", {}).values()]
+    tables = [str(Path(name).with_suffix(".csv")) for name in drawn]
+    return ["metrics.json", "ambiguous.csv", *drawn, *tables]
 
 
 def _calibration(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
@@ -204,11 +214,8 @@ def _calibration(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
     found = judge_calibration(judged.rows, judged.classes, judged.origin)
     for name, figure in found.figures.items():
         save_figure(figure, judged.folder / name)
-    listed = judged.folder / "ambiguous.csv"
-    if found.ambiguous is None:
-        listed.unlink(missing_ok=True)  # of an earlier evaluation
-    else:
-        write_csv(found.ambiguous, listed)
+    if found.ambiguous is not None:
+        write_csv(found.ambiguous, judged.folder / "ambiguous.csv")
     for sentence in found.in_words():
         say(sentence)
     return found.scores

@@ -19,13 +19,14 @@ from ..data.training_rows import training_rows
 from ..decoding import decode_files, decode_rows
 from ..errors import SkyclassError
 from ..explanation.methods import CLASS_ACTIVATION, METHODS, check_method
-from ..explanation_files import FEW_CELLS
+from ..explanation_files import FEW_CELLS, LIST, listed_files
 from ..explanation_folder import ExplanationFolder, Origin, Sheet, caption, origin_of
 from ..grading import How, has_substructure, write_grades
 from ..grading import grade as grade_maps
 from ..models.hardware import pick_device
 from ..models.layers import check_names, stages
 from ..predictions import read_predictions
+from ..replacing import new_contents
 from ..run import Run, is_run
 
 MISTAKES = 12  # on their sheet
@@ -87,15 +88,16 @@ def explain(
     images = _images_of(path, source, options)
     chosen = _choose(images, image, per_class, model.classes, only_test=source is None)
     key = "label" if chosen["label"].notna().all() else "predicted"
-    pictures = ExplanationFolder(folder, key)
     how, mistakes = How(method, layer), Sheet()
-    _draw(model, images, chosen, target, how, pictures, fits)
-    if not pictures.rows:
-        fix = "choose others with --image"
-        raise SkyclassError("none of the chosen images can be read", where=images.place, fix=fix)
-    if not image:
-        mistakes = _mistakes(model, images, _wrong(path, source, pd.DataFrame(pictures.rows), model), how)
-    pictures.finish(mistakes)
+    with new_contents(folder, LIST, lambda: listed_files(folder)) as new:
+        pictures = ExplanationFolder(new, key)
+        _draw(model, images, chosen, target, how, pictures, fits)
+        if not pictures.rows:
+            fix = "choose others with --image"
+            raise SkyclassError("none of the chosen images can be read", where=images.place, fix=fix)
+        if not image:
+            mistakes = _mistakes(model, images, _wrong(path, source, pd.DataFrame(pictures.rows), model), how)
+        pictures.finish(mistakes)
     if grade:
         graded = chosen if image else _choose(images, (), grade_per_class, model.classes, only_test=source is None)
         _grade(model, images, graded, target, layer, folder)
@@ -112,13 +114,12 @@ def _draw(
     pictures: ExplanationFolder,
     fits: bool,
 ) -> None:
-    """Explain these rows, a batch at a time. What an earlier call drew is replaced once there is something to draw."""
+    """Explain these rows, a batch at a time."""
     cells = None
     with progress("Explaining", len(chosen)) as advance:
         for rows, pixels, table in _predicted(model, images, chosen):
             if not pictures.rows:
                 cells = _cells(model, pixels, how)
-                pictures.start()
             table["explained"], table["method"] = _targets(table, target, model.classes), how.method
             table["layer"], table["cells"] = how.layer, cells
             heatmaps = how.maps(model, pixels, table["explained"].tolist())
