@@ -33,6 +33,7 @@ from .models.sampling import Look, Samples, ask, pooled_answers
 from .pixels import network_input, recipes_left
 from .prediction_table import in_rows, prediction_table
 from .recipe import ModelRecipe, PixelRecipe, stored_pixels
+from .settings import validate
 
 BATCH = 64
 """Images computed at a time, unless told otherwise."""
@@ -76,7 +77,7 @@ class Classifier:
         """
         folder = classifier_folder(Path(path))
         meta = read_json(folder / META, "classifier", KEYS)
-        model = ModelRecipe.model_validate(meta["model"])
+        model = validate(ModelRecipe, meta["model"], f"{folder / META}, model", None, {})
         size = (len(meta["bands"]), len(meta["classes"]))
         networks = [build_network(model, *size, meta["architecture"]) for _ in range(meta["members"])]
         read_weights(folder, meta["weights_sha256"], networks)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .classifier import Classifier
 from .console import progress, say
+from .counts import quantity
 from .data.loaders import Loader
 from .data.training_rows import TrainingRows
 from .evaluation.calibration import fit_calibration, out_of_fold
@@ -90,7 +91,7 @@ def _calibrate(classifier: Classifier, recipe: Recipe, rows: TrainingRows, log_p
     """
     wanted, labels = recipe.calibration, rows.labels[rows.val]
     classifier.calibration, reason = fit_calibration(log_p, labels, wanted.method)
-    say(f"Calibration on {len(labels):,} validation images: {classifier.calibration} ({reason})")
+    say(f"Calibration on {quantity(len(labels), 'validation image')}: {classifier.calibration} ({reason})")
     classifier.prediction_sets = fit_prediction_sets(
         out_of_fold(log_p, labels, classifier.calibration.method),
         labels,
@@ -119,6 +120,6 @@ def _write_predictions(run: Run, classifier: Classifier, rows: TrainingRows, see
     labels, tested = rows.labels[rows.test], p[len(rows.val) :]
     if len(labels):
         say(
-            f"Test: {len(labels):,} images, accuracy {accuracy(labels, tested):.4f}, "
+            f"Test: {quantity(len(labels), 'image')}, accuracy {accuracy(labels, tested):.4f}, "
             f"balanced accuracy {balanced_accuracy(labels, tested):.4f}, AUROC {auroc_macro(labels, tested):.4f}"
         )

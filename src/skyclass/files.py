@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .disk_errors import disk_errors
+from .disk_errors import disk_error, disk_errors
 from .errors import SkyclassError
 from .leftovers import part_of, remove, remove_leftovers
 
@@ -92,7 +92,9 @@ def read_json(path: Path, what: str, keys: Iterable[str] = ()) -> dict[str, Any]
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SkyclassError(f"no {what}: the file does not exist", where=path, fix="check the path") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise disk_error(error, path) from None
+    except ValueError as error:
         raise SkyclassError(f"damaged {what} ({error})", where=path, fix="make it again") from None
     if not isinstance(content, dict):
         raise SkyclassError(f"damaged {what}: not a JSON object", where=path, fix="make it again")

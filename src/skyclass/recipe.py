@@ -149,7 +149,7 @@ def stored_recipe(document: Mapping[str, Any], where: str) -> Recipe:
 
 def stored_pixels(document: Mapping[str, Any]) -> PixelRecipe:
     """The pixel recipe of a pack or a classifier, as stored in JSON; what it lacks has the default of its day."""
-    return PixelRecipe.model_validate({**_OLD_DEFAULTS["pixels"], **document})
+    return validate(PixelRecipe, {**_OLD_DEFAULTS["pixels"], **document}, "stored pixels", None, {})
 
 
 def as_begun(recipe: Recipe, begun: Recipe) -> Recipe:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from .errors import SkyclassError, did_you_mean
 from .yaml_files import parse_yaml
@@ -82,11 +83,37 @@ def validate(
         valid = _keys_at(model, location[:-1])
         fix = did_you_mean(location[-1], valid) or f"the keys here are {', '.join(valid)}"
         raise SkyclassError(f"unknown key {dotted!r}", where=place, fix=fix)
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "tuple_type":
-        message = "should be a list, such as [first, second]"
+    message = _in_words(first)
     what = ": ".join(part for part in (dotted, message) if part)
     raise SkyclassError(f"{what}, got {first['input']!r}", where=place, fix="see `skyclass recipes schema`")
+
+
+# Kinds of faults by pydantic's names, in our words; what stands in braces, pydantic tells.
+_MEANING = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "should be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "should be a number"),
+    "finite_number": "should be a finite number",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "should be true or false"),
+    "string_type": "should be text, in quotes where it reads as something else",
+    "greater_than": "should be greater than {gt}",
+    "greater_than_equal": "should be {ge} or more",
+    "less_than": "should be less than {lt}",
+    "less_than_equal": "should be {le} or less",
+    "literal_error": "should be {expected}",
+    **dict.fromkeys(("tuple_type", "list_type"), "should be a list, such as [first, second]"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "should be a section with keys of its own"),
+    "too_short": "should have {min_length} values at least, and has {actual_length}",
+    "too_long": "should have {max_length} values at most, and has {actual_length}",
+    "missing": "is missing",
+    "invalid_key": "has a key that is no text; put it in quotes",
+    "value_error": "{error}",
+}
+
+
+def _in_words(fault: ErrorDetails) -> str:
+    """A fault that pydantic found, in our words."""
+    meaning = _MEANING.get(fault["type"])
+    return meaning.format(**fault.get("ctx", {})) if meaning else "has a value that does not fit"
 
 
 def _keys_at(model: type[BaseModel], location: tuple[str, ...]) -> list[str]:

@@ -18,6 +18,7 @@ from . import __version__
 from .classifier import Classifier
 from .conclusion import conclude_run
 from .console import say
+from .counts import quantity
 from .data.audit import handed_classes
 from .data.augment import mirror_pairs
 from .data.loaders import Batch, Loader, augmenting
@@ -147,7 +148,7 @@ def _fit(
     precision = "bfloat16" if pick_precision(recipe.training.precision, device) == torch.bfloat16 else "float32"
     height, width = images.shape[2:]
     say(
-        f"{len(rows.train):,} training and {len(rows.val):,} validation images of {height}x{width} pixels, "
+        f"{len(rows.train):,} training and {quantity(len(rows.val), 'validation image')} of {height}x{width} pixels, "
         f"{len(rows.classes)} classes, on {describe(device)} in {precision}"
     )
     inputs = _inputs(recipe, rows, images, train_loader, val_loader, normalisation)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..console import say
+from ..counts import quantity
 from ..errors import SkyclassError
 from ..image_arrays import MAX_BANDS
 from ..stacks import read_column, stack_arrays
@@ -96,7 +97,7 @@ def read_stack_table(table: Path, stack: Path, options: SourceOptions) -> Found:
     key = _images_in(arrays, _last_names(arrays), None, stack)
     count = _count(arrays, key, stack)
     if count != len(frame):
-        what = f"the table has {len(frame):,} rows and {stack.name} {count:,} images"
+        what = f"the table has {quantity(len(frame), 'row')} and {stack.name} {quantity(count, 'image')}"
         raise SkyclassError(what, where=table, fix="give a table with one row an image, in the order of the images")
     return _checked(addressed(frame, stack, key, ""), table)
 
@@ -163,7 +164,7 @@ def _part(path: Path, arrays: Arrays, names: Mapping[str, str], options: SourceO
     if class_names and not options.class_names and label and arrays[class_names][1].kind in "SU":
         frame["label"] = name_classes(frame["label"], read_column(path, class_names).tolist(), path)
     called = f" of array {images!r}" if images else ""
-    say(f"{path.name}: {count:,} images{called}" + (f", labels of {label!r}" if label else ""))
+    say(f"{path.name}: {quantity(count, 'image')}{called}" + (f", labels of {label!r}" if label else ""))
     return addressed(frame, path, images, prefix)
 
 

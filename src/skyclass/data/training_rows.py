@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..console import say
+from ..counts import quantity
 from ..errors import SkyclassError
 from ..recipe import DataRecipe
 from .catalog import SPLITS
@@ -47,7 +48,7 @@ def training_rows(pack: Pack, recipe: DataRecipe) -> TrainingRows:
             raise SkyclassError(f"no class is called {name!r}", where="data.exclude", fix=fix)
     classes = [name for name in found if name not in recipe.exclude]
     if len(classes) < 2:
-        what = f"{len(classes)} classes; a classifier needs two at least"
+        what = f"{quantity(len(classes), 'class')}; a classifier needs two at least"
         fix = "change data.votes" if recipe.votes else "check the label column or the class folders"
         if not recipe.votes and (questions := questions_of(map(str, catalog.columns))):
             fix = f"it has votes: choose a question, as in --set data.votes.question={next(iter(questions))}"

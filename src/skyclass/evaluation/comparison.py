@@ -17,7 +17,7 @@ from .score_table import with_interval
 SCORES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
-    "auroc_macro": "macro AUC",
+    "auroc_macro": "macro AUROC",
     "ece": "ECE",
 }
 NOT_MEASURED = "not measured"

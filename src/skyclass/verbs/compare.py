@@ -11,6 +11,7 @@ import pandas as pd
 from rich.console import Console
 
 from ..console import say, say_where
+from ..counts import quantity
 from ..csv_files import write_csv
 from ..drawing import save_figure
 from ..errors import SkyclassError
@@ -51,7 +52,7 @@ def compare(
         if isinstance(found, str):
             say(f"{one.name}: not held against {tested[0].name}, because {found}")
         elif found and found.n < max(len(one.labels), len(tested[0].labels)):
-            say(f"{one.name}: held against {tested[0].name} on the {found.n:,} test images that they share")
+            say(f"{one.name}: held against {tested[0].name} on the {quantity(found.n, 'test image')} that they share")
         what = {"method": one.name, "run": str(run.path), "recipe": run.recipe().name, **_costs(run)}
         rows.append({**what, **scores_with_intervals(one, RESAMPLES), **difference_columns(found)})
     if reported:

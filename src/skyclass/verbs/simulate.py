@@ -11,6 +11,7 @@ import pandas as pd
 from PIL import Image as PillowImage
 
 from ..console import progress, say, say_where
+from ..counts import quantity
 from ..data.catalog import SPLITS
 from ..data.pack import OVERWRITE, Chunk, new_pack, write_pack
 from ..data.split import assign_splits
@@ -75,7 +76,8 @@ def simulate(
         with new_contents(out, TRUTH, lambda: _files_of(out)) as folder:
             _as_folders(_with_catalog(chunks, catalog), folder, kind)
     counts = ", ".join(f"{(catalog['split'] == name).sum():,} {name}" for name in SPLITS)
-    say(f"{len(labels):,} images of {size}x{size} pixels, {per_class:,} of each of {', '.join(classes)} ({counts})")
+    of = f"{quantity(len(labels), 'image')} of {size}x{size} pixels"
+    say(f"{of}, {per_class:,} of each of {', '.join(classes)} ({counts})")
     say_where("Pack" if form == "pack" else "Folders", out)
     return out
 

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from ..arguments import check_at_least_one, check_out
 from ..console import ShownProgress, said_to, say, say_where
+from ..counts import quantity
 from ..data.augment import mirror_pairs
 from ..data.pack import Pack
 from ..data.training_rows import training_rows
@@ -134,7 +135,8 @@ class _Progress:
 
     def __enter__(self) -> _Progress:
         if self.seen:
-            say(f"{len(self.seen)} of {self.tuning.limit} trials have ended already")
+            ended = f"{len(self.seen)} of {quantity(self.tuning.limit, 'trial')}"
+            say(f"{ended} {'has' if len(self.seen) == 1 else 'have'} ended already")
         self.shown = ShownProgress(
             "Tuning", self.tuning.limit, "trials", done=len(self.seen), shown_on=self.console, period=float("inf")
         )
@@ -229,9 +231,12 @@ def _finish(tuning: Tuning) -> None:
         problems = [str(trial.user_attrs["problem"]) for trial in trials if "problem" in trial.user_attrs]
         first = f"; the first one: {problems[0]}" if problems else ""
         fix = f"see {folder.table_file}"
-        raise SkyclassError(f"none of {len(trials)} trainings came to its end{first}", where=folder.path, fix=fix)
+        raise SkyclassError(
+            f"none of {quantity(len(trials), 'training')} came to its end{first}", where=folder.path, fix=fix
+        )
     if running:
-        say(f"{running} trials are still trained by other processes: the last of them completes the results")
+        still = f"{quantity(running, 'trial')} {'is' if running == 1 else 'are'} still"
+        say(f"{still} trained by other processes: the last of them completes the results")
     if best:
         pictures = write_figures(tuning)
         say(f"Best: trial {best.number}, {tuning.metric} {best.value:.4f} at epoch {best.user_attrs['best_epoch']:g}")
