@@ -209,7 +209,6 @@ def read_pack(folder: Path) -> None:
 
     pack = Pack.open(folder)
     assert len(pack.images) == len(pack.catalog)
-    assert pack.classes
     assert pack.bands
     assert pack.pixels
     read_source(folder)
