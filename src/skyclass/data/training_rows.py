@@ -51,7 +51,8 @@ def training_rows(pack: Pack, recipe: DataRecipe) -> TrainingRows:
         what = f"{quantity(len(classes), 'class')}; a classifier needs two at least"
         fix = "change data.votes" if recipe.votes else "check the label column or the class folders"
         if not recipe.votes and (questions := questions_of(map(str, catalog.columns))):
-            fix = f"it has votes: choose a question, as in --set data.votes.question={next(iter(questions))}"
+            command = f"skyclass train RECIPE PACK --set data.votes.question={next(iter(questions))}"
+            fix = f"it has votes: choose a question, as in {command}"
         raise SkyclassError(what, where=pack.path, fix=fix)
     index = {name: position for position, name in enumerate(classes)}
     labels = np.array([index.get(label, -1) for label in catalog["label"]], dtype=np.int64)
