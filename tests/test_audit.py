@@ -9,9 +9,11 @@ from skyclass.data.audit import (
     FEW,
     balance_problems,
     chirality_problems,
+    cluster_problems,
     duplicate_clusters,
     duplicate_problems,
     duplicate_table,
+    duplicates_found,
     handed_classes,
     mixed_bands,
     odd_ones,
@@ -31,7 +33,7 @@ def pairs(*rows: tuple[int, int, str, float]) -> pd.DataFrame:
 
 FRAME = catalog(["a", "a", "a", "b", None, "b", "a"], ["train", "test", "train", "train", None, "val", "train"])
 PAIRS = pairs(
-    (0, 2, "near", 0.99), (0, 1, "near", 0.96), (1, 2, "near", 0.97), (3, 6, "exact", 1.0), (4, 5, "near", 0.9)
+    (0, 2, "sure", 0.99), (0, 1, "sure", 0.96), (1, 2, "sure", 0.97), (3, 6, "exact", 1.0), (4, 5, "sure", 0.9)
 )
 
 
@@ -47,7 +49,7 @@ def test_leaks_come_first_then_conflicting_labels_and_absent_ones_conflict_with_
     assert table["similarity"].tolist() == [0.97, 0.96, 1.0, 0.99, 0.9]
     assert table.loc[2, ["image_id", "label", "other_id", "other_label"]].tolist() == ["image-3", "b", "image-6", "a"]
     assert table["cluster"].tolist() == ["image-0", "image-0", "image-3", "image-0", "image-4"]
-    both = duplicate_table(catalog(["a", "b"], ["train", "test"]), pairs((0, 1, "near", 0.95)))
+    both = duplicate_table(catalog(["a", "b"], ["train", "test"]), pairs((0, 1, "sure", 0.95)))
     assert both["across"].tolist() == ["splits and labels"]
     assert duplicate_table(FRAME, PAIRS.iloc[:0]).empty
 
@@ -60,9 +62,59 @@ def test_rows_of_a_catalog_whose_index_does_not_begin_at_zero() -> None:
 def test_only_harmful_pairs_are_problems() -> None:
     problems = duplicate_problems(duplicate_table(FRAME, PAIRS))
     assert [row["image_id"] for row in problems] == ["image-1", "image-0", "image-3"]
-    assert problems[0]["problem"] == "shows the same as image-2, which is in train: a leak"
-    assert problems[2]["problem"] == "shows the same as image-6, which is labelled a: conflicting labels"
+    assert problems[0]["problem"] == "shows the same picture as image-2, which is in train: a leak"
+    assert problems[2]["problem"] == "has the same pixels as image-6, which is labelled a: conflicting labels"
     assert {row["severity"] for row in problems} == {"warning"}
+
+
+def test_what_may_be_a_copy_is_listed_last_joins_nothing_and_is_no_problem() -> None:
+    found = pairs((0, 1, "maybe", 0.99), (3, 6, "sure", 0.95))
+    table = duplicate_table(FRAME, found)
+    assert table["kind"].tolist() == ["sure", "maybe"]
+    assert table["across"].tolist() == ["labels", "splits"]
+    assert table["cluster"].tolist() == ["image-3", None]
+    assert duplicate_clusters(FRAME, found).dropna().tolist() == ["image-3", "image-3"]
+    (problem,) = duplicate_problems(table)
+    assert problem["problem"] == "shows the same picture as image-6, which is labelled a: labels to compare"
+
+
+def test_pairs_of_the_first_version_are_copies() -> None:
+    old = pairs((0, 1, "near", 0.96))
+    assert duplicate_clusters(FRAME, old).dropna().tolist() == ["image-0", "image-0"]
+    (problem,) = duplicate_problems(duplicate_table(FRAME, old))
+    assert problem["problem"] == "shows the same picture as image-1, which is in test: a leak"
+
+
+def test_a_cluster_of_several_classes_or_of_much_of_the_images_gets_a_sentence() -> None:
+    table = duplicate_table(FRAME, PAIRS)
+    said = [problem["problem"] for problem in cluster_problems(table, 7, "folder")]
+    assert said == [
+        "the cluster of duplicates of image-0 (3 images) holds 42.9% of all images: please compare them by eye",
+        "the cluster of duplicates of image-3 (2 images) holds images of 2 classes (a, b): please compare them by eye",
+    ]
+    assert [problem["problem"] for problem in cluster_problems(table, 1000, "folder")] == said[1:]
+    both = duplicate_table(catalog(["a", "b", "a"], [None] * 3), pairs((0, 1, "sure", 0.99), (0, 2, "sure", 0.99)))
+    (problem,) = cluster_problems(both, 3, "folder")
+    assert "holds images of 2 classes (a, b) and 100.0% of all images" in problem["problem"]
+    assert cluster_problems(duplicate_table(FRAME, pairs((0, 3, "maybe", 0.99))), 7, "folder") == []
+
+
+@pytest.mark.parametrize(
+    ("images", "clusters", "maybe", "said"),
+    [
+        (0, 0, 0, "duplicates: no copies"),
+        (2, 1, 0, "duplicates: 2 images in 1 cluster of copies"),
+        (0, 0, 1, "duplicates: no copies; 1 pair may show the same and is for you to compare"),
+        (
+            1200,
+            500,
+            3,
+            "duplicates: 1,200 images in 500 clusters of copies; 3 pairs may show the same and are for you to compare",
+        ),
+    ],
+)
+def test_what_is_said_of_duplicates(images: int, clusters: int, maybe: int, said: str) -> None:
+    assert duplicates_found(images, clusters, maybe) == said
 
 
 def test_odd_ones_are_told_where_nearly_all_agree_and_only_there() -> None:

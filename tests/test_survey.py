@@ -79,7 +79,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 PAIRS = [
     ("test/arm/leak", "train/arm/arm_3", "exact", "splits"),
-    ("train/bar/bar_4", "val/bar/mirrored", "near", "splits"),
+    ("train/bar/bar_4", "val/bar/mirrored", "sure", "splits"),
     ("train/arm/arm_5", "train/bar/mislabelled", "exact", "labels"),
     ("train/bar/bar_7", "train/bar/twice", "exact", ""),
 ]
@@ -94,18 +94,21 @@ def test_planted_copies_are_listed_and_those_across_splits_come_first(planted: P
         "images": 8,
         "clusters": 4,
         "exact_pairs": 3,
-        "near_pairs": 1,
+        "sure_pairs": 1,
+        "maybe_pairs": 0,
         "pairs_across_splits": 2,
         "pairs_across_labels": 1,
     }
     told = dict(zip(problems["image_id"], problems["problem"], strict=True))
-    assert told["test/arm/leak"] == "shows the same as train/arm/arm_3, which is in train: a leak"
-    assert told["train/bar/bar_4"] == "shows the same as val/bar/mirrored, which is in val: a leak"
+    assert told["test/arm/leak"] == "has the same pixels as train/arm/arm_3, which is in train: a leak"
+    assert told["train/bar/bar_4"] == "shows the same picture as val/bar/mirrored, which is in val: a leak"
     assert (
-        told["train/arm/arm_5"] == "shows the same as train/bar/mislabelled, which is labelled bar: conflicting labels"
+        told["train/arm/arm_5"]
+        == "has the same pixels as train/bar/mislabelled, which is labelled bar: conflicting labels"
     )
     assert "train/bar/bar_7" not in told
-    assert "8 images in 4 clusters; of their pairs 2 lie across splits and 1 across labels" in said.err
+    assert "8 images in 4 clusters of copies" in said.err
+    assert "of the pairs of copies 2 lie across splits and 1 across labels" in said.err
 
 
 def test_the_page_shows_both_pictures_of_every_pair(planted: Path, tmp_path: Path) -> None:
@@ -134,7 +137,7 @@ def test_without_duplicates_none_are_looked_for_and_the_old_table_goes(planted: 
     assert summary["duplicates"] is None
     assert not (tmp_path / "duplicates.csv").exists()
     assert not (tmp_path / "label_errors.csv").exists()
-    assert not problems["problem"].str.contains("shows the same").any()
+    assert not problems["problem"].str.contains("same").any()
     assert "They were not looked for (<code>--no-duplicates</code>)" in section(tmp_path, "duplicates")
     assert "duplicates" not in said.err.replace(str(tmp_path), "")
 
@@ -144,9 +147,9 @@ def test_a_source_of_strangers_is_said_to_have_no_duplicates(tmp_path: Path) -> 
     write_clouds(tmp_path / "source", "bar", 12, 50)
     said, summary, problems = inspected(tmp_path / "source", out=tmp_path / "out")
     assert summary["duplicates"]["clusters"] == 0
-    assert "duplicates: none" in said.err
+    assert "duplicates: no copies" in said.err
     assert pd.read_csv(tmp_path / "out/duplicates.csv").empty
-    assert "No image was found to show the same as another" in section(tmp_path / "out", "duplicates")
+    assert "No image was found to be a copy of another" in section(tmp_path / "out", "duplicates")
     assert problems.empty
 
 
@@ -181,7 +184,7 @@ def test_a_pack_keeps_copies_in_one_split_and_lists_them(tmp_path: Path) -> None
         for name, pixels in (("one", clouds(number)), ("mirror", clouds(number)[:, :, ::-1])):
             write_image(tmp_path / "source" / ("arm", "bar")[number % 2] / f"{number}_{name}.png", pixels)
     said = done("pack", tmp_path / "source", tmp_path / "pack")
-    assert "32 images show the same as another, in 16 clusters: see duplicates.csv" in said.err
+    assert "duplicates: 32 images in 16 clusters of copies: see duplicates.csv" in said.err
     catalog = Pack.open(tmp_path / "pack").catalog
     assert catalog["duplicates"].nunique() == 16
     both = catalog["image_id"].str.removesuffix("_one").str.removesuffix("_mirror")

@@ -186,6 +186,14 @@ def test_scores_without_the_near_duplicates_in_training(run: Path) -> None:
     result = json.loads((run / "evaluation" / "metrics.json").read_text())
     found = result["near_duplicates"]
     assert (found["n"], found["reason"], found["without"]["n"]) == (2, None, 13)
+    change = result["accuracy"] - found["without"]["accuracy"]
+    verb = "raise" if change > 0 else "lower"
+    assert f"; they {verb} the accuracy by {abs(change):.3f}" in " ".join(said.split())
+    done("report", run)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    before, after = result["accuracy"], found["without"]["accuracy"]
+    assert f"Without them the accuracy is {after:.3f} instead of {before:.3f}" in page
+    assert "flatter" not in page
     frame, classes, _ = read_predictions(run / "predictions.parquet")
     rest = frame[(frame["split"] == "test") & ~frame["image_id"].isin(catalog.loc[test[:2], "image_id"])]
     expected = metrics.evaluate(rest["label"], rest[[f"p_{name}" for name in classes]].to_numpy(), classes)

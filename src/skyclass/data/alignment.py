@@ -28,10 +28,12 @@ class Alignment(NamedTuple):
 
     similarity : (n,) correlation of the overlapping parts of the flattened pictures, -1..1
     matrix : (n, 2, 2) from (y, x) in the second picture to those in the first, both from the centre
+    shift : (n, 2) pixels (y, x), what is added then
     """
 
     similarity: np.ndarray
     matrix: np.ndarray
+    shift: np.ndarray
 
 
 def angular(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,9 +54,15 @@ def angular(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return height / np.maximum(2.0 * power, 1e-12)[:, None], peak * (180.0 / n_angles)
 
 
-def align(first: np.ndarray, second: np.ndarray, angles: np.ndarray) -> Alignment:
-    """Bring n flattened pictures (n, 64, 64) onto n others, starting from (n, 2) `angles` as `angular` gives them."""
-    matrices = _hypotheses(angles)  # (n, 4, 2, 2)
+def align(first: np.ndarray, second: np.ndarray, angles: np.ndarray, parity: np.ndarray | None = None) -> Alignment:
+    """Bring n flattened pictures (n, 64, 64) onto n others, starting from (n, 2) `angles` as `angular` gives them.
+
+    Of the two parities the better one counts, or where given that of `parity`, (n,): 0, or 1 for a mirrored `first`.
+    """
+    matrices = _hypotheses(angles)  # (n, 2, 2, 2, 2)
+    if parity is not None:
+        matrices = matrices[np.arange(len(matrices)), parity][:, None]
+    matrices = matrices.reshape(len(matrices), -1, 2, 2)
     n = len(first)
     target = fft.rfft2(_masked(second))
     best = np.full(n, -np.inf)
@@ -70,17 +78,17 @@ def align(first: np.ndarray, second: np.ndarray, angles: np.ndarray) -> Alignmen
     promising = similarity >= _PROMISING
     if promising.any():
         fine = _refine(first[promising], second[promising], matrix[promising], shift[promising])
-        similarity[promising], matrix[promising] = fine.similarity, fine.matrix
-    return Alignment(similarity, matrix)
+        similarity[promising], matrix[promising], shift[promising] = fine
+    return Alignment(similarity, matrix, shift)
 
 
 def _hypotheses(angles: np.ndarray) -> np.ndarray:
-    """(n, 4, 2, 2): both parities, each with the angle and half a turn more."""
+    """(n, 2, 2, 2, 2): both parities, each with the angle and half a turn more."""
     radians = np.radians(angles)[:, :, None] + np.array([0.0, np.pi])  # (n, 2, 2)
     cos, sin = np.cos(radians), np.sin(radians)
     matrix = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)  # (n, parity, half turn, 2, 2)
     matrix[:, 1, :, :1, :] *= -1.0  # mirrored in y, as the sign of all angles of the Fourier plane
-    return matrix.reshape(len(angles), 4, 2, 2)
+    return matrix
 
 
 def _warp(pictures: np.ndarray, matrix: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -114,7 +122,7 @@ def _refine(first: np.ndarray, second: np.ndarray, matrix: np.ndarray, shift: np
     221: the compositional algorithm), on pictures of zero mean and unit norm.
     """
     blurred = [ndimage.gaussian_filter(part, (0.0, _BLUR, _BLUR)) for part in (first, second)]
-    best, best_matrix = np.full(len(first), -1.0), matrix.copy()
+    best, best_matrix, best_shift = np.full(len(first), -1.0), matrix.copy(), shift.copy()
     for step in range(_STEPS + 1):
         a, b = blurred if step < _BLURRED_STEPS else (first, second)
         moved, weight = _warp(a, matrix, shift), _overlap(matrix, shift)
@@ -123,10 +131,10 @@ def _refine(first: np.ndarray, second: np.ndarray, matrix: np.ndarray, shift: np
         if step >= _BLURRED_STEPS:
             similarity = np.einsum("nij,nij->n", x, y)
             better = similarity > best
-            best[better], best_matrix[better] = similarity[better], matrix[better]
+            best[better], best_matrix[better], best_shift[better] = similarity[better], matrix[better], shift[better]
         if step < _STEPS:
             matrix, shift = _gauss_newton(moved / x_norm[:, None, None], y - x, weight, matrix, shift)
-    return Alignment(best, best_matrix)
+    return Alignment(best, best_matrix, best_shift)
 
 
 def _overlap(matrix: np.ndarray, shift: np.ndarray) -> np.ndarray:

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..counts import quantity
 from .catalog import SPLITS, Problem
-from .duplicates import cluster
+from .duplicates import claimed, cluster
 
 FEW = 10  # images of a class below which neither its training nor its score means much
+LARGE = 0.02  # share of the images beyond which a cluster of duplicates is worth a sentence
 USUAL = 0.8  # share of the images that must agree before another size, number of bands or type is odd
 IMBALANCE = 20  # the largest class has so many times the images of the smallest
 
@@ -41,7 +43,7 @@ _HANDED = (
 def duplicate_clusters(catalog: pd.DataFrame, pairs: pd.DataFrame) -> pd.Series:
     """The cluster of each row of the catalog, named by the id of its first image; None where it has no duplicate.
 
-    pairs : as `duplicates.find_duplicates` gives them, in row numbers of the catalog
+    pairs : as `duplicates.find_duplicates` gives them, in row numbers of the catalog; of the kind `maybe` join nothing
     """
     clusters = cluster(len(catalog), pairs)
     ids = catalog["image_id"].tolist()
@@ -53,9 +55,11 @@ def duplicate_clusters(catalog: pd.DataFrame, pairs: pd.DataFrame) -> pd.Series:
 
 
 def duplicate_table(catalog: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """The pairs with what the catalog says of both images; those across splits or labels come first.
+    """The pairs with what the catalog says of both images; copies come before what may be one, and among them those
+    across splits or labels first.
 
-    `across` is empty, `splits`, `labels` or `splits and labels`.
+    `across` is empty, `splits`, `labels` or `splits and labels`; `cluster` is empty for pairs that are in none
+    together, as all of the kind `maybe`.
     """
     catalog = catalog.reset_index(drop=True)
     columns = ["image_id", "label", "split", "file"]
@@ -63,11 +67,17 @@ def duplicate_table(catalog: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     second = catalog.loc[pairs["second"], columns].reset_index(drop=True)
     table = pairs[["kind", "similarity", "rotation", "mirrored"]].reset_index(drop=True)
     table = table.join(first).join(second.set_axis(["other_id", "other_label", "other_split", "other_file"], axis=1))
-    table["cluster"] = duplicate_clusters(catalog, pairs)[pairs["first"]].to_numpy()
+    clusters = duplicate_clusters(catalog, pairs)
+    doubtful = table["kind"].eq("maybe").to_numpy()
+    both = zip(doubtful, clusters[pairs["first"]], clusters[pairs["second"]], strict=True)
+    names = [None if maybe or one != other else one for maybe, one, other in both]
+    table["cluster"] = pd.Series(names, dtype=object)
     splits = _differ(table["split"], table["other_split"])
     labels = _differ(table["label"], table["other_label"])
     table["across"] = np.select([splits & labels, splits, labels], ["splits and labels", "splits", "labels"], "")
-    order = pd.DataFrame({"splits": ~splits, "labels": ~labels, "similarity": -table["similarity"]})
+    order = pd.DataFrame(
+        {"doubtful": doubtful, "splits": ~splits, "labels": ~labels, "similarity": -table["similarity"]}
+    )
     return table.loc[order.sort_values(list(order.columns), kind="stable").index, DUPLICATES].reset_index(drop=True)
 
 
@@ -76,15 +86,21 @@ def _differ(one: pd.Series, other: pd.Series) -> pd.Series:
 
 
 def duplicate_problems(table: pd.DataFrame) -> list[Problem]:
-    """Warnings of the pairs in a `duplicate_table` that lie across splits or labels; the others do no harm."""
+    """Warnings of the pairs in a `duplicate_table` that lie across splits or labels; the others do no harm.
+
+    Only the copies: what `maybe` is one is in the table, for a person to look at.
+    """
     return [
         _warning(
-            f"shows the same as {row['other_id']}, which is {_place(row)}: {_harm(row['across'])}",
+            f"{_SHOWS[row['kind']]} {row['other_id']}, which is {_place(row)}: {_harm(row)}",
             row["image_id"],
             row["file"],
         )
-        for row in table[table["across"] != ""].to_dict("records")
+        for row in claimed(table[table["across"] != ""]).to_dict("records")
     ]
+
+
+_SHOWS = {"exact": "has the same pixels as", "sure": "shows the same picture as", "near": "shows the same picture as"}
 
 
 def _place(row: dict[Any, Any]) -> str:
@@ -96,9 +112,38 @@ def _place(row: dict[Any, Any]) -> str:
     return " and ".join(parts)
 
 
-def _harm(across: str) -> str:
-    harm = {"splits": "a leak", "labels": "conflicting labels", "splits and labels": "a leak and conflicting labels"}
-    return harm[across]
+def _harm(row: dict[Any, Any]) -> str:
+    conflict = "conflicting labels" if row["kind"] == "exact" else "labels to compare"
+    harm = {"splits": "a leak", "labels": conflict, "splits and labels": f"a leak and {conflict}"}
+    return harm[row["across"]]
+
+
+def cluster_problems(table: pd.DataFrame, images: int, path: str) -> list[Problem]:
+    """Warnings of clusters of duplicates that hold several classes or, if larger than a pair, much of the images.
+
+    table : of `duplicate_table`, of a catalog of so many `images`; `path` names the source
+    """
+    one = table[["cluster", "image_id", "label"]]
+    other = table[["cluster", "other_id", "other_label"]].set_axis(one.columns, axis=1)
+    members = pd.concat([one, other], ignore_index=True).drop_duplicates(["cluster", "image_id"])
+    found = []
+    for name, rows in members.dropna(subset="cluster").groupby("cluster", sort=False):
+        classes, share = sorted(rows["label"].dropna().unique()), len(rows) / images
+        told = [f"images of {len(classes)} classes ({_listed(classes)})"] if len(classes) > 1 else []
+        if len(rows) > 2 and share > LARGE:
+            told.append(f"{share:.1%} of all images")
+        if told:
+            what = f"the cluster of duplicates of {name} ({len(rows):,} images) holds {' and '.join(told)}"
+            found.append(_warning(f"{what}: please compare them by eye", file=path))
+    return found
+
+
+def duplicates_found(images: int, clusters: int, maybe: int) -> str:
+    """In words: how many images are copies of another, in how many clusters, and how many pairs may be."""
+    told = f"{quantity(images, 'image')} in {quantity(clusters, 'cluster')} of copies" if images else "no copies"
+    if maybe:
+        told += f"; {quantity(maybe, 'pair')} may show the same and {'is' if maybe == 1 else 'are'} for you to compare"
+    return f"duplicates: {told}"
 
 
 def odd_ones(catalog: pd.DataFrame, values: Sequence[Any], what: str) -> list[Problem]:

@@ -12,10 +12,9 @@ and 17 %; about the centroid of light: 14 and 33 %; of its Fourier magnitudes: 1
 neighbouring rings: 20 and 41 %; with discriminants and asking at three scales: 95 and 99.6 %; and all this from
 flattened pictures, as it is done: 96 and 100 % (benchmarks/duplicates.py).
 
-A pair counts where the flattened pictures correlate. The correlation asked for is 0.6 among galaxies, where the most
-similar strangers reach 0.3 and most copies 0.75. It rises where pictures hold little to tell them apart by (two points
-of light, as many radio sources: `_limit_of_structure`), and where strangers in the set resemble each other (simulated
-lenses: `_limit_of_set`): there, copies that are noisy or cropped as well pass for strangers rather than the reverse.
+A pair whose small pictures correlate is then verified on larger ones (`verification`), and called `sure` where it is
+told apart from its own mirror image, and where nothing but grain is left of the difference: the more so in a set whose
+strangers resemble each other. What is less certain is `maybe`, for a person to look at; it moves nothing.
 
 usearch finds the neighbours: it has threads of its own, while faiss brings a second OpenMP beside torch's. Its index is
 built by one thread, from a fixed seed, so that the same images give the same answer.
@@ -23,8 +22,8 @@ built by one thread, from a fixed seed, so that the same images give the same an
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+import heapq
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,30 +31,40 @@ import pandas as pd
 
 from ..console import progress, say
 from ..threads import in_order
-from .alignment import align, angular
+from .alignment import Alignment, align, angular
 from .fingerprints import DISC, SIDE, Fingerprint, fingerprint, flatten, harmonics
 from .neighbours import CROPS, Pairs, all_pairs, candidates, chunks, zoomed
+from .verification import Placed, levels, verify
 
-__all__ = ["Fingerprint", "cluster", "find_duplicates", "fingerprint"]
+__all__ = ["Fingerprint", "claimed", "cluster", "find_duplicates", "fingerprint"]
 
-STRONG = 0.9  # similarity of a near pair that may join two clusters alone
-_STRANGERS = 400  # pairs drawn at random
+_Row = tuple[int, int, str, float, float, bool]  # of the table of pairs
+
+CLUSTER = 64  # images of a cluster at most, those that are exactly equal counted once
+
 _ALL_PAIRS = 60  # images up to which every pair is a candidate
-_SAMPLE = 20  # images from which most pairs are strangers, however many of them have a copy
+_SAMPLE = 20  # images from which a set tells whether its strangers resemble each other
 _ANGULAR = 0.5  # correlation of the Fourier rings below which a pair is not worth aligning
-_LEAST = 0.6
-# Above strangers drawn at random, as a correlation and as Fisher's z: of 600 simulated lenses, whose strangers reach
-# 0.93 (32 pixels a side), 0.89 (75) and 0.83 (150), the most similar two reach 0.982, 0.973 and 0.943.
-_ABOVE_STRANGERS, _Z_ABOVE_STRANGERS = 0.13, 0.8
-# Structure (pixels that hold it), and the similarity asked for: above that of strangers among 635 radio images.
-_STRUCTURE, _ASKED = (25.0, 50.0, 100.0, 200.0, 250.0), (0.992, 0.983, 0.972, 0.9, _LEAST)
+_LEAST = 0.6  # correlation of the small pictures below which a pair is nothing; strangers among galaxies reach 0.3
+_SURE, _MAYBE = 0.5, 0.7  # distance at most; see `verification`
+_STRANGER = 0.6  # distance from which a pair that correlates is one of strangers that resemble each other
+_RESEMBLING = 0.1  # share of a set's images with such a stranger from which the set is one of images that resemble
+_AGREEMENT, _AGREEMENT_AMONG_RESEMBLING = 0.85, 0.988  # at least
+_MIRRORED = 0.15  # correlation of the mirror image from which a picture resembles its strangers, in any set
+_STRUCTURE = 40.0  # pixels: a picture of less, such as two points of light, is never `sure`: too many are like it
+_IDENTICAL = 0.995  # both correlations, that make a pair `maybe` even if the mirror image comes as near
 
 
-class _Verdict(NamedTuple):
-    """Similarity (n,), and the matrices (n, 2, 2) of the alignment."""
+class _Compared(NamedTuple):
+    """Of n pairs: the correlation of the small pictures, -1 where it was not worth the while; the matrix (n, 2, 2) that
+    brings the second onto the first; and the `Verification` of those that correlate, of the others -1, 1.
+    """
 
     similarity: np.ndarray
     matrix: np.ndarray
+    agreement: np.ndarray
+    fine: np.ndarray
+    distance: np.ndarray
 
 
 def find_duplicates(fingerprints: Sequence[Fingerprint]) -> pd.DataFrame:
@@ -63,12 +72,14 @@ def find_duplicates(fingerprints: Sequence[Fingerprint]) -> pd.DataFrame:
 
     Returns
     -------
-    One row a pair, sorted: first, second (row numbers, first < second); kind (`exact`: the same pixels, shape and type,
-    or `near`); similarity (0 to 1, correlation of the flattened pictures after alignment); rotation (degrees from 0 to
-    360) and mirrored: `first`, mirrored top to bottom where it says so, then turned counter-clockwise by the rotation,
-    is `second`. Of images that are exactly equal, each makes a pair with the first one, and that one alone takes part
-    in the search for near ones. Blank images are never near anything. Near copies of one image need not all be paired
-    with each other: `cluster` brings them together.
+    pandas.DataFrame
+        One row a pair, sorted: first, second (row numbers, first < second); kind (`exact`: the same pixels, shape and
+        type; `sure`: one picture, changed; `maybe`: for a person to look at); similarity (0 to 1, correlation of the
+        flattened and blurred pictures after alignment); rotation (degrees from 0 to 360) and mirrored: `first`,
+        mirrored top to bottom where it says so, then turned counter-clockwise by the rotation, is `second`. Of images
+        that are exactly equal, each makes a pair with the first one, and that one alone takes part in the search for
+        near ones. Blank images are never near anything. Near copies of one image need not all be paired with each
+        other: `cluster` brings them together.
     """
     first_of: dict[bytes, int] = {}
     exact = []
@@ -84,70 +95,55 @@ def find_duplicates(fingerprints: Sequence[Fingerprint]) -> pd.DataFrame:
     return pairs.sort_values(["first", "second"], ignore_index=True)
 
 
-def _near(fingerprints: Sequence[Fingerprint], rows: np.ndarray) -> list[tuple[int, int, str, float, float, bool]]:
+def claimed(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs that are copies: all but those of the kind `maybe`."""
+    return pairs[pairs["kind"].ne("maybe")]
+
+
+def _near(fingerprints: Sequence[Fingerprint], rows: np.ndarray) -> list[_Row]:
     """Rows of the table for near duplicates among the images `rows`, which are neither blank nor exactly equal."""
-    pictures = np.stack([fingerprints[row].picture for row in rows])
-    descriptors = np.stack([fingerprints[row].descriptor for row in rows])
-    structure = np.concatenate(list(in_order(_structure, chunks(pictures))))
+    pictures, descriptors, details = (
+        np.stack([getattr(fingerprints[row], name) for row in rows]) for name in ("picture", "descriptor", "detail")
+    )
     pairs = all_pairs(len(rows)) if len(rows) <= _ALL_PAIRS else candidates(pictures, descriptors)
-    limit = np.maximum(_limit_of_structure(structure, pairs), _limit_of_set(pictures))
-    if len(limit) and np.median(limit) > STRONG:
-        say(
-            "duplicates: these images resemble each other; only pairs that correlate above "
-            f"{np.median(limit):.2f} count, so copies that are noisy or cropped as well may be missed"
-        )
     with progress("Comparing", len(pairs.first), "pairs") as advance:
-        verdict = _compare(pictures, pairs, worth_aligning=_ANGULAR, advance=advance)
-    found = np.flatnonzero(verdict.similarity >= limit)
-    best: dict[tuple[int, int], tuple[int, int, str, float, float, bool]] = {}
-    for k in found:
-        a, b, matrix = int(rows[pairs.first[k]]), int(rows[pairs.second[k]]), verdict.matrix[k]
+        compared = _compare(pictures, details, pairs, advance)
+    structure = np.concatenate(list(in_order(_structure, chunks(pictures))))
+    sure, maybe = _tiers(pairs, compared, structure)
+    best: dict[tuple[int, int], tuple[float, _Row]] = {}
+    for k in np.flatnonzero(sure | maybe):
+        a, b, matrix = int(rows[pairs.first[k]]), int(rows[pairs.second[k]]), compared.matrix[k]
         if a > b:
             a, b, matrix = b, a, np.linalg.inv(matrix)
         rotation = round(float(-np.degrees(np.arctan2(matrix[1, 0], matrix[1, 1]))), 1) % 360.0
-        similarity = float(np.clip(verdict.similarity[k], 0.0, 1.0))
-        if (a, b) not in best or similarity > best[a, b][3]:
-            best[a, b] = (a, b, "near", similarity, rotation, bool(np.linalg.det(matrix) < 0))
-    return list(best.values())
+        similarity = float(np.clip(compared.agreement[k], 0.0, 1.0))
+        rank = similarity + float(sure[k])  # either image was looked for as a crop of the other: the better one counts
+        if (a, b) not in best or rank > best[a, b][0]:
+            kind = "sure" if sure[k] else "maybe"
+            best[a, b] = (rank, (a, b, kind, similarity, rotation, bool(np.linalg.det(matrix) < 0)))
+    return [row for _, row in best.values()]
 
 
-def _compare(
-    pictures: np.ndarray, pairs: Pairs, *, worth_aligning: float, advance: Callable[[int], None] = lambda n: None
-) -> _Verdict:
-    """Align pairs, in threads; similarity -1 where the Fourier rings correlate less than is `worth_aligning`."""
-
-    def one(part: np.ndarray) -> _Verdict:
-        second = flatten(pictures[pairs.second[part]])
-        first, angles, alike = _best_crop(pictures, pairs.first[part], harmonics(second))
-        similarity, matrix = np.full(len(part), -1.0), np.tile(np.eye(2), (len(part), 1, 1))
-        worth = alike >= worth_aligning
-        if worth.any():
-            aligned = align(first[worth], second[worth], angles[worth])
-            similarity[worth], matrix[worth] = aligned.similarity, aligned.matrix
-        return _Verdict(similarity, matrix)
-
-    verdicts = []
-    for verdict in in_order(one, chunks(np.arange(len(pairs.first)))):
-        verdicts.append(verdict)
-        advance(len(verdict.similarity))
-    return _Verdict(*(np.concatenate(parts) for parts in zip(*verdicts, strict=True)))
-
-
-def _best_crop(pictures: np.ndarray, rows: np.ndarray, waves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The crops of `rows` that resemble most the pictures of which the harmonics `waves` are.
-
-    Returns flattened pictures (n, 64, 64), angles (n, 2) and correlations (n,), both as `angular` gives them.
-    """
-    unique, where = np.unique(rows, return_inverse=True)  # a row is prepared once for all its pairs
-    best, angles = np.full(len(rows), -np.inf), np.zeros((len(rows), 2))
-    first = np.empty((len(rows), SIDE, SIDE), np.float32)
-    for crop in CROPS:
-        flat = flatten(zoomed(pictures[unique], crop))
-        alike, turned = angular(harmonics(flat)[where], waves)
-        better = alike.max(axis=1) > best
-        best[better], angles[better] = alike.max(axis=1)[better], turned[better]
-        first[better] = flat[where[better]]
-    return first, angles, best
+def _tiers(pairs: Pairs, compared: _Compared, structure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which pairs of pictures, whose `_structure` is given, are `sure`, and which `maybe`, each (pairs,) bool."""
+    n = len(structure)
+    close = compared.similarity >= _LEAST
+    strangers = close & (compared.distance > _STRANGER)
+    resembling = np.union1d(pairs.first[strangers], pairs.second[strangers])
+    mirrored = 1.0 - (1.0 - compared.fine) / np.maximum(compared.distance, 1e-6)
+    strict = (mirrored > _MIRRORED) | np.isin(pairs.first, resembling) | np.isin(pairs.second, resembling)
+    if n < _SAMPLE or len(resembling) > _RESEMBLING * n:
+        strict[:] = True
+    if n >= _SAMPLE and strict.all():
+        say(
+            "duplicates: many of these images resemble each other without being the same, so copies that are noisy, "
+            "cropped or compressed as well may count as `maybe`, or be missed"
+        )
+    told_apart = close & (compared.distance <= _SURE)
+    told_apart &= np.minimum(structure[pairs.first], structure[pairs.second]) >= _STRUCTURE
+    sure = told_apart & (compared.agreement >= np.where(strict, _AGREEMENT_AMONG_RESEMBLING, _AGREEMENT))
+    alike = (compared.distance <= _MAYBE) | (np.minimum(compared.agreement, compared.fine) >= _IDENTICAL)
+    return sure, close & alike & (compared.agreement >= _AGREEMENT) & ~sure
 
 
 def _structure(pictures: np.ndarray) -> np.ndarray:
@@ -156,70 +152,122 @@ def _structure(pictures: np.ndarray) -> np.ndarray:
     return np.asarray(power.sum(axis=(1, 2)) ** 2 / np.maximum((power**2).sum(axis=(1, 2)), 1e-12))
 
 
-def _limit_of_structure(structure: np.ndarray, pairs: Pairs) -> np.ndarray:
-    """(n,) least similarity of each pair, by the image of the two that holds less structure."""
-    return np.interp(np.minimum(structure[pairs.first], structure[pairs.second]), _STRUCTURE, _ASKED)
+def _compare(pictures: np.ndarray, details: np.ndarray, pairs: Pairs, advance: Callable[[int], None]) -> _Compared:
+    """Align pairs, in threads, and verify those that then correlate."""
+    compared = []
+    parts = chunks(np.arange(len(pairs.first)))
+    for part in in_order(lambda rows: _compare_some(pictures, details, pairs, rows), parts):
+        compared.append(part)
+        advance(len(part.similarity))
+    return _Compared(*(np.concatenate(parts) for parts in zip(*compared, strict=True)))
 
 
-def _limit_of_set(pictures: np.ndarray) -> float:
-    """Least similarity in this set: somewhat above that of most pairs drawn at random, which are strangers.
+def _compare_some(pictures: np.ndarray, details: np.ndarray, pairs: Pairs, part: np.ndarray) -> _Compared:
+    """Of the pairs `part` alone."""
+    n = len(part)
+    similarity, agreement, fine = np.full((3, n), -1.0)
+    result = _Compared(similarity, np.tile(np.eye(2), (n, 1, 1)), agreement, fine, np.ones(n))
+    second = flatten(pictures[pairs.second[part]])
+    best = _best_crop(pictures, pairs.first[part], harmonics(second))
+    worth = np.flatnonzero(best.alike >= _ANGULAR)
+    if not len(worth):
+        return result
+    aligned = align(best.picture[worth], second[worth], best.angles[worth])
+    result.similarity[worth], result.matrix[worth] = aligned.similarity, aligned.matrix
+    close = aligned.similarity >= _LEAST
+    if not close.any():
+        return result
+    rows, aligned = worth[close], Alignment(*(values[close] for values in aligned))
+    parity = (np.linalg.det(aligned.matrix) > 0).astype(int)  # the other one
+    mirrored = align(best.picture[rows], second[rows], best.angles[rows], parity)
+    straight, other = (
+        Placed(one.matrix * best.crop[rows, None, None], one.shift * best.crop[rows, None])
+        for one in (aligned, mirrored)
+    )
+    a, b = pairs.first[part][rows], pairs.second[part][rows]
+    unique, where = np.unique(np.concatenate([a, b]), return_inverse=True)  # prepared once for all its pairs
+    detail = levels(details[unique])[where]
+    found = verify(detail[: len(a)], detail[len(a) :], straight, other)
+    for name, values in found._asdict().items():
+        getattr(result, name)[rows] = values
+    return result
 
-    A few images are no sample of anything: for these the limit is that of images which do not resemble each other.
+
+class _Crops(NamedTuple):
+    """Of n pictures the crop that resembles another most, flattened (n, 64, 64); its share; and of `angular`, the
+    angles (n, 2) and the better correlation (n,).
     """
-    n = len(pictures)
-    if n < _SAMPLE:
-        return _LEAST
-    random = np.random.default_rng(0)
-    first = random.integers(0, n, _STRANGERS)
-    second = (first + random.integers(1, n, _STRANGERS)) % n
-    verdict = _compare(pictures, Pairs(first, second), worth_aligning=-1.0)
-    alike = min(float(np.quantile(verdict.similarity, 0.9)), 0.9999)
-    return max(_LEAST, min(alike + _ABOVE_STRANGERS, float(np.tanh(np.arctanh(alike) + _Z_ABOVE_STRANGERS))))
+
+    picture: np.ndarray
+    crop: np.ndarray
+    angles: np.ndarray
+    alike: np.ndarray
+
+
+def _best_crop(pictures: np.ndarray, rows: np.ndarray, waves: np.ndarray) -> _Crops:
+    """The crops of `rows` that resemble most the pictures of which the harmonics `waves` are."""
+    n = len(rows)
+    unique, where = np.unique(rows, return_inverse=True)  # a row is prepared once for all its pairs
+    best = _Crops(np.empty((n, SIDE, SIDE), np.float32), np.ones(n), np.zeros((n, 2)), np.full(n, -np.inf))
+    for crop in CROPS:
+        flat = flatten(zoomed(pictures[unique], crop))
+        alike, angles = angular(harmonics(flat)[where], waves)
+        better = alike.max(axis=1) > best.alike
+        best.alike[better], best.angles[better] = alike.max(axis=1)[better], angles[better]
+        best.picture[better], best.crop[better] = flat[where[better]], crop
+    return best
 
 
 def cluster(n: int, pairs: pd.DataFrame) -> np.ndarray:
-    """(n,) int64: the number of each image's cluster, counted from 0 by first member; -1 for images without duplicate.
+    """The cluster of each image, by the pairs that are `claimed`.
 
-    Pairs join images in the order of their similarity. One weak pair (below STRONG) does not join two clusters of more
-    than two images each: a second pair between them must say the same, or a chain of doubtful pairs would glue
-    unrelated images together.
+    Each member of a cluster makes a pair with the cluster's medoid, or is exactly equal to one that does: nothing is
+    joined by way of a third image. The medoid is the image with the most partners that are still free, of several the
+    one with the most similar ones. An image whose only partners went to other clusters stays alone.
+
+    Returns
+    -------
+    (n,) int64
+        Numbers of clusters, counted from 0 by first member; -1 for images in none.
     """
-    member = list(range(n))
-    size = [1] * n
-
-    def root(i: int) -> int:
-        while member[i] != i:
-            member[i] = member[member[i]]
-            i = member[i]
-        return i
-
-    def join(a: int, b: int) -> None:
-        low, high = sorted((root(a), root(b)))
-        if low != high:
-            member[high] = low
-            size[low] += size[high]
-
-    doubtful = []
-    for a, b, similarity in _strongest_first(pairs):
-        if similarity < STRONG and min(size[root(a)], size[root(b)]) > 2:
-            doubtful.append((a, b))
-        else:
-            join(a, b)
-    while True:
-        between = Counter(tuple(sorted((root(a), root(b)))) for a, b in doubtful if root(a) != root(b))
-        agreed = [two for two, count in between.items() if count > 1]
-        if not agreed:
-            break
-        for low, high in agreed:
-            join(low, high)
-    roots = np.array([root(i) for i in range(n)], np.int64)
+    pairs = claimed(pairs)
+    exact = pairs["kind"].eq("exact")
+    original = np.arange(n)
+    original[pairs.loc[exact, "second"]] = pairs.loc[exact, "first"]
+    partners: dict[int, dict[int, float]] = {}
+    near = pairs[~exact]
+    for a, b, similarity in zip(near["first"].tolist(), near["second"].tolist(), near["similarity"], strict=True):
+        partners.setdefault(int(original[a]), {})[int(original[b])] = similarity
+        partners.setdefault(int(original[b]), {})[int(original[a])] = similarity
+    medoid = _medoids(partners)
+    roots = np.array([medoid.get(int(one), int(one)) for one in original], np.int64)
     numbers = np.full(n, -1, np.int64)
-    numbers[[r for r in set(roots.tolist()) if size[r] > 1]] = 0
-    kept = np.flatnonzero(numbers >= 0)
-    numbers[kept] = np.arange(len(kept))
+    for root in roots[np.bincount(roots, minlength=n)[roots] > 1]:  # in the order of the images
+        if numbers[root] < 0:
+            numbers[root] = numbers.max(initial=-1) + 1
     return np.asarray(numbers[roots], np.int64)
 
 
-def _strongest_first(pairs: pd.DataFrame) -> Iterable[tuple[int, int, float]]:
-    order = pairs.sort_values(["similarity", "first", "second"], ascending=[False, True, True])
-    return zip(order["first"].tolist(), order["second"].tolist(), order["similarity"].tolist(), strict=True)
+def _medoids(partners: Mapping[int, Mapping[int, float]]) -> dict[int, int]:
+    """Image -> the medoid of its cluster, for images with partners (whose similarities `partners` has)."""
+    medoid: dict[int, int] = {}
+
+    def order(image: int) -> tuple[int, list[float], int]:
+        free = sorted(-value for other, value in partners[image].items() if other not in medoid)
+        return -len(free), free, image
+
+    queue = [order(image) for image in partners]
+    heapq.heapify(queue)
+    while queue:
+        image = queue[0][2]
+        now = order(image)
+        if image in medoid or not now[1]:
+            heapq.heappop(queue)
+        elif now != queue[0]:  # partners have gone to other clusters: its turn comes later
+            heapq.heapreplace(queue, now)
+        else:
+            heapq.heappop(queue)
+            free = [other for other in partners[image] if other not in medoid]
+            nearest = sorted(free, key=lambda other: (-partners[image][other], other))[: CLUSTER - 1]
+            medoid.update(dict.fromkeys([image, *nearest], image))
+    return medoid

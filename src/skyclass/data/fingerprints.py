@@ -23,6 +23,7 @@ from scipy import fft, ndimage, sparse
 from ..resizing import resize
 
 SIDE = 64  # pixels of the picture
+DETAIL = 128  # pixels of the larger picture, on which pairs are verified
 DIGEST_BYTES = 16
 NOISE = 0.01  # of the range of values: noise that a copy may have gained
 _LIMIT = 7.2  # of the compressed values: asinh(10 * 64) for one bright pixel on nothing
@@ -36,16 +37,31 @@ _RADIUS = np.linspace(1.5, 25.0, RADII)  # in frequencies of the padded picture,
 _HARMONICS, _LAGS = 9, 3  # of the descriptor: harmonics, and pairs of rings up to this far apart
 
 _OFFSET = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
-DISC = np.hypot(_OFFSET[:, None], _OFFSET) <= SIDE / 2  # (SIDE, SIDE)
+
+
+@lru_cache(maxsize=2)
+def disc(pixels: int) -> np.ndarray:
+    """(pixels, pixels) bool: the largest disc about the centre."""
+    offset = np.arange(pixels, dtype=np.float32) - (pixels - 1) / 2
+    return np.asarray(np.hypot(offset[:, None], offset) <= pixels / 2)
+
+
+DISC = disc(SIDE)
 _WINDOW = np.cos(np.pi * np.minimum(np.hypot(_OFFSET[:, None], _OFFSET) / SIDE, 0.5)).astype(np.float32)
 
 
 class Fingerprint(NamedTuple):
-    """digest (16,) uint8; descriptor (D,) float32; picture (64, 64) uint8. Of a blank image the latter two are zero."""
+    """Of a blank image all but the digest is zero.
+
+    digest : (16,) uint8
+    descriptor : (D,) float32
+    picture, detail : (64, 64) and (128, 128) uint8
+    """
 
     digest: np.ndarray
     descriptor: np.ndarray
     picture: np.ndarray
+    detail: np.ndarray
 
 
 def fingerprint(pixels: np.ndarray) -> Fingerprint:
@@ -58,23 +74,25 @@ def fingerprint(pixels: np.ndarray) -> Fingerprint:
     """
     digest = hashlib.blake2b(f"{pixels.dtype.str} {pixels.shape} ".encode(), digest_size=DIGEST_BYTES)
     digest.update(np.ascontiguousarray(pixels).data)
-    picture = _picture(pixels)
-    return Fingerprint(np.frombuffer(digest.digest(), np.uint8), describe(picture[None])[0], picture)
-
-
-def _picture(pixels: np.ndarray) -> np.ndarray:
-    """(C, H, W) -> (64, 64) uint8; zeros for an image that is constant within the central disc."""
     height, width = pixels.shape[1:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    square = pixels[:, top : top + side, left : left + side]
-    grey, reach = _grey(square)  # (side, side)
-    small = resize(grey, (SIDE, SIDE), "area")
-    inside = small[DISC]
+    grey, reach = _grey(pixels[:, top : top + side, left : left + side])  # (side, side)
+    picture, detail = _picture(grey, reach, SIDE), _picture(grey, reach, DETAIL)
+    if not picture.any():
+        detail[:] = 0
+    return Fingerprint(np.frombuffer(digest.digest(), np.uint8), describe(picture[None])[0], picture, detail)
+
+
+def _picture(grey: np.ndarray, reach: float, pixels: int) -> np.ndarray:
+    """(side, side) values -> (pixels, pixels) uint8; zeros for an image that is constant within the central disc."""
+    side = len(grey)
+    small = resize(grey, (pixels, pixels), "area")
+    inside = small[disc(pixels)]
     spread = float(inside.std())
     if spread <= 1e-6 * max(float(np.abs(inside).max()), 1e-30):
-        return np.zeros((SIDE, SIDE), np.uint8)
-    noise = NOISE * reach / max(1.0, side / SIDE)  # as it is after averaging over the pixels of the picture
+        return np.zeros((pixels, pixels), np.uint8)
+    noise = NOISE * reach / max(1.0, side / pixels)  # as it is after averaging over the pixels of the picture
     compressed = np.arcsinh((small - np.median(inside)) / max(_SOFTENING * spread, _NOISE_SOFTENING * noise))
     return np.rint((np.clip(compressed / _LIMIT, -1.0, 1.0) + 1.0) * 127.0 + 1.0).astype(np.uint8)
 
@@ -101,23 +119,30 @@ def _scaled(grey: np.ndarray, reach: float) -> tuple[np.ndarray, float]:
     return ((grey - grey.min()) / reach).astype(np.float32), 1.0
 
 
-def flatten(pictures: np.ndarray) -> np.ndarray:
-    """(n, 64, 64) pictures, uint8 or float32 -> float32: deviations from the local mean over the local contrast."""
+def flatten(
+    pictures: np.ndarray, fine: float = _FINE, local: float = _LOCAL, floor: float = _FLOOR, smooth: float = 0.0
+) -> np.ndarray:
+    """(n, s, s) pictures, uint8 or float32 -> float32: deviations from the local mean over the local contrast.
+
+    Pixels: the local mean is of Gaussian sigma `fine`, the contrast of `local`; `smooth` blurs the picture first.
+    """
     values = (pictures.astype(np.float32) - 128.0) * np.float32(_LIMIT / 127.0)
-    detail = values - _blur(values, _FINE)
-    contrast = np.sqrt(np.maximum(_blur(detail * detail, _LOCAL), 0.0))
-    return np.asarray(detail / (contrast + _FLOOR), np.float32)
+    if smooth:
+        values = _blur(values, smooth)
+    detail = values - _blur(values, fine)
+    contrast = np.sqrt(np.maximum(_blur(detail * detail, local), 0.0))
+    return np.asarray(detail / (contrast + floor), np.float32)
 
 
 def _blur(values: np.ndarray, sigma: float) -> np.ndarray:
-    """(n, 64, 64) blurred by a Gaussian, edges repeated outwards: a product with a matrix on each side."""
-    kernel = _blur_matrix(sigma)
+    """(n, s, s) blurred by a Gaussian, edges repeated outwards: a product with a matrix on each side."""
+    kernel = _blur_matrix(sigma, values.shape[-1])
     return np.asarray(kernel @ values @ kernel.T)
 
 
-@lru_cache(maxsize=4)
-def _blur_matrix(sigma: float) -> np.ndarray:
-    return ndimage.gaussian_filter1d(np.eye(SIDE, dtype=np.float32), sigma, axis=0, mode="nearest")
+@lru_cache(maxsize=8)
+def _blur_matrix(sigma: float, side: int) -> np.ndarray:
+    return ndimage.gaussian_filter1d(np.eye(side, dtype=np.float32), sigma, axis=0, mode="nearest")
 
 
 def harmonics(flat: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from .survey import SAMPLES, Reader, Survey
 
 LISTED = 200  # faults named on the page
 VALUES = 20  # sizes, formats and the like named on the page
-CLUSTERS = 24  # clusters of duplicates shown
+CLUSTERS = 24  # clusters of duplicates shown, and as many pairs that may be duplicates
 MEMBERS = 6  # images shown of a cluster
 DOUBTED = 48  # labels shown that are likely wrong
 MAYBE = ("duplicates.csv", "label_errors.csv", "samples.png")  # which a later inspection may not have
@@ -80,6 +80,7 @@ def _write(out: Path, found: Inspection) -> None:
         },
         "facts": {what: list(found.summary[key].items())[:VALUES] for what, key in FACTS.items()},
         "clusters": _clusters(found),
+        "maybe": _maybe(found),
         "doubted": _doubted(found),
         **_listed(found.problems),
         "version": __version__,
@@ -98,21 +99,29 @@ def _clusters(found: Inspection) -> list[dict[str, Any]]:
     """The clusters of duplicates that the page shows, in the order of the table: leaks first."""
     if found.duplicates is None:
         return []
+    names = found.duplicates["cluster"].dropna().drop_duplicates().head(CLUSTERS)
+    return [_side_by_side(found, found.duplicates[found.duplicates["cluster"] == name]) for name in names]
+
+
+def _maybe(found: Inspection) -> list[dict[str, Any]]:
+    """The pairs that may be duplicates, as many as the page shows, the most similar ones of each kind of harm first."""
+    if found.duplicates is None:
+        return []
+    pairs = found.duplicates[found.duplicates["kind"] == "maybe"].head(CLUSTERS)
+    return [_side_by_side(found, pairs.iloc[k : k + 1]) for k in range(len(pairs))]
+
+
+def _side_by_side(found: Inspection, pairs: pd.DataFrame) -> dict[str, Any]:
+    """The pictures of the pairs, and what is said of them."""
     place = _places(found.catalog)
-    clusters = []
-    for name in found.duplicates["cluster"].drop_duplicates().head(CLUSTERS):
-        pairs = found.duplicates[found.duplicates["cluster"] == name]
-        members = list(dict.fromkeys([*pairs["image_id"], *pairs["other_id"]]))
-        across = [word for word in ("splits", "labels") if pairs["across"].str.contains(word).any()]
-        clusters.append(
-            {
-                "across": " and ".join(across),
-                "kind": _relation(pairs),
-                "pictures": [_shown(found, place[member]) for member in members[:MEMBERS]],
-                "more": max(0, len(members) - MEMBERS),
-            }
-        )
-    return clusters
+    members = list(dict.fromkeys([*pairs["image_id"], *pairs["other_id"]]))
+    across = [word for word in ("splits", "labels") if pairs["across"].str.contains(word).any()]
+    return {
+        "across": " and ".join(across),
+        "kind": _relation(pairs),
+        "pictures": [_shown(found, place[member]) for member in members[:MEMBERS]],
+        "more": max(0, len(members) - MEMBERS),
+    }
 
 
 def _relation(pairs: pd.DataFrame) -> str:

@@ -20,7 +20,7 @@ from ..images import read_image
 from ..pixels import apply_recipe, named_bands, stored_bands
 from ..recipe import PixelRecipe, parse_pixels, recipe_hash
 from ..threads import in_order
-from .audit import duplicate_clusters, duplicate_problems, duplicate_table
+from .audit import cluster_problems, duplicate_clusters, duplicate_problems, duplicate_table
 from .catalog import problems_frame, write_problems
 from .duplicates import Fingerprint, find_duplicates, fingerprint
 from .pack import PROBLEMS, Chunk, Pack, write_pack
@@ -59,7 +59,7 @@ def pack_catalog(
     Files that cannot be used are left out; `problems.csv` in the folder lists them after those in `problems`.
     What `pixels` leaves open is settled first (`settle`), so that the pack's recipe says everything. The pack's catalog
     gains `bad_pixels`, the share of NaN and infinite pixels that were filled, and with `duplicates` a column of that
-    name: the clusters of images that show the same, which `assign_splits` keeps together; `duplicates.csv` lists them.
+    name: the clusters of copies of one picture, which `assign_splits` keeps together; `duplicates.csv` lists all pairs.
     Errors: SkyclassError where no image can be read, and as of `assign_splits`.
     """
     found: list[dict[str, Any]] = []
@@ -73,7 +73,8 @@ def pack_catalog(
         packed = assign_splits(packed, splits, seed)
         if duplicates:
             table.append(duplicate_table(packed, pairs))
-            found.extend(dict(row) for row in duplicate_problems(table[0]))
+            large = cluster_problems(table[0], len(packed), str(source.get("source", folder)))
+            found.extend(dict(row) for row in [*large, *duplicate_problems(table[0])])
             write_csv(table[0], folder / "duplicates.csv")
         return packed
 

@@ -2,8 +2,8 @@
 
 Each group of images (an image without a group is one by itself) gets a number in [0, 1) by hashing its name, and the
 number falls into the share of train, val or test. Every class is thereby split in the same proportions, on average.
-Images that show the same (column `duplicates`) join their groups into one, which goes by the number of one of them: a
-new duplicate can move the images it doubles, and no others.
+Copies of one picture (column `duplicates`: those that are exact or sure) join their groups into one, which goes by the
+number of one of them: a new duplicate can move the images it doubles, and no others.
 """
 
 from __future__ import annotations

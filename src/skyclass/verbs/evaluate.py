@@ -166,7 +166,10 @@ def _near_duplicates(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
         rest = metrics.evaluate(judged.labels[~doubled], judged.p[~doubled], judged.classes, resamples=RESAMPLES)
         without = {"n": rest["n"], **{name: rest[name] for name in MAIN}}
         without["intervals"] = {name: rest["intervals"][name] for name in MAIN}
-        say(f"Without them: {_in_words(rest)}")
+        change = result["accuracy"] - rest["accuracy"]
+        verb = "raise" if change > 0 else "lower"
+        effect = f"{verb} the accuracy by {abs(change):.3f}" if change else "do not change the accuracy"
+        say(f"Without them: {_in_words(rest)}; they {effect}")
     return {"near_duplicates": {"n": n, "reason": None, "without": without}}
 
 

@@ -16,13 +16,15 @@ from ..console import console, say, say_where
 from ..data.audit import (
     balance_problems,
     chirality_problems,
+    cluster_problems,
     duplicate_problems,
     duplicate_table,
+    duplicates_found,
     mixed_bands,
     odd_ones,
 )
 from ..data.catalog import SPLITS, problems_frame, tell_problems
-from ..data.duplicates import find_duplicates
+from ..data.duplicates import claimed, find_duplicates
 from ..data.inspection import Inspection, write_inspection
 from ..data.opening import Opened, open_source
 from ..data.source_options import SourceOptions
@@ -48,7 +50,7 @@ def inspect(
     With `out`, writes `inspect.html`, a page that needs no other file, and what it is made of: `summary.json`,
     `problems.csv`, `duplicates.csv`, `classes.csv`, `classes.png`, `samples.png`, and with runs `label_errors.csv`.
 
-    duplicates : look for images that show the same, however turned, mirrored, cropped or brightened
+    duplicates : look for copies of one picture, however turned, mirrored, cropped or brightened
     run : runs (or predictions files) whose held-out predictions rank the labels by how likely they are wrong
     """
     if out:
@@ -96,7 +98,8 @@ def _problems(opened: Opened, survey: Survey, pairs: pd.DataFrame | None, source
     found += chirality_problems(catalog["label"].dropna().unique(), place)
     found += mixed_bands(survey.bands, place)
     found += survey.problems
-    found += duplicate_problems(pairs) if pairs is not None else []
+    if pairs is not None:
+        found += [*cluster_problems(pairs, len(catalog), place), *duplicate_problems(pairs)]
     found += odd_ones(catalog, survey.sizes, "size")
     found += odd_ones(catalog, _band_counts(survey), "number of bands")
     return found + odd_ones(catalog, survey.types, "type of the pixels")
@@ -171,13 +174,14 @@ def _summary(
 
 
 def _duplicate_counts(pairs: pd.DataFrame) -> dict[str, int]:
+    """Of the copies, but for `maybe_pairs`."""
+    copies = claimed(pairs)
     return {
-        "images": len(set(pairs["image_id"]) | set(pairs["other_id"])),
-        "clusters": pairs["cluster"].nunique(),
-        "exact_pairs": int((pairs["kind"] == "exact").sum()),
-        "near_pairs": int((pairs["kind"] == "near").sum()),
-        "pairs_across_splits": int(pairs["across"].str.contains("splits").sum()),
-        "pairs_across_labels": int(pairs["across"].str.contains("labels").sum()),
+        "images": len(set(copies["image_id"]) | set(copies["other_id"])),
+        "clusters": copies["cluster"].nunique(),
+        **{f"{kind}_pairs": int((pairs["kind"] == kind).sum()) for kind in ("exact", "sure", "maybe")},
+        "pairs_across_splits": int(copies["across"].str.contains("splits").sum()),
+        "pairs_across_labels": int(copies["across"].str.contains("labels").sum()),
     }
 
 
@@ -205,17 +209,11 @@ def _tell(summary: dict[str, Any], counts: pd.DataFrame, problems: pd.DataFrame,
 def _tell_findings(summary: dict[str, Any]) -> None:
     """Say what was found of duplicates and doubtful labels."""
     found = summary["duplicates"]
+    if found:
+        say(duplicates_found(found["images"], found["clusters"], found["maybe_pairs"]))
     if found and found["clusters"]:
-        say(
-            f"duplicates: {found['images']:,} images in {_counted(found['clusters'], 'cluster')}; of their pairs "
-            f"{found['pairs_across_splits']:,} lie across splits and {found['pairs_across_labels']:,} across labels"
-        )
-    elif found:
-        say("duplicates: none")
+        splits, labels = found["pairs_across_splits"], found["pairs_across_labels"]
+        say(f"of the pairs of copies {splits:,} lie across splits and {labels:,} across labels")
     doubted = summary["label_errors"]
     if doubted:
         say(f"labels: {doubted['likely']:,} of {doubted['ranked']:,} are likely wrong")
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}" + ("" if n == 1 else "s")

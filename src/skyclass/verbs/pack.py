@@ -11,6 +11,7 @@ import pandas as pd
 from ..arguments import check_out
 from ..console import say, say_where
 from ..counts import quantity
+from ..data.audit import duplicates_found
 from ..data.catalog import SPLITS, tell_problems
 from ..data.pack import is_pack, new_pack
 from ..data.packing import Packed, pack_catalog
@@ -41,7 +42,8 @@ def pack(
     pixels : settings KEY=VALUE of the pixel recipe, such as size=256, crop=[300,300] or interval=zscale; what is not
         set follows the commonest image
     like : a classifier or run whose pixel recipe is taken instead
-    duplicates : look for images that show the same, keep them in one split, and list them in `duplicates.csv`
+    duplicates : look for copies of one picture, keep them in one split, and list them in `duplicates.csv`, with the
+        pairs that may be copies, which move nothing
     form : `npz` leaves one file a split instead, with the arrays images (n, C, H, W), labels, image_id and bands
     """
     out = check_out(Path(out))
@@ -100,8 +102,8 @@ def _tell(made: Packed, catalog: pd.DataFrame) -> None:
         say("  no labels: good for predicting, not for training; see --label-column, or use class folders")
     if made.duplicates is not None and len(made.duplicates):
         clusters = pack.catalog["duplicates"].dropna()
-        many = quantity(clusters.nunique(), "cluster")
-        say(f"{len(clusters):,} images show the same as another, in {many}: see duplicates.csv")
+        maybe = int(made.duplicates["kind"].eq("maybe").sum())
+        say(f"{duplicates_found(len(clusters), clusters.nunique(), maybe)}: see duplicates.csv")
 
 
 def _tell_splits(split: pd.Series, given: pd.Series) -> None:
