@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 from types import TracebackType
 
 import typer
@@ -14,8 +15,8 @@ from .passwords import masked
 
 def say_error(error: Exception) -> None:
     """The error as one sentence on standard error; what the system refuses names the path and the way out."""
-    if isinstance(error, OSError) and error.errno and error.filename is not None:
-        error = disk_error(error, error.filename)
+    if isinstance(error, OSError) and error.errno:
+        error = disk_error(error, Path.cwd())
     if isinstance(error, SkyclassError):
         typer.echo(f"Error: {error}", err=True)
     else:

@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import torch
 
-TIMES = {"seconds", "images_per_second", "peak_memory_bytes", "command", "folder"}
+# `images` of a training counts those that were gone through again.
+TIMES = {"seconds", "images", "images_per_second", "peak_memory_bytes", "command", "folder"}
 LOGS = re.compile(r"(^|/)log/|\.log$|(^|/)\.lock|(^|/)\.locks/|study\.db$|(^|/)train\.lock")
 LEFT = re.compile(r"\.part($|/)|(^|/)\.replacing($|/)|-journal$")
 MADE = re.compile(r"\d{4}-\d\d-\d\d at \d\d:\d\d UTC")

@@ -189,6 +189,8 @@ def struck(bench: Bench, scenario: Scenario, point: Point, wanted: Path) -> Atte
         return Attempt(point, DIFFERENT if changed else CLEAN, "; ".join(changed))
     words = list(scenario.again(bench.work))
     again = bench.command(words)
+    if again.code == 1 and again.sentence and "train --resume" in again.sentence and scenario.resumed:
+        said, again = True, bench.command(scenario.resumed)
     if again.code == 1 and again.sentence and "--overwrite" in again.sentence:
         said, again = True, bench.command([*words, "--overwrite"])
     if again.code:
