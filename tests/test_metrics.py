@@ -35,7 +35,7 @@ KEYS = {
     "classes",
     *("precision_per_class", "f1_per_class", "average_precision_per_class", "average_precision_macro"),
     *("weighted_precision", "weighted_recall", "weighted_f1", "brier", "cohen_kappa", "matthews"),
-    *("ece", "adaptive_ece", "class_wise_ece"),
+    *("ece", "adaptive_ece", "class_wise_ece", "averaged_over"),
 }
 
 
@@ -112,18 +112,50 @@ def test_auroc_counts_ties_as_one_half() -> None:
 
 
 def test_an_absent_class_is_left_out_of_the_averages() -> None:
-    """Class c has no image, but one image of b is taken for it."""
+    """Class c has no image, but one image of b is taken for it: every mean is over a and b, in every place."""
     p = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7]])
     result = metrics.evaluate(["a", "a", "b", "b"], p, ["a", "b", "c"])
     assert result["accuracy_per_class"] == {"a": 1.0, "b": 0.5, "c": None}
-    assert result["precision_per_class"] == {"a": 1.0, "b": 1.0, "c": 0.0}
+    assert result["precision_per_class"] == {"a": 1.0, "b": 1.0, "c": None}
+    assert result["f1_per_class"] == {"a": 1.0, "b": pytest.approx(2.0 / 3.0), "c": None}
+    assert result["averaged_over"] == ["a", "b"]
     assert result["balanced_accuracy"] == pytest.approx(0.75)
     assert result["auroc_per_class"]["c"] is None
     assert result["average_precision_per_class"]["c"] is None
     assert result["auroc_macro"] == pytest.approx(np.mean([result["auroc_per_class"][name] for name in "ab"]))
-    # Classes present or predicted: a (1, 1), b (1, 1/2), c (0, 0).
-    assert result["macro_precision"] == pytest.approx(2.0 / 3.0)
-    assert result["macro_recall"] == pytest.approx(0.5)
+    y, predicted = np.array([0, 0, 1, 1]), p.argmax(axis=1)
+    expected = sk.precision_recall_fscore_support(y, predicted, labels=[0, 1])
+    for name, score in zip(("precision", "recall", "f1"), expected, strict=False):
+        assert result[f"macro_{name}"] == pytest.approx(score.mean())
+    assert result["macro_recall"] == result["balanced_accuracy"]
+    assert metrics.macro_f1(y, p) == pytest.approx(result["macro_f1"])
+    for name in ("adaptive_ece", "class_wise_ece"):
+        assert result[name] == pytest.approx(np.abs((y[:, None] == [0, 1]).mean(0) - p[:, :2].mean(0)).mean())
+    report = metrics.classification_report(["a", "a", "b", "b"], p, ["a", "b", "c"])
+    lines = {" ".join(line.split()[:2]): line.split()[2:] for line in report.splitlines()}
+    assert lines["macro avg"] == ["1.0000", "0.7500", "0.8333", "4"]
+    assert "accuracy 0.7500" in lines  # of all images, whatever they are taken for
+
+
+def test_a_score_of_a_class_that_is_absent_has_no_interval() -> None:
+    p = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7]])
+    intervals = metrics.evaluate(["a", "a", "b", "b"], p, ["a", "b", "c"], resamples=50)["intervals"]
+    assert all(ends["c"] is None for name, ends in intervals.items() if name.endswith("_per_class"))
+
+
+def test_an_ece_among_those_of_chance_does_not_end_its_own_interval() -> None:
+    """On few images an error of the size that chance gives can hide behind an ECE of nothing."""
+    p = np.full((4, 2), 0.5)
+    result = metrics.evaluate(["a", "b", "a", "b"], p, ["a", "b"], resamples=50)
+    assert result["ece"] == 0.0
+    assert result["ece_by_chance"] > 0.1
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet([1.0, 1.0], 40)
+    labels = np.where(rng.random(40) < p[:, 0], "a", "b")
+    result = metrics.evaluate(labels, p, ["a", "b"], resamples=200)
+    assert result["intervals"]["ece"][0] == 0.0
+    assert result["intervals"]["ece"][1] > 1.1 * result["ece"]
+    assert result["intervals"]["ece_by_chance"][0] < result["ece"] < result["intervals"]["ece_by_chance"][1]
 
 
 def test_a_class_of_one_image_is_counted() -> None:
@@ -163,7 +195,11 @@ def test_intervals_of_every_score_are_ready_for_json() -> None:
     assert {name: result[name] for name in plain} == plain
     assert result["bootstrap"] == {"resamples": 200, "seed": 3, "level": 0.95, "stratified_by": "true class"}
     intervals = result["intervals"]
-    assert set(intervals) == set(plain) - {"n", "n_unlabelled", "classes", "confusion_matrix"}
+    by_chance = {name for name in result if name.endswith("_by_chance")}
+    assert len(by_chance) == 3
+    assert (
+        set(intervals) == set(plain) - {"n", "n_unlabelled", "classes", "averaged_over", "confusion_matrix"} | by_chance
+    )
     for name, interval in intervals.items():
         if name.endswith("_per_class"):
             assert list(interval) == classes

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from skyclass.evaluation.uncertainty import (
     IN_WORDS,
+    advise,
     auroc_of_errors,
     best_risk_coverage,
     compare_scores,
@@ -118,8 +119,8 @@ def test_a_score_that_knows_more_is_the_one_to_trust() -> None:
 
 
 def test_without_proof_of_the_contrary_the_largest_probability_is_trusted() -> None:
-    wrong, scores = drawn(200, 4)
-    near = scores["max_probability"] + np.random.default_rng(0).normal(0, 0.02, 200)
+    wrong, scores = drawn(800, 4)
+    near = scores["max_probability"] + np.random.default_rng(0).normal(0, 0.02, 800)
     found = compare_scores(wrong, {"max_probability": scores["max_probability"], "entropy": near})
     assert found["trust"] == "max_probability"
     assert found["advice"].startswith("Trust the largest probability")
@@ -140,6 +141,45 @@ def test_the_seed_changes_the_intervals_alone() -> None:
     assert one == same
     assert one["scores"]["entropy"]["auroc_interval"] != other["scores"]["entropy"]["auroc_interval"]
     assert one["scores"]["entropy"]["auroc"] == other["scores"]["entropy"]["auroc"]
+
+
+def test_seven_images_do_not_say_which_score_to_trust() -> None:
+    """One wrong prediction, surer than all right ones: an AUROC of errors of 0.000, without an interval."""
+    wrong = np.array([True] + [False] * 6)
+    scores = {"max_probability": np.linspace(0.1, 0.4, 7), "entropy": np.linspace(0.2, 0.5, 7)}
+    found = compare_scores(wrong, scores)
+    assert found["scores"]["max_probability"]["auroc"] == 0.0
+    assert found["trust"] is None
+    assert found["advice"].startswith("Too few to tell which score of uncertainty to trust: 1 wrong and 6 right")
+    assert "Trust" not in found["advice"]
+
+
+@pytest.mark.parametrize(("n_errors", "is_told"), [(9, False), (10, True)])
+def test_ten_errors_and_ten_right_ones_are_needed(n_errors: int, is_told: bool) -> None:
+    for wrong in (np.arange(60) < n_errors, np.arange(60) >= n_errors):
+        found = compare_scores(wrong, {"max_probability": wrong + 0.0, "entropy": wrong + 0.0})
+        assert (
+            found["trust"] == "max_probability"
+        ) is is_told  # every resample has an AUROC of 1: there is no interval
+        assert ("Too few to tell" in found["advice"]) is not is_told
+
+
+def test_constant_probabilities_rank_nothing() -> None:
+    found = compare_scores(np.arange(60) < 20, {"max_probability": np.full(60, 0.5), "entropy": np.full(60, 1.0)})
+    assert found["trust"] is None
+    assert found["advice"].startswith("Trust no score")
+
+
+def test_a_baseline_that_may_be_chance_is_not_trusted_for_want_of_a_better_one() -> None:
+    rows = {
+        "max_probability": {"auroc": 0.55, "auroc_interval": [0.48, 0.62]},
+        "entropy": {"auroc": 0.6, "auroc_interval": [0.53, 0.67], "gain": 0.05, "gain_interval": [-0.01, 0.1]},
+    }
+    found = advise({"n": 200, "n_errors": 50, "scores": rows})
+    assert found["trust"] is None
+    assert "may be chance" in found["advice"]
+    rows["entropy"]["gain_interval"] = [0.01, 0.1]
+    assert advise({"n": 200, "n_errors": 50, "scores": rows})["trust"] == "entropy"
 
 
 @pytest.mark.parametrize(("wrong", "word"), [([False] * 3, "right"), ([True] * 3, "wrong"), ([True], "wrong")])

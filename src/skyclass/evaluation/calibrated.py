@@ -51,7 +51,10 @@ def judge_calibration(
     scores: dict[str, Any] = {"calibration": calibration_scores(index, p, before, resamples)}
     fitted = Calibration.from_json(origin["calibration"]).to_json() if "calibration" in origin else {"method": None}
     scores["calibration"] |= fitted
-    figures = {"reliability.png": reliability_figure(index, p, before)}
+    known_kinds = [scores["calibration"][when] for when in ("after", "before") if scores["calibration"][when]]
+    figures = {
+        "reliability.png": reliability_figure(index, p, before, [one["ece"]["by_chance"] for one in known_kinds])
+    }
     if "prediction_set" not in rows or rows["prediction_set"].isna().all():
         return Calibrated({**scores, "prediction_sets": None}, figures, None)
     members = read_names(rows["prediction_set"].fillna(""), classes)  # a CSV file has no empty text
@@ -116,6 +119,7 @@ def _calibration_in_words(scores: dict[str, Any]) -> list[str]:
         one, other = scores["before"][name], scores["after"][name]
         interval = other["interval"]
         within = f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
+        within += f" ({other['by_chance']:.4f} by chance)" if other["by_chance"] is not None else ""
         parts.append(f"{called} {one['value']:.4f} -> {other['value']:.4f}{within}")
     return [f"Calibration ({scores['method'] or 'of unknown method'}): {', '.join(parts)}"]
 

@@ -90,7 +90,7 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
 
 
 def adaptive_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
-    """ACE: the gap of every class's probability, not the largest alone, in bins of equal mass; mean over the classes.
+    """ACE: the gap of the probability of every class that is present, in bins of equal mass; mean over these classes.
 
     Nixon et al. 2019, "Measuring Calibration in Deep Learning" (CVPR workshops, 38), equation 4; bins are weighted by
     their images, which differ only where probabilities tie. Returns a float in [0, 1], nan for N = 0.
@@ -99,7 +99,7 @@ def adaptive_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bi
 
 
 def class_wise_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
-    """Class-wise ECE: the gap of every class's probability in bins of equal width; mean over the classes.
+    """Class-wise ECE: the gap of every class's probability in bins of equal width; mean over the classes present.
 
     Kull et al. 2019, "Beyond temperature scaling" (NeurIPS), equation 3. Most probabilities of many classes are small
     and share the first bin: the adaptive error tells these apart. Returns a float in [0, 1], nan for N = 0.
@@ -109,26 +109,28 @@ def class_wise_calibration_error(labels: np.ndarray, probabilities: np.ndarray, 
 
 def _mean_over_classes(labels: np.ndarray, probabilities: np.ndarray, bins: int, cut: Cut) -> float:
     bins = number_of_bins(len(labels), bins)
-    gaps = [binned_gap(labels == k, p, cut(p, bins)) for k, p in enumerate(probabilities.T)]
-    return float(np.mean(gaps))
+    columns = [(k, probabilities[:, k]) for k in np.unique(labels)]
+    return float(np.mean([binned_gap(labels == k, p, cut(p, bins)) for k, p in columns])) if columns else math.nan
 
 
 def errors_if_calibrated(
-    probabilities: np.ndarray, draws: int = 500, seed: int = 0, bins: int = BINS
+    probabilities: np.ndarray, draws: int = 500, seed: int = 0, bins: int = BINS, classes: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """The errors that chance alone gives: those of labels drawn from the probabilities themselves.
 
     Broecker & Smith 2007, Weather and Forecasting 22, 651 (consistency resampling). An error that lies among these is
-    no evidence of miscalibration. probabilities : (N, K), N > 0. Returns `ece`, `adaptive_ece` and `class_wise_ece`,
-    (draws,) each.
+    no evidence of miscalibration. probabilities : (N, K), N > 0; classes : those that the errors of classes are
+    averaged over, all where None. Returns `ece`, `adaptive_ece` and `class_wise_ece`, (draws,) each.
     """
     n, n_classes = probabilities.shape
+    averaged = range(n_classes) if classes is None else classes
     bins = number_of_bins(n, bins)
     confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
     of_top = sums_by(equal_mass_bins(confidence, bins), np.ones(n), bins)
     cuts: dict[str, Cut] = {"adaptive_ece": equal_mass_bins, "class_wise_ece": equal_width_bins}
     of_classes = {
-        name: [sums_by(cut(p, bins), np.ones(n), bins) for p in probabilities.T] for name, cut in cuts.items()
+        name: {k: sums_by(cut(probabilities[:, k], bins), np.ones(n), bins) for k in averaged}
+        for name, cut in cuts.items()
     }
     below = probabilities.cumsum(axis=1)[:, :-1]  # (N, K - 1)
     random = np.random.default_rng(seed)
@@ -139,7 +141,7 @@ def errors_if_calibrated(
         labels = sum((edge[:, None] < chance for edge in below.T), np.zeros(chance.shape, np.int64))  # (N, D)
         errors = [_absolute(of_top, (labels == predicted[:, None]) - confidence[:, None])]
         for sums in of_classes.values():
-            gaps = [_absolute(sums[k], (labels == k) - probabilities[:, k, None]) for k in range(n_classes)]
+            gaps = [_absolute(one, (labels == k) - probabilities[:, k, None]) for k, one in sums.items()]
             errors.append(np.mean(gaps, axis=0))
         parts.append(np.stack(errors))
     return dict(zip(("ece", *cuts), np.concatenate(parts, axis=1) / n, strict=True))

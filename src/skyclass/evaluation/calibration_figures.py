@@ -18,19 +18,26 @@ AFTER, BEFORE = COLOURS[0], COLOURS[1]
 WRONG = COLOURS[3]
 
 
-def reliability_figure(labels: np.ndarray, after: np.ndarray, before: np.ndarray | None = None) -> Figure:
+def reliability_figure(
+    labels: np.ndarray, after: np.ndarray, before: np.ndarray | None = None, by_chance: Sequence[float] = ()
+) -> Figure:
     """Reliability diagram: accuracy against confidence in bins of equal mass, above a histogram of the confidences.
 
     Bars are 95 % Wilson intervals; on the dashed line confidence and accuracy agree (DeGroot & Fienberg 1983, The
     Statistician 32, 12; Guo et al. 2017, figure 1).
 
-    labels : (N,) integers in [0, K), N > 0; after, before : (N, K) probabilities, calibrated and not.
+    labels : (N,) integers in [0, K), N > 0; after, before : (N, K) probabilities, calibrated and not; by_chance : the
+    ECE of a perfectly calibrated classifier with the probabilities of each, after first, which stands beside theirs.
     Errors: SkyclassError without an image.
     """
     if not len(labels):
         raise SkyclassError("no labelled image for a reliability diagram", fix="give labelled predictions")
     after_name = "probabilities" if before is None else "after calibration"
-    kinds = [(after_name, after, AFTER, "o", "-"), ("before calibration", before, BEFORE, "s", "--")]
+    chance = [*(f" (by chance {value:.3f})" for value in by_chance), "", ""]
+    kinds = [
+        (f"{after_name}: ECE {{:.3f}}{chance[0]}", after, AFTER, "o", "-"),
+        (f"before calibration: ECE {{:.3f}}{chance[1]}", before, BEFORE, "s", "--"),
+    ]
     shown = [(name, p, *look) for name, p, *look in kinds if p is not None]
     with figure_style():
         figure = Figure(figsize=(5.2, 6.2), layout="constrained")
@@ -54,10 +61,10 @@ def reliability_figure(labels: np.ndarray, after: np.ndarray, before: np.ndarray
 
 
 def _draw_reliability(axes: Axes, labels: np.ndarray, p: np.ndarray, name: str, look: dict[str, Any]) -> None:
-    """Accuracy against confidence with the intervals; `look` as matplotlib's `errorbar` takes it."""
+    """Accuracy against confidence with the intervals; `name` has a place for the ECE, `look` is `errorbar`'s."""
     bins, error = reliability_bins(labels, p), expected_calibration_error(labels, p)
     bars = np.stack([bins.accuracy - bins.accuracy_low, bins.accuracy_high - bins.accuracy]).clip(0.0)
-    label = f"{name}: ECE {error:.3f}"
+    label = name.format(error)
     axes.errorbar(bins.confidence, bins.accuracy, bars, linewidth=1.2, markersize=5, capsize=2, label=label, **look)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from .calibration_error import errors_if_calibrated
 from .intervals import (
+    LEVEL,
     RESAMPLES,
     SEED,
     affordable_resamples,
@@ -28,6 +29,7 @@ class Judgement(NamedTuple):
     low, high : ends of the 95 % intervals, shaped as the scores; nan where there is none
     samples : the scores of every resample, (R,) or (R, K)
     by_chance : the mean calibration errors of a calibrated classifier with these probabilities
+    by_chance_range : between which the middle 95 % of them lie
     resamples, seed : of the bootstrap
     """
 
@@ -36,6 +38,7 @@ class Judgement(NamedTuple):
     high: Scores
     samples: Scores
     by_chance: dict[str, float]
+    by_chance_range: dict[str, list[float]]
     resamples: int
     seed: int
 
@@ -59,7 +62,7 @@ def judge(labels: np.ndarray, probabilities: np.ndarray, resamples: int = RESAMP
     prepared, scores = prepare(labels, probabilities), scores_of(labels, probabilities)
     resamples = affordable_resamples(n, resamples)
     samples = bootstrap(labels, lambda w: weighted_scores(prepared, w), resamples, seed)
-    by_chance = errors_if_calibrated(probabilities, affordable_resamples(n, _DRAWS), seed)
+    by_chance = errors_if_calibrated(probabilities, affordable_resamples(n, _DRAWS), seed, classes=np.unique(labels))
     true = np.bincount(labels, minlength=n_classes)
     taken = np.bincount(probabilities.argmax(axis=1), minlength=n_classes)
     counts = {name: n for name in scores if name == "accuracy" or name.startswith("top_")}
@@ -74,7 +77,9 @@ def judge(labels: np.ndarray, probabilities: np.ndarray, resamples: int = RESAMP
         low[name], high[name] = percentile_interval(samples[name])
         if name in shares:
             ends = wilson_interval(np.nan_to_num(score * shares[name]), shares[name])
-            same = np.isnan(low[name])
+            same = np.isnan(low[name]) & ~np.isnan(score)
             low[name], high[name] = np.where(same, ends[0], low[name]), np.where(same, ends[1], high[name])
     mean_by_chance = {name: float(errors.mean()) for name, errors in by_chance.items()}
-    return Judgement(scores, low, high, samples, mean_by_chance, resamples, seed)
+    tail = 0.5 * (1.0 - LEVEL)
+    ranges = {name: np.quantile(errors, (tail, 1.0 - tail)).tolist() for name, errors in by_chance.items()}
+    return Judgement(scores, low, high, samples, mean_by_chance, ranges, resamples, seed)

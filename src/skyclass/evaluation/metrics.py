@@ -54,15 +54,15 @@ def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean F1 over the classes that are present in `labels` or predicted, as scikit-learn defines it.
+    """Mean F1 over the classes that are present in `labels`, the same that `balanced_accuracy` averages over.
 
     F1 is the harmonic mean of precision and recall, 2 hits / (images of the class + images taken for it).
 
     labels : (N,) integers in [0, K); probabilities : (N, K). Returns a float in [0, 1], nan for N = 0.
     """
     matrix = confusion_matrix(labels, probabilities)
-    seen = matrix.sum(axis=0) + matrix.sum(axis=1)  # (K,)
-    return _mean_of_defined(np.where(seen > 0, 2.0 * matrix.diagonal() / np.maximum(seen, 1), np.nan))
+    images, taken = matrix.sum(axis=1), matrix.sum(axis=0)  # (K,) each
+    return _mean_of_defined(np.where(images > 0, 2.0 * matrix.diagonal() / np.maximum(images + taken, 1), np.nan))
 
 
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -149,14 +149,14 @@ def evaluate(
 
     With resamples also `intervals`, from the name of each score to [low, high], or None where the images do not show
     how it varies; `bootstrap`, how they were made; and `ece_by_chance` and its sisters, the mean calibration errors
-    that a calibrated classifier with the same probabilities would show on as many images.
+    that a calibrated classifier with the same probabilities would show on as many images, whose intervals hold the
+    middle 95 % of them.
 
-    Where classes are missing: `balanced_accuracy` averages over the classes present in the labels; the macro averages
-    of precision, recall and F1, as scikit-learn's, over the classes that are present in the labels or predicted, and a
-    ratio of nothing to nothing counts as 0; `auroc_macro` and `average_precision_macro` average over the defined areas.
-    Scores of a class are None where undefined, and so is `cohen_kappa` where labels and predictions are all one class,
-    where `matthews` is 0. `confusion_matrix` has a row for each true and a column for each predicted class, in the
-    order of `classes`.
+    Every mean over classes, in all scores, is over those that are present in the labels, which `averaged_over` names;
+    an absent class has no scores of its own (None), whatever is taken for it. A ratio of nothing to nothing is 0.
+    Where the labels are all of one class, areas are None; so is `cohen_kappa` where labels and predictions are all one
+    class, where `matthews` is 0. `confusion_matrix` has a row for each true and a column for each predicted class, in
+    the order of `classes`.
 
     Errors: SkyclassError for shapes that do not fit, labels outside `classes`, rows that are not probabilities, and
     when no row has a label.
@@ -169,6 +169,7 @@ def evaluate(
         **_plain(judgement.scores if judgement else scores_of(indices, p), classes),
         "confusion_matrix": confusion_matrix(indices, p).tolist(),
         "classes": [str(name) for name in classes],
+        "averaged_over": [str(classes[k]) for k in np.unique(indices)],
         **(_certainty(judgement, classes) if judgement else {}),
     }
 
@@ -190,19 +191,27 @@ def _certainty(judgement: Judgement, classes: Sequence[str]) -> dict[str, Any]:
         intervals[name] = dict(zip(map(str, classes), found, strict=True)) if np.ndim(low) else found[0]
     how = {"resamples": judgement.resamples, "seed": judgement.seed, "level": LEVEL, "stratified_by": "true class"}
     by_chance = {f"{name}_by_chance": value for name, value in judgement.by_chance.items()}
+    intervals |= {f"{name}_by_chance": both for name, both in judgement.by_chance_range.items()}
     return {**by_chance, "intervals": intervals, "bootstrap": how}
 
 
 def classification_report(labels: Iterable[object], probabilities: np.ndarray, classes: Sequence[str]) -> str:
     """Precision, recall, F1 and number of images of each class as text, laid out as scikit-learn does.
 
-    Takes what `evaluate` takes and averages as it does: classes that are neither present nor predicted are left out.
+    Takes what `evaluate` takes and averages as it does: classes without an image are left out.
     """
     indices, p, _ = labelled_rows(labels, probabilities, classes)
-    predicted = p.argmax(axis=1)
-    seen = np.union1d(indices, predicted)
-    names = [str(classes[k]) for k in seen]
-    return str(sklearn_report(indices, predicted, labels=seen, target_names=names, digits=4, zero_division=0.0))
+    predicted, present = p.argmax(axis=1), np.unique(indices)
+    names = [str(classes[k]) for k in present]
+    report = str(sklearn_report(indices, predicted, labels=present, target_names=names, digits=4, zero_division=0.0))
+    if np.isin(predicted, present).all():
+        return report
+    # Where absent ones are predicted too, scikit-learn averages over hits ("micro avg") in place of the accuracy.
+    lines = report.split("\n")
+    place = next(k for k, line in enumerate(lines) if line.lstrip().startswith("micro avg"))
+    width = lines[place].index("micro avg") + len("micro avg")
+    lines[place] = f"{'accuracy':>{width}}{'':22}{(indices == predicted).mean():9.4f}{len(indices):10d}"
+    return "\n".join(lines)
 
 
 def labelled_rows(

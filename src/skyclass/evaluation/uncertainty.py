@@ -7,11 +7,12 @@ when only the most certain ones are kept (Geifman & El-Yaniv 2017, arXiv:1705.08
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .evidence import LEAST_RANKED
 from .intervals import LEVEL, affordable_resamples, bootstrap, ends, percentile_interval
 from .metrics import entropy_uncertainty
 from .weighted_scores import areas_under, curve_of
@@ -90,19 +91,18 @@ def compare_scores(wrong: np.ndarray, scores: Mapping[str, np.ndarray], seed: in
     `auroc` has a 95 % bootstrap interval, drawn from the wrong and from the right predictions apart. `gain` is the
     AUROC less that of the largest probability, on the same resamples; its intervals hold together with 95 % chance,
     because each of m gains has one of 100 - 5 / m % (Bonferroni). `aurc` is the area under the risk-coverage curve,
-    `excess_aurc` what it has above the best possible one (Geifman et al. 2019, arXiv:1805.08206, section 3). `trust` is
-    the score with the largest AUROC, or the largest probability where no gain is surely above zero. Without an error,
-    or without a right prediction, nothing can be ranked, and AUROCs and `trust` are None.
+    `excess_aurc` what it has above the best possible one (Geifman et al. 2019, arXiv:1805.08206, section 3). `trust`
+    and `advice` are those of `advise`. Without an error, or without a right prediction, nothing can be ranked, and
+    AUROCs are None.
     """
     best = best_risk_coverage(wrong).area
     rows: dict[str, dict[str, Any]] = {}
     for name, score in scores.items():
         area = risk_coverage(wrong, score).area
         rows[name] = {"auroc": None, "aurc": area, "excess_aurc": area - best}
-    result = {"n": len(wrong), "n_errors": int(wrong.sum()), "best_aurc": best, "scores": rows, "trust": None}
+    result = {"n": len(wrong), "n_errors": int(wrong.sum()), "best_aurc": best, "scores": rows}
     if not 0 < wrong.sum() < len(wrong):
-        what = "right" if not wrong.any() else "wrong"
-        return {**result, "advice": f"All {len(wrong):,} predictions are {what}: no score can be judged."}
+        return result | advise(result)
     one, curves = np.ones((len(wrong), 1)), {name: curve_of(wrong, score) for name, score in scores.items()}
     areas = {name: float(auroc_of_errors(wrong, score, one)[0]) for name, score in scores.items()}
     samples = bootstrap(
@@ -117,24 +117,55 @@ def compare_scores(wrong: np.ndarray, scores: Mapping[str, np.ndarray], seed: in
         if name != BASELINE:
             gain = samples[name] - samples[BASELINE]
             row |= {"gain": areas[name] - areas[BASELINE], "gain_interval": ends(*percentile_interval(gain, level))}
-    trusted, advice = _advice(rows)
-    return {**result, "trust": trusted, "advice": advice}
+    return result | advise(result)
 
 
-def _advice(rows: Mapping[str, Mapping[str, Any]]) -> tuple[str | None, str]:
-    """The score to trust, if any is better than chance, and why."""
+def advise(compared: Mapping[str, Any]) -> dict[str, Any]:
+    """`trust`, the score of uncertainty that is to be trusted, or None, and `advice`, why.
+
+    A score is trusted where `LEAST_RANKED` predictions are wrong and as many right, its AUROC of errors is surely above
+    0.5, and, unless it is the largest probability, its gain over that is surely above zero.
+
+    compared : `n`, `n_errors` and `scores` of `compare_scores`, of an older evaluation too
+    """
+    n, n_errors = compared["n"], compared["n_errors"]
+    rows: Mapping[str, Mapping[str, Any]] = compared["scores"]
+    if not 0 < n_errors < n:
+        what = "wrong" if n_errors else "right"
+        return {"trust": None, "advice": f"All {n:,} predictions are {what}: no score can be judged."}
+    if min(n_errors, n - n_errors) < LEAST_RANKED:
+        found = f"{n_errors:,} wrong and {n - n_errors:,} right predictions, and it takes {LEAST_RANKED} of each"
+        return {"trust": None, "advice": f"Too few to tell which score of uncertainty to trust: {found}."}
     order = sorted(rows, key=lambda name: rows[name]["auroc"], reverse=True)
-    if all(row["auroc_interval"] and row["auroc_interval"][0] <= 0.5 for row in rows.values()):
+    if not any(_is_above_chance(row) for row in rows.values()):
         best = f"{rows[order[0]]['auroc']:.3f}"
-        return None, f"Trust no score: none ranks the errors surely better than chance does (best AUROC {best})."
-    sure = [name for name in order if rows[name].get("gain_interval") and rows[name]["gain_interval"][0] > 0.0]
-    base = f"{rows[BASELINE]['auroc']:.3f}"
+        told = f"Trust no score: none ranks the errors surely better than chance does (best AUROC {best})."
+        return {"trust": None, "advice": told}
+    gains = {name: rows[name].get("gain_interval") for name in order}
+    sure = [name for name, gain in gains.items() if gain and gain[0] > 0.0 and _is_above_chance(rows[name])]
     if sure:
-        row, words = rows[sure[0]], IN_WORDS[sure[0]]
-        low, high = row["gain_interval"]
+        row, (low, high) = rows[sure[0]], gains[sure[0]]
         gained = f"{row['gain']:.3f} [{low:.3f}, {high:.3f}] above that of the largest probability"
-        return sure[0], f'Trust the score "{words}": its AUROC of errors is {row["auroc"]:.3f}, {gained}.'
-    if order[0] == BASELINE:
-        return BASELINE, f"Trust the largest probability: no score ranks the errors better (AUROC {base})."
+        told = f'Trust the score "{IN_WORDS[sure[0]]}": its AUROC of errors is {row["auroc"]:.3f}, {gained}.'
+        return {"trust": sure[0], "advice": told}
+    return _advise_baseline(rows, order)
+
+
+def _advise_baseline(rows: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> dict[str, Any]:
+    """As `advise`, where no score is surely better than the largest probability; `order`: the largest AUROC first."""
+    base = f"{rows[BASELINE]['auroc']:.3f}"
     near = f'"{IN_WORDS[order[0]]}" ({rows[order[0]]["auroc"]:.3f})'
-    return BASELINE, f"Trust the largest probability (AUROC of errors {base}): {near} is not surely better."
+    if not _is_above_chance(rows[BASELINE]):
+        told = f"{near} is not surely better than the largest probability ({base}), and that may be chance"
+        return {"trust": None, "advice": f"Trust no score: by the AUROC of errors {told}."}
+    if order[0] == BASELINE:
+        told = f"Trust the largest probability: no score ranks the errors better (AUROC {base})."
+    else:
+        told = f"Trust the largest probability (AUROC of errors {base}): {near} is not surely better."
+    return {"trust": BASELINE, "advice": told}
+
+
+def _is_above_chance(row: Mapping[str, Any]) -> bool:
+    """Whether an AUROC of errors is surely above 0.5; one of 1 has no interval, for every resample has it too."""
+    interval = row["auroc_interval"]
+    return bool(interval[0] > 0.5 if interval else row["auroc"] == 1.0)

@@ -57,13 +57,17 @@ def _draw_aurocs(axes: Axes, compared: Mapping[str, Any]) -> None:
         if row["auroc"] is None:
             names.append(f"{words}\nundefined")
             continue
-        low, high = row["auroc_interval"] or (row["auroc"], row["auroc"])
-        axes.plot([low, high], [k, k], color=colour_and_line(k)[0], linewidth=2.0)
+        known = ""
+        if row["auroc_interval"]:
+            low, high = row["auroc_interval"]
+            axes.plot([low, high], [k, k], color=colour_and_line(k)[0], linewidth=2.0)
+            known = f" [{low:.3f}, {high:.3f}]"
         filled = "full" if name == compared["trust"] else "none"
         axes.plot(row["auroc"], k, "o", color=colour_and_line(k)[0], fillstyle=filled, markersize=7)
-        names.append(f"{words}\n{row['auroc']:.3f} [{low:.3f}, {high:.3f}]")
+        names.append(f"{words}\n{row['auroc']:.3f}{known}")
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.axvline(0.5, color="0.6", linewidth=0.8, linestyle=(0, (4, 4)))
-    axes.set(xlabel="AUROC of errors, with 95 % interval\n(chance: 0.5; filled: the one to trust)")
+    trusted = "filled: the one to trust" if compared["trust"] else "none is to be trusted"
+    axes.set(xlabel=f"AUROC of errors, with 95 % interval\n(chance: 0.5; {trusted})")
     axes.grid(True, axis="x")

@@ -35,7 +35,7 @@ class Prepared:
     """Which image counts in which sum.
 
     n_classes : K
-    seen : (K,) whether a class is present in the labels or predicted
+    present : (K,) whether a class has an image among the labels: the classes that every mean is taken over
     confusion : sparse (K * K, N), the cell of each image
     means : (M, N) values whose weighted means are scores, called `mean_names`
     gaps : sparse (B, N) outcome minus prediction in the bins of each calibration error; `gap_bins` are the rows of each
@@ -43,7 +43,7 @@ class Prepared:
     """
 
     n_classes: int
-    seen: np.ndarray
+    present: np.ndarray
     confusion: sparse.csr_matrix
     mean_names: tuple[str, ...]
     means: np.ndarray
@@ -57,6 +57,7 @@ def prepare(labels: np.ndarray, probabilities: np.ndarray) -> Prepared:
     n, n_classes = probabilities.shape
     predicted = probabilities.argmax(axis=1)
     p_true = probabilities[np.arange(n), labels]
+    confidence = probabilities.max(axis=1)
     one_hot = labels[:, None] == np.arange(n_classes)  # (N, K)
     means = {
         "log_loss": -np.log(np.clip(p_true, np.finfo(np.float64).eps, 1.0)),
@@ -65,17 +66,18 @@ def prepare(labels: np.ndarray, probabilities: np.ndarray) -> Prepared:
     if n_classes > min(TOP):
         place = _place_of_truth(labels, probabilities)
         means |= {f"top_{k}_accuracy": (place < k).astype(np.float64) for k in TOP if n_classes > k}
-    gaps, gap_bins = _gaps(labels == predicted, one_hot, probabilities)
-    present = np.bincount(labels, minlength=n_classes)
+    counts = np.bincount(labels, minlength=n_classes)
+    present = counts > 0
+    gaps, gap_bins = _gaps(labels == predicted, one_hot[:, present], probabilities[:, present], confidence)
     return Prepared(
         n_classes=n_classes,
-        seen=present + np.bincount(predicted, minlength=n_classes) > 0,
+        present=present,
         confusion=sums_by(labels * n_classes + predicted, np.ones(n), n_classes**2),
         mean_names=tuple(means),
         means=np.stack(list(means.values())),
         gaps=gaps,
         gap_bins=gap_bins,
-        curves=[curve_of(one_hot[:, k], probabilities[:, k]) if 0 < present[k] < n else None for k in range(n_classes)],
+        curves=[curve_of(one_hot[:, k], probabilities[:, k]) if 0 < counts[k] < n else None for k in range(n_classes)],
     )
 
 
@@ -87,16 +89,18 @@ def _place_of_truth(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray
 
 
 def _gaps(
-    right: np.ndarray, one_hot: np.ndarray, probabilities: np.ndarray
+    right: np.ndarray, one_hot: np.ndarray, probabilities: np.ndarray, confidence: np.ndarray
 ) -> tuple[sparse.csr_matrix, dict[str, slice]]:
-    """The sums of which the calibration errors are made (`calibration_error.binned_gap`), and the rows of each."""
-    n, n_classes = probabilities.shape
+    """The sums of which the calibration errors are made (`calibration_error.binned_gap`), and the rows of each.
+
+    one_hot, probabilities : (N, P), those of the classes present
+    """
+    n, n_present = probabilities.shape
     bins = number_of_bins(n)
-    confidence = probabilities.max(axis=1)
     blocks = [sums_by(equal_mass_bins(confidence, bins), right - confidence, bins)]
     for cut in (equal_mass_bins, equal_width_bins):
         blocks += [sums_by(cut(p, bins), one_hot[:, k] - p, bins) for k, p in enumerate(probabilities.T)]
-    every = n_classes * bins
+    every = n_present * bins
     rows = {"ece": slice(0, bins), "adaptive_ece": slice(bins, bins + every)}
     return sparse.vstack(blocks, format="csr"), rows | {"class_wise_ece": slice(bins + every, bins + 2 * every)}
 
@@ -122,17 +126,17 @@ def weighted_scores(prepared: Prepared, weights: np.ndarray) -> Scores:
     weights : (N, R) >= 0, R weightings of the N images; of each class present some image must have weight
 
     Returns name -> (R,), or (R, K) for the scores called `..._per_class`; nan where undefined. With a ratio of nothing
-    to nothing counting as 0, these are scikit-learn's scores with `sample_weight`, but that the classes averaged over
-    are those of all images, whatever the weights. See `metrics.evaluate` for what each of them is.
+    to nothing counting as 0, these are scikit-learn's scores with `sample_weight` and the classes present as `labels`;
+    the classes averaged over are those of all images, whatever the weights. See `metrics.evaluate` for each of them.
     """
     k = prepared.n_classes
     matrix = (prepared.confusion @ weights).reshape(k, k, -1).transpose(2, 0, 1)  # (K * K, R) -> (R, K, K)
     total = weights.sum(axis=0)  # (R,)
-    scores = _confusion_scores(matrix, total, prepared.seen)
+    scores = _confusion_scores(matrix, total, prepared.present)
     scores |= dict(zip(prepared.mean_names, prepared.means @ weights / total, strict=True))
     gaps = np.abs(prepared.gaps @ weights) / total  # (B, R)
     for name, rows in prepared.gap_bins.items():
-        scores[name] = gaps[rows].sum(axis=0) / (1 if name == "ece" else k)
+        scores[name] = gaps[rows].sum(axis=0) / (1 if name == "ece" else prepared.present.sum())
     areas = np.full((2, weights.shape[1], k), np.nan)  # (2, R, K)
     for place, curve in enumerate(prepared.curves):
         if curve is not None:
@@ -142,7 +146,7 @@ def weighted_scores(prepared: Prepared, weights: np.ndarray) -> Scores:
     return scores
 
 
-def _confusion_scores(matrix: np.ndarray, total: np.ndarray, seen: np.ndarray) -> Scores:
+def _confusion_scores(matrix: np.ndarray, total: np.ndarray, present: np.ndarray) -> Scores:
     """The scores that follow from the confusion matrices (R, K, K), rows true."""
     hits = matrix.diagonal(axis1=1, axis2=2)  # (R, K)
     true, taken = matrix.sum(axis=2), matrix.sum(axis=1)  # (R, K) images of the class, and taken for it
@@ -153,18 +157,17 @@ def _confusion_scores(matrix: np.ndarray, total: np.ndarray, seen: np.ndarray) -
     with np.errstate(invalid="ignore", divide="ignore"):
         kappa = np.where(expected < 1.0, (agreed - expected) / (1.0 - expected), np.nan)
         matthews = np.where(spread > 0.0, (agreed - expected) / np.sqrt(spread), 0.0)
-    undefined = np.where(true > 0, 0.0, np.nan)
     scores = {
         "accuracy": agreed,
-        "balanced_accuracy": _mean_of_defined(recall + undefined),
+        "balanced_accuracy": recall[:, present].mean(axis=1),
         "cohen_kappa": kappa,
         "matthews": matthews,
-        "accuracy_per_class": recall + undefined,
-        "precision_per_class": np.where(seen, precision, np.nan),
-        "f1_per_class": np.where(seen, f1, np.nan),
+        "accuracy_per_class": np.where(present, recall, np.nan),
+        "precision_per_class": np.where(present, precision, np.nan),
+        "f1_per_class": np.where(present, f1, np.nan),
     }
     for name, values in (("precision", precision), ("recall", recall), ("f1", f1)):
-        scores[f"macro_{name}"] = values[:, seen].mean(axis=1)
+        scores[f"macro_{name}"] = values[:, present].mean(axis=1)
         scores[f"weighted_{name}"] = (values * true).sum(axis=1) / total
     return scores
 

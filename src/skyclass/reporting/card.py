@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..drawing import page
+from ..evaluation.evidence import evaluation_notes
 from ..files import read_json, write_text
 from ..markdown import code, plain
 from ..recipe import PixelRecipe, stored_pixels
@@ -87,6 +88,7 @@ def _content(material: Material) -> dict[str, Any]:
         "plain": plain,
         "metrics": judged,
         "rows": score_rows(metrics) if judged else [],
+        "notes": [plain(note) for note in evaluation_notes(metrics)] if judged else [],
         "of_classes": class_rows(metrics) if judged else [],
         "calibration": classifier.get("calibration") or {"method": "none"},
         "sets": classifier.get("prediction_sets"),

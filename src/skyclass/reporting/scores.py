@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from ..evaluation.uncertainty import IN_WORDS
+from ..evaluation.evidence import evaluation_notes
+from ..evaluation.uncertainty import IN_WORDS, advise
 from .material import Material
 
 COLUMNS_SHOWN = 12  # figures of the accuracy against a column
@@ -49,9 +50,10 @@ class Score(NamedTuple):
 
 def score_rows(metrics: dict[str, Any]) -> list[Score]:
     """The scores of all classes, in the order of `MEANING`."""
-    ends = metrics["intervals"]
+    ends, by_chance = metrics["intervals"], metrics.get("ece_by_chance")
+    beside = {"ece": f"; perfectly calibrated, {by_chance:.3f} by chance"} if by_chance is not None else {}
     return [
-        Score(words, metrics[name], ends.get(name), meaning)
+        Score(words, metrics[name], ends.get(name), meaning + beside.get(name, ""))
         for name, (words, meaning) in MEANING.items()
         if name in metrics
     ]
@@ -78,6 +80,7 @@ def scores_section(material: Material) -> dict[str, Any]:
     without = doubled["without"]
     return {
         "rows": score_rows(metrics),
+        "notes": evaluation_notes(metrics),
         "columns": list(OF_CLASSES.values()),
         "of_classes": class_rows(metrics),
         "chance_loss": math.log(len(metrics["classes"])),
@@ -133,6 +136,7 @@ def uncertainty_section(material: Material) -> dict[str, Any] | None:
     if not found:
         return None
     text = "risk against coverage of each score of uncertainty, and the AUROC of errors"
+    found = {**found, **advise(found)}  # what an older evaluation said may be more than its images tell
     rows = [(IN_WORDS.get(name, name), row, name == found["trust"]) for name, row in found["scores"].items()]
     return {**found, "rows": rows, "figure": material.figure("uncertainty.png", text)}
 

@@ -20,6 +20,7 @@ from ..errors import SkyclassError, did_you_mean
 from ..evaluation import metrics
 from ..evaluation.by_column import IN_BIN, accuracy_by
 from ..evaluation.calibrated import judge_calibration
+from ..evaluation.evidence import evaluation_notes
 from ..evaluation.figures import confusion_figure, roc_figure
 from ..evaluation.intervals import RESAMPLES, SEED
 from ..evaluation.score_figures import accuracy_by_figure, precision_recall_figure
@@ -135,6 +136,8 @@ def _scores(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
     write_text(judged.folder / "classification_report.txt", report)
     say(report)
     say(f"Split {judged.split}: {_in_words(result)}")
+    for note in evaluation_notes(result):
+        say(note)
     made_from = {"split": judged.split, "predictions_sha256": sha256_of(judged.file)}
     return {**result, **made_from, "n_unpredicted": _unpredicted(judged.frame, judged.split)}
 
@@ -166,6 +169,7 @@ def _near_duplicates(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
         rest = metrics.evaluate(judged.labels[~doubled], judged.p[~doubled], judged.classes, resamples=RESAMPLES)
         without = {"n": rest["n"], **{name: rest[name] for name in MAIN}}
         without["intervals"] = {name: rest["intervals"][name] for name in MAIN}
+        without["ece_by_chance"] = rest["ece_by_chance"]
         change = result["accuracy"] - rest["accuracy"]
         verb = "raise" if change > 0 else "lower"
         effect = f"{verb} the accuracy by {abs(change):.3f}" if change else "do not change the accuracy"

@@ -1,0 +1,131 @@
+"""What images can tell and what they cannot: the least numbers behind each statement, with where they come from.
+
+A statement that has less behind it is not made; what is said instead begins with "Too few to tell" or says what the
+images cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .intervals import LEVEL, RESAMPLES, SEED, affordable_resamples
+
+LEAST_RANKED = 10
+"""Wrong predictions, and right ones, from which a ranking of the errors is believed.
+
+With ten of each an AUROC of 0.75 has a standard error of 0.11 (Hanley & McNeil 1982, Radiology 143, 29, equation 1), so
+that its 95 % interval just excludes 0.5; with fewer not even so good a ranking can be told from chance.
+"""
+
+LEAST_GRADED = 10
+"""Images from which maps are graded.
+
+Each check compares pairs, a map with another of the same image. Of ten pairs one may go the other way for a sign test
+to exclude chance at 95 % (p = 0.021; two: p = 0.11); of five, all that agree do not (p = 0.06).
+"""
+
+LEAST_IN_CLASS = 10
+"""Images of a class from which its scores are believed: Wilson's 95 % interval of 9 right among 10 is 0.60 to 0.98."""
+
+LEAST_DISCORDANT = 6
+"""Images that only one of two classifiers gets right, below which McNemar's exact test cannot reach p = 0.05."""
+
+LEAST_TRIALS = 10
+"""Complete trials from which the importance of settings is drawn.
+
+The variance of a forest on fewer is that of its few leaves: Hutter, Hoos & Leyton-Brown 2014 (ICML 32, section 4) fit
+theirs to hundreds.
+"""
+
+NAMED = 8  # classes named in a sentence
+
+
+def agreement_by_chance(labels: np.ndarray, predicted: np.ndarray, seed: int = SEED) -> float:
+    """How likely predictions that know nothing of the images agree with the labels as often as these do.
+
+    Parameters
+    ----------
+    labels, predicted : (N,) integers in [0, K)
+
+    Returns
+    -------
+    float
+        The p-value in (0, 1] of a permutation test of the number of right predictions (Ojala & Garriga 2010, Journal of
+        Machine Learning Research 11, 1833, test 1). A network that always says the same has 1, and so have no images.
+    """
+    hits = int((labels == predicted).sum())
+    times = affordable_resamples(len(labels), RESAMPLES)
+    random = np.random.default_rng(seed)
+    as_good = sum(int((random.permutation(labels) == predicted).sum() >= hits) for _ in range(times))
+    return (1 + as_good) / (1 + times)
+
+
+def is_above_chance(labels: np.ndarray, predicted: np.ndarray, seed: int = SEED) -> bool:
+    """Whether predictions agree with labels (N,) more often than chance at 95 % (`agreement_by_chance`)."""
+    return agreement_by_chance(labels, predicted, seed) <= 1.0 - LEVEL
+
+
+def listed(names: Sequence[str], most: int = NAMED) -> str:
+    """Names in a sentence, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def class_notes(counts: Mapping[str, int], what: str = "image") -> list[str]:
+    """What must be said of classes with few images or none among those that a classifier is evaluated on.
+
+    Parameters
+    ----------
+    counts : images of each class of the classifier
+    what : what an image of them is called
+    """
+    absent = [name for name, n in counts.items() if n == 0]
+    few = [f"{name} ({n})" for name, n in counts.items() if 0 < n < LEAST_IN_CLASS]
+    present = len(counts) - len(absent)
+    notes = []
+    if present == 1:
+        (only,) = (name for name, n in counts.items() if n)
+        notes.append(f"Every {what} is labelled {only}: whether the classes are told apart cannot be told.")
+    elif absent:
+        notes.append(
+            f"No {what} is labelled {listed(absent)}: averages are over the {present} classes that are present."
+        )
+    if few:
+        notes.append(
+            f"Too few to tell how well these classes are recognised, below {LEAST_IN_CLASS} {what}s: {listed(few)}."
+        )
+    return notes
+
+
+def ece_note(value: float, interval: Sequence[float] | None, by_chance: float) -> str:
+    """What an expected calibration error says beside that of a perfectly calibrated classifier on the same images.
+
+    Binned errors are never negative, so that chance alone makes them positive (Broecker & Smith 2007).
+    """
+    exceeds = interval is not None and interval[0] > 0.0
+    verdict = "is more than that" if exceeds else "is no sign of miscalibration"
+    return (
+        f"ECE is positive by chance alone: a perfectly calibrated classifier would show about {by_chance:.3f} on these "
+        f"images, and {value:.3f} {verdict}."
+    )
+
+
+def evaluation_notes(result: Mapping[str, Any]) -> list[str]:
+    """What must be said beside the scores of an evaluation (`metrics.evaluate` with resamples), old ones included."""
+    counts = {str(name): sum(row) for name, row in zip(result["classes"], result["confusion_matrix"], strict=True)}
+    notes = class_notes(counts)
+    if any(n == 0 for n in counts.values()) and "averaged_over" not in result:
+        notes[:1] = [
+            "This evaluation is of an older Skyclass, which counted predicted classes without images as 0 in the means "
+            "of purity, completeness and F1: evaluate again."
+        ]
+    alike = [name for name, value in result.items() if value is not None and result["intervals"].get(name, ()) is None]
+    if alike:
+        words = listed([name.replace("_", " ") for name in alike], 4)
+        notes.append(f"Too few to tell how far these may be off, the same in every resample of the images: {words}.")
+    if result.get("ece_by_chance") is not None:
+        notes.append(ece_note(result["ece"], result["intervals"].get("ece"), result["ece_by_chance"]))
+    return notes
