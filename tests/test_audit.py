@@ -65,6 +65,7 @@ def test_only_harmful_pairs_are_problems() -> None:
     assert problems[0]["problem"] == "shows the same picture as image-2, which is in train: a leak"
     assert problems[2]["problem"] == "has the same pixels as image-6, which is labelled a: conflicting labels"
     assert {row["severity"] for row in problems} == {"warning"}
+    assert [row["kind"] for row in problems] == ["leak", "leak", "conflict"]
 
 
 def test_what_may_be_a_copy_is_listed_last_joins_nothing_and_is_no_problem() -> None:
@@ -120,12 +121,12 @@ def test_what_is_said_of_duplicates(images: int, clusters: int, maybe: int, said
 def test_odd_ones_are_told_where_nearly_all_agree_and_only_there() -> None:
     frame = catalog(["a"] * 10, [None] * 10)
     sizes = ["24x32"] * 8 + ["30x30", None]
-    (problem,) = odd_ones(frame, sizes, "size")
+    (problem,) = odd_ones(frame, sizes, "size", "size")
     assert problem["image_id"] == "image-8"
     assert problem["problem"] == "odd size: 30x30, where 88.9% of the images have 24x32"
-    assert odd_ones(frame, ["24x32"] * 5 + ["30x30"] * 5, "size") == []
-    assert odd_ones(frame, [1] * 10, "number of bands") == []
-    assert odd_ones(frame, [None] * 10, "size") == []
+    assert odd_ones(frame, ["24x32"] * 5 + ["30x30"] * 5, "size", "size") == []
+    assert odd_ones(frame, [1] * 10, "number of bands", "bands") == []
+    assert odd_ones(frame, [None] * 10, "size", "size") == []
 
 
 def test_thin_classes_and_empty_splits() -> None:

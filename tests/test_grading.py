@@ -51,13 +51,13 @@ def corner_classifier(size: tuple[int, int] = SIZE) -> Classifier:
 @pytest.fixture(scope="module")
 def bright() -> np.ndarray:
     """Sources on a dark sky."""
-    return np.random.default_rng(0).random((6, 1, *SIZE), dtype=np.float32) ** 6
+    return np.random.default_rng(0).random((10, 1, *SIZE), dtype=np.float32) ** 6
 
 
 def test_a_network_that_looks_at_a_corner_is_found_out(bright: np.ndarray) -> None:
     done: list[int] = []
-    grades = grade(corner_classifier(), bright, ["bright"] * 6, [None] * 6, done.append)
-    assert sum(done) == 6 * len(METHODS)
+    grades = grade(corner_classifier(), bright, ["bright"] * 10, [None] * 10, done.append)
+    assert sum(done) == 10 * len(METHODS)
     assert set(grades.images["method"]) == {*METHODS, RANDOM}
     table = grades.table.set_index(["method", "class"])
     assert set(table.index) == {(method, name) for method in METHODS for name in ("bright", EVERY)}
@@ -72,7 +72,7 @@ def test_a_network_that_looks_at_a_corner_is_found_out(bright: np.ndarray) -> No
         assert "stability" in row["failed"].split()
         assert "deletion" not in row["failed"].split()
     for curves in grades.curves.values():
-        assert all(scores.shape == (6, 21) and scores.min() >= 0 and scores.max() <= 1 for scores in curves.values())
+        assert all(scores.shape == (10, 21) and scores.min() >= 0 and scores.max() <= 1 for scores in curves.values())
     start = grades.curves["deletion"]["gradcam"][:, 0]
     np.testing.assert_allclose(start, corner_classifier().probabilities(bright)[:, 0], atol=1e-6)
     assert (grades.curves["deletion"]["gradcam"][:, -1] < 0.1).all()
@@ -86,9 +86,9 @@ def test_integers_are_graded_as_the_numbers_that_they_stand_for() -> None:
 
 
 def images_table(**changes: object) -> pd.DataFrame:
-    """Measures of 8 images of two classes by one method and by random maps; all checks are passed."""
-    noise = np.random.default_rng(0).normal(0.0, 0.02, 8)
-    own = {"method": "gradcam", "class": ["a", "b"] * 4, "deletion": 0.2 + noise, "insertion": 0.7 + noise}
+    """Measures of 12 images of two classes by one method and by random maps; all checks are passed."""
+    noise = np.random.default_rng(0).normal(0.0, 0.02, 12)
+    own = {"method": "gradcam", "class": ["a", "b"] * 6, "deletion": 0.2 + noise, "insertion": 0.7 + noise}
     own |= {"stability": 0.8, "randomised_head": 0.1, "randomised_network": 0.2, "heat_near": 0.5 + noise}
     own |= {"peak_near": 0.6, "ring_near": 0.3, "area_near": 0.1}
     random = {"method": RANDOM, "class": own["class"], "deletion": 0.4, "insertion": 0.5}
@@ -100,7 +100,7 @@ def images_table(**changes: object) -> pd.DataFrame:
     [
         ({}, ""),
         ({"deletion": 0.5}, "deletion"),
-        ({"deletion": [0.39, 0.39, 0.9, 0.0, 0.0, 0.9, 0.39, 0.0]}, "deletion"),  # better on the mean, not for sure
+        ({"deletion": [0.39, 0.39, 0.9, 0.0, 0.0, 0.9] * 2}, "deletion"),  # better on the mean, not for sure
         ({"insertion": 0.4}, "insertion"),
         ({"randomised_network": 0.9}, "randomisation"),
         ({"stability": 0.2}, "stability"),
@@ -116,12 +116,38 @@ def test_a_check_fails_by_its_own_measure(changes: dict[str, object], failed: st
 
 
 def test_what_is_not_known_is_not_checked_and_means_are_those_of_the_class() -> None:
-    table = grade_table(images_table(heat_near=[0.4, np.nan] * 4)).set_index("class")
-    assert table["n"].to_dict() == {"a": 4, "b": 4, EVERY: 8}
-    assert table["n_localised"].to_dict() == {"a": 4, "b": 0, EVERY: 4}
+    table = grade_table(images_table(heat_near=[0.4, np.nan] * 6)).set_index("class")
+    assert table["n"].to_dict() == {"a": 6, "b": 6, EVERY: 12}
+    assert table["n_localised"].to_dict() == {"a": 6, "b": 0, EVERY: 6}
     assert table["checks"].to_dict() == {"a": 5, "b": 4, EVERY: 5}
     assert table.loc["a", "heat_beyond_ring"] == pytest.approx((0.4 - 0.3) / 0.7)
     assert table.loc["a", "peak_beyond_area"] == pytest.approx((0.6 - 0.1) / 0.9)
+
+
+def test_too_few_maps_pass_no_check() -> None:
+    """Each class has six images of its own, and both together have twelve."""
+    table = grade_table(images_table()).set_index("class")
+    assert table["cannot_tell"].to_dict() == {
+        "a": "6 images, and it takes 10",
+        "b": "6 images, and it takes 10",
+        EVERY: "",
+    }
+    assert table["passed"].isna().to_dict() == {"a": True, "b": True, EVERY: False}
+    assert not table["deletion"].isna().any()  # the measures themselves are given
+
+
+def test_maps_of_a_network_that_knows_nothing_pass_no_check(bright: np.ndarray, tmp_path: Path) -> None:
+    """It says `bright` of all: right of half of the images, as chance is."""
+    labels = ["bright", "dark"] * 5
+    said = {}
+    for name, true in (("guesses", labels), ("unknown", [None] * 10)):
+        grades = grade(corner_classifier(), bright, ["bright"] * 10, [None] * 10, labels=true)
+        said[name] = "\n".join(write_grades(grades, tmp_path))
+        table = pd.read_csv(tmp_path / "grades.csv")
+        assert table["passed"].isna().all() == (name == "guesses")
+    assert "the network is not surely better than chance (5 of 10 images right)" in said["guesses"]
+    assert "checks passed" not in said["guesses"]
+    assert said["unknown"].count("checks passed") == len(METHODS)
 
 
 def lens(label: str, index: int = 0) -> dict[str, object]:
@@ -158,7 +184,7 @@ def test_maps_are_compared_with_the_truth_on_the_simulated_image() -> None:
 
 def test_grades_are_written_and_told(small_run: SmallRun, tmp_path: Path) -> None:
     model = Classifier.load(small_run.run, "cpu")
-    explained = model.explain(sorted(small_run.files.glob("test/*/*.png"))[::2])
+    explained = model.explain(sorted(small_run.files.glob("test/*/*.png")))
     truth = [lens("vort", 1), lens("sphere", 2)] + [None] * (len(explained.images) - 2)
     grades = grade(model, explained.images, explained.classes, truth)
     lines = write_grades(grades, tmp_path)

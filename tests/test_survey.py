@@ -369,7 +369,7 @@ def test_a_planted_wrong_label_is_ranked_first_and_shown(source: str, validated:
     likely = int(table["likely"].sum())
     assert summary["label_errors"] == {"ranked": 60, "likely": likely}
     assert 1 <= likely < 6
-    assert f"labels: {likely} of 60 are likely wrong" in said.err
+    assert f"labels: of 60 {likely} are likely wrong" in said.err
     html = section(tmp_path, "labels")
     shown = pictures(html)
     assert [text.split(":")[0] for text in shown] == table["image_id"][table["likely"]].tolist()

@@ -162,15 +162,16 @@ def test_the_page_needs_no_other_file_and_says_it_all(tmp_path: Path, monkeypatc
     monkeypatch.setattr(inspection, "LISTED", 4)
     inspect(source, out=tmp_path / "out", duplicates=False)
     problems = pd.read_csv(tmp_path / "out/problems.csv")
-    kinds = problems.sort_values("severity", kind="stable")["problem"].drop_duplicates().tolist()
+    unreadable = problems.loc[problems["kind"] == "unreadable", "problem"].drop_duplicates().tolist()
     page = Page(tmp_path / "out/inspect.html")
     assert page.fetched
     assert all(link.startswith(("data:image/", "#")) for link in page.fetched)
     assert all(image["alt"] for image in page.images)
     assert len(page.images) == 1 + 5 + 5 + 1  # the bars; two full classes; the one odd image of use
-    for text in ("ring", "24x32", "float32", "all_nan.fits", "DS9", f"{len(kinds) - 4} more are in"):
+    for text in ("ring", "24x32", "float32", "all_nan.fits", "DS9", f"{len(unreadable) - 4} more are in"):
         assert text in page.text
-    assert [kind in page.text for kind in kinds] == [True] * 4 + [False] * (len(kinds) - 4)
+    assert [problem in page.text for problem in unreadable] == [True] * 4 + [False] * (len(unreadable) - 4)
+    assert page.text.index("Files that cannot be read: ") < page.text.index("Classes and splits: 1 warning")
     assert (tmp_path / "out/inspect.html").stat().st_size < 1_000_000
     for name in ("classes.png", "samples.png"):
         with pillow.open(tmp_path / "out" / name) as picture:
@@ -215,17 +216,16 @@ def test_the_terminal_at_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ["spiral_anticlockwise", "3", "1", "1"],
     ]
     name = tmp_path.name
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         f"25 left out, 1 warning, of {tmp_path.parent}:",
-        f"  {name}/train/ring/bad_00.png and 24 more: the file is empty; copy it again from its source",
-        f"  {name}: fewer than 10 images of spiral_anticlockwise (5)",
+        f"  files that cannot be read: 25, the first {name}/train/ring/bad_00.png: the file is empty; copy it again "
+        "from its source",
+        f"  classes and splits: {name}: fewer than 10 images of spiral_anticlockwise (5)",
+        "  `skyclass inspect SOURCE --out DIR` lists all of them",
     ]
     monkeypatch.setattr(verb, "TOLD", 1)
     inspect(tmp_path, duplicates=False)
-    assert (
-        stream.getvalue().splitlines()[-1].rstrip()
-        == "  and 1 more; `skyclass inspect SOURCE --out DIR` lists all of them"
-    )
+    assert stream.getvalue().splitlines()[-2].rstrip() == "  and 1 more of 1 kind"
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,9 @@ def _write_predictions(run: Run, classifier: Classifier, rows: TrainingRows, see
         append(frame)
     labels, tested = rows.labels[rows.test], p[len(rows.val) :]
     if len(labels):
+        area = auroc_macro(labels, tested)
+        told = "undefined, for there is one class" if np.isnan(area) else f"{area:.4f}"
         say(
             f"Test: {quantity(len(labels), 'image')}, accuracy {accuracy(labels, tested):.4f}, "
-            f"balanced accuracy {balanced_accuracy(labels, tested):.4f}, AUROC {auroc_macro(labels, tested):.4f}"
+            f"balanced accuracy {balanced_accuracy(labels, tested):.4f}, AUROC {told}"
         )

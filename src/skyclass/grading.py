@@ -14,6 +14,7 @@ import pandas as pd
 from .classifier import BATCH, Classifier
 from .csv_files import write_csv
 from .drawing import save_figure
+from .evaluation.evidence import LEAST_GRADED, doubt_of_maps, is_above_chance
 from .explanation import faithfulness as faith
 from .explanation.grade_figures import EVERY, RANDOM, curves_figure, localisation_figure, sanity_figure
 from .explanation.localisation import beyond_chance, near, ring_map, substructure_mask
@@ -77,6 +78,7 @@ def grade(
     truth: Sequence[Truth | None],
     advance: Callable[[int], None] = lambda _: None,
     layer: str | None = None,
+    labels: Sequence[str | None] | None = None,
 ) -> Grades:
     """Grade every method on images (N, C, h, w) that have been through the pixel path.
 
@@ -85,6 +87,7 @@ def grade(
         another class than the true one
     advance : told the number of images done, `len(METHODS)` times N in all
     layer : of the backbone, whose class activation maps are graded; its last where None. Integrated gradients have none
+    labels : the N true classes, None where unknown, by which a network is told from one that knows nothing
     """
     pixels = images.astype(np.float32) * np.float32(unit_scale(images.dtype))
     noise = faith.random_maps(len(images), (images.shape[2], images.shape[3]), seed=0)
@@ -105,25 +108,45 @@ def grade(
             advance(len(images))
         frames.append(frame)
     table = pd.concat(frames, ignore_index=True)
-    graded = grade_table(table)
+    graded = grade_table(table, _doubt_of_network(model, pixels, labels))
     graded.insert(1, "layer", [layer_for(method, layer) for method in graded["method"]])
     return Grades(table, curves, graded)
 
 
-def grade_table(images: pd.DataFrame) -> pd.DataFrame:
+def _doubt_of_network(model: Classifier, pixels: np.ndarray, labels: Sequence[str | None] | None) -> str:
+    """Why maps of the network cannot be graded: on the labelled images it is no better than chance; else nothing."""
+    known = [row for row, name in enumerate(labels or ()) if name in model.classes]
+    if not known:
+        return ""
+    parts = [model.probabilities(pixels[known][start : start + BATCH]) for start in range(0, len(known), BATCH)]
+    predicted = np.concatenate(parts).argmax(axis=1)
+    truth = np.array([model.classes.index(str((labels or ())[row])) for row in known])
+    if is_above_chance(truth, predicted):
+        return ""
+    right = f"{int((predicted == truth).sum()):,} of {len(known):,} images right"
+    return f"the network is not surely better than chance ({right})"
+
+
+def grade_table(images: pd.DataFrame, doubt: str = "") -> pd.DataFrame:
     """The table of `Grades` from its rows of images.
 
     A method passes `deletion` and `insertion` where its area is better than that of random maps on the same images,
     and `localisation` where more of its heat lies near the substructure than of a map of the Einstein ring alone, each
     by more than `ERRORS` standard errors; `randomisation` where its maps and those of a random network have a rank
-    correlation below `CHANGES`; `stability` where the correlation over orientations is `STAYS` or more.
+    correlation below `CHANGES`; `stability` where the correlation over orientations is `STAYS` or more. The means are
+    given whatever they are worth; below `LEAST_GRADED` images, and where there is a `doubt` of the network, no check is
+    called passed or failed (`passed` is empty), and `cannot_tell` says why.
     """
     random = images[images["method"] == RANDOM]
     rows = []
     for method, own in images[images["method"] != RANDOM].groupby("method", sort=False):
         for name in (*dict.fromkeys(own["class"]), EVERY):
             chosen = np.ones(len(own), bool) if name == EVERY else own["class"].to_numpy() == name
-            rows.append({"method": method, "class": name, **_grades_of(own[chosen], random[chosen])})
+            grades = _grades_of(own[chosen], random[chosen])
+            reason = doubt_of_maps(grades["n"], doubt)
+            if reason:
+                grades |= {"passed": None, "failed": ""}
+            rows.append({"method": method, "class": name, **grades, "cannot_tell": reason})
     return pd.DataFrame(rows)
 
 
@@ -137,7 +160,10 @@ def write_grades(grades: Grades, folder: Path) -> list[str]:
     rows = [{key: None if value != value else value for key, value in row.items()} for row in table.to_dict("records")]
     curves = {name: {key: one.mean(axis=0).tolist() for key, one in of.items()} for name, of in grades.curves.items()}
     asked = {"rank_correlation_below": CHANGES, "orientation_correlation_from": STAYS, "standard_errors": ERRORS}
-    write_json(folder / "grades.json", {"grades": rows, "curves": curves, "checks": {"names": CHECKS, **asked}})
+    write_json(
+        folder / "grades.json",
+        {"grades": rows, "curves": curves, "checks": {"names": CHECKS, **asked, "least_images": LEAST_GRADED}},
+    )
     n_images = int((grades.images["method"] == RANDOM).sum())
     save_figure(curves_figure(grades.curves, n_images), folder / "grades-curves.png")
     save_figure(sanity_figure(table, STAYS, CHANGES), folder / "grades-sanity.png")
@@ -148,7 +174,8 @@ def write_grades(grades: Grades, folder: Path) -> list[str]:
 
 
 def _in_words(table: pd.DataFrame) -> list[str]:
-    """The table as a person reads it, and a line a method."""
+    """The table as a person reads it, and a line a method, or one for all where no check can be called passed."""
+    rows = list(table.itertuples())
     shown = {
         "method": table["method"],
         "class": table["class"],
@@ -159,7 +186,7 @@ def _in_words(table: pd.DataFrame) -> list[str]:
         "orientations": table["stability"],
         "heat": table["heat_beyond_ring"],
         "maxima": table["peak_beyond_ring"],
-        "passed": [f"{row.passed} of {row.checks}" for row in table.itertuples()],
+        "passed": ["too few to tell" if row.cannot_tell else f"{row.passed:.0f} of {row.checks}" for row in rows],
     }
     lines = pd.DataFrame(shown).to_string(index=False, float_format="{:.2f}".format, na_rep="").splitlines()
     lines += [f"class activation maps are those of {name}" for name in table["layer"].dropna().unique()]
@@ -168,10 +195,13 @@ def _in_words(table: pd.DataFrame) -> list[str]:
         lines.append(
             "heat and maxima near the substructure, beyond those of a map of the Einstein ring (1: all, 0: as it)"
         )
-    for row in table[table["class"] == EVERY].itertuples():
-        lines.append(
-            f"{row.method}: {row.passed} of {row.checks} checks passed" + (f"; not {row.failed}" * bool(row.failed))
-        )
+    every = list(table[table["class"] == EVERY].itertuples())
+    reasons = dict.fromkeys(row.cannot_tell for row in every if row.cannot_tell)
+    lines += [f"Too few to tell how far these maps can be believed: {reason}" for reason in reasons]
+    for row in every:
+        if not row.cannot_tell:
+            failed = f"; not {row.failed}" * bool(row.failed)
+            lines.append(f"{row.method}: {row.passed:.0f} of {row.checks} checks passed{failed}")
     return lines
 
 

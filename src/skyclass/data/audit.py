@@ -15,12 +15,14 @@ import numpy as np
 import pandas as pd
 
 from ..counts import quantity
+from ..evaluation.evidence import LEAST_IN_CLASS
 from .catalog import SPLITS, Problem
 from .duplicates import claimed, cluster
+from .file_kinds import USUAL
+from .problem_kinds import OTHER
 
-FEW = 10  # images of a class below which neither its training nor its score means much
+FEW = LEAST_IN_CLASS  # images of a class below which neither its training nor its score means much
 LARGE = 0.02  # share of the images beyond which a cluster of duplicates is worth a sentence
-USUAL = 0.8  # share of the images that must agree before another size, number of bands or type is odd
 IMBALANCE = 20  # the largest class has so many times the images of the smallest
 
 DUPLICATES = [
@@ -95,6 +97,7 @@ def duplicate_problems(table: pd.DataFrame) -> list[Problem]:
             f"{_SHOWS[row['kind']]} {row['other_id']}, which is {_place(row)}: {_harm(row)}",
             row["image_id"],
             row["file"],
+            kind="leak" if "splits" in row["across"] else "conflict",
         )
         for row in claimed(table[table["across"] != ""]).to_dict("records")
     ]
@@ -146,7 +149,7 @@ def duplicates_found(images: int, clusters: int, maybe: int) -> str:
     return f"duplicates: {told}"
 
 
-def odd_ones(catalog: pd.DataFrame, values: Sequence[Any], what: str) -> list[Problem]:
+def odd_ones(catalog: pd.DataFrame, values: Sequence[Any], what: str, kind: str) -> list[Problem]:
     """Warnings of the images whose size, bands or type is another than that of nearly all the others.
 
     values : one a row of the catalog, None where the image could not be read; `what` is what they are called
@@ -158,7 +161,9 @@ def odd_ones(catalog: pd.DataFrame, values: Sequence[Any], what: str) -> list[Pr
     if times < USUAL * counts.total():
         return []
     return [
-        _warning(f"odd {what}: {value}, where {times / counts.total():.1%} of the images have {usual}", image_id, file)
+        _warning(
+            f"odd {what}: {value}, where {times / counts.total():.1%} of the images have {usual}", image_id, file, kind
+        )
         for value, image_id, file in zip(values, catalog["image_id"], catalog["file"], strict=True)
         if value not in (None, usual)
     ]
@@ -174,6 +179,7 @@ def mixed_bands(bands: Sequence[str | None], path: str) -> list[Problem]:
         _warning(
             f"{len(counts)} sets of bands: {told}; a pack has one: `skyclass pack SOURCE PACK --pixels bands=[...]`",
             file=path,
+            kind="bands",
         )
     ]
 
@@ -197,7 +203,7 @@ def balance_problems(catalog: pd.DataFrame, path: str) -> list[Problem]:
             told.append(f"no labelled image is in the split {split!r}")
         elif absent:
             told.append(f"no image of {_listed(absent)} in {split}")
-    return [_warning(text, file=path) for text in told]
+    return [_warning(text, file=path, kind="class") for text in told]
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:
@@ -233,10 +239,11 @@ def chirality_problems(classes: Iterable[str], path: str) -> list[Problem]:
             f"a mirror turns {one!r} into {other!r}: where images are flipped in training, set "
             f"augment.mirror_swaps: [[{one}, {other}]]",
             file=path,
+            kind="mirror",
         )
         for one, other in handed_classes(classes)
     ]
 
 
-def _warning(problem: str, image_id: str = "", file: str = "") -> Problem:
-    return Problem(image_id=image_id, file=file, problem=problem, severity="warning")
+def _warning(problem: str, image_id: str = "", file: str = "", kind: str = OTHER) -> Problem:
+    return Problem(image_id=image_id, file=file, problem=problem, severity="warning", kind=kind)

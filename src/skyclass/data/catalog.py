@@ -10,8 +10,10 @@ from typing import Literal, NamedTuple, TypedDict
 import pandas as pd
 
 from ..console import say, say_where
+from ..counts import quantity
 from ..csv_files import write_csv
 from ..errors import SkyclassError
+from .problem_kinds import group_problems, kinds_of
 
 SPLITS = ("train", "val", "test")
 REQUIRED = ("image_id", "file", "label", "split")
@@ -26,6 +28,7 @@ class Problem(TypedDict):
     file: str  # empty where no file is known
     problem: str
     severity: Literal["error", "warning"]
+    kind: str  # of `problem_kinds.KINDS`
 
 
 # Columns by which readers tell `rows.checked_rows` of a row that cannot be used, and of a value that is odd.
@@ -44,14 +47,26 @@ class Found(NamedTuple):
     kind: Kind
 
 
-def warning(file: Path, problem: str, image_id: str = "") -> Problem:
+def warning(file: Path, problem: str, image_id: str = "", kind: str = "row") -> Problem:
     """A problem that keeps nothing out of the catalog."""
-    return Problem(image_id=image_id, file=str(file), problem=problem, severity="warning")
+    return Problem(image_id=image_id, file=str(file), problem=problem, severity="warning", kind=kind)
+
+
+def pixel_problems(image_id: str, file: str, error: str | None, oddity: str | None) -> list[Problem]:
+    """Why an image is of no use, and what is odd about its pixels (`decoding.judge`), where anything is."""
+    found = []
+    if error:
+        kind = "blank" if error.startswith("blank") else "unreadable"
+        found.append(Problem(image_id=image_id, file=file, problem=error, severity="error", kind=kind))
+    if oddity:
+        found.append(Problem(image_id=image_id, file=file, problem=oddity, severity="warning", kind="pixels"))
+    return found
 
 
 def problems_frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
-    """A table of `Problem` rows, with its columns even where there are none."""
-    return pd.DataFrame(list(rows), columns=list(Problem.__annotations__), dtype=object)
+    """A table of `Problem` rows, with its columns even where there are none; a row without a kind is `OTHER`."""
+    frame = pd.DataFrame(list(rows), columns=list(Problem.__annotations__), dtype=object)
+    return frame.assign(kind=kinds_of(frame))
 
 
 def write_problems(frame: pd.DataFrame, path: Path) -> None:
@@ -59,42 +74,28 @@ def write_problems(frame: pd.DataFrame, path: Path) -> None:
     write_csv(frame, path)
 
 
-class Fault(NamedTuple):
-    """A problem and the files that share it."""
+def tell_problems(frame: pd.DataFrame, listed: Path | None, most: int = 6) -> None:
+    """Say how many problems there are, `most` of their kinds, the gravest first, and the file that lists all.
 
-    severity: str
-    problem: str
-    files: list[str]
-
-
-def faults_of(frame: pd.DataFrame) -> tuple[str, list[Fault]]:
-    """The folder that all the files of a table of problems share (or nothing), and its faults, the errors first."""
-    folder, names = shortened(frame["file"].tolist())
-    kinds: dict[tuple[str, str], list[str]] = {}
-    for name, problem, severity in zip(names, frame["problem"], frame["severity"], strict=True):
-        kinds.setdefault((severity, problem), []).append(name)
-    faults = [Fault(*kind, files) for kind, files in kinds.items()]
-    return folder, sorted(faults, key=lambda fault: fault.severity)  # "error" before "warning", else as they came
-
-
-def tell_problems(frame: pd.DataFrame, listed: Path | None, most: int = 10) -> None:
-    """Say how many problems there are, `most` of the faults, and the file that lists all, if there is one.
-
-    Files that share a fault share a line. Where there is no problem nothing is said.
+    A kind has a line, with the number of its files and the first of them. Where there is no problem nothing is said.
     """
     if frame.empty:
         return
     errors = int((frame["severity"] == "error").sum())
     warnings = len(frame) - errors
-    folder, faults = faults_of(frame)
+    folder, names = shortened(frame["file"].tolist())
+    groups = group_problems(frame, names)
     of = f", of {folder}" if folder else ""
     say(f"{errors:,} left out, {warnings:,} warning{'' if warnings == 1 else 's'}{of}:")
-    for fault in faults[:most]:
-        others = f" and {len(fault.files) - 1:,} more" if len(fault.files) > 1 else ""
-        say(f"  {fault.files[0]}{others}: {fault.problem}")
-    rest = sum(len(fault.files) for fault in faults[most:])
+    for group in groups[:most]:
+        file, problem = group.example
+        count = f"{len(group.rows):,}, the first " if len(group.rows) > 1 else ""
+        say(f"  {group.title}: {count}{file}: {problem}")
+    rest = sum(len(group.rows) for group in groups[most:])
     if rest:
-        say(f"  and {rest:,} more" + ("" if listed else "; `skyclass inspect SOURCE --out DIR` lists all of them"))
+        say(f"  and {rest:,} more of {quantity(len(groups[most:]), 'kind')}")
+    if not listed:
+        say("  `skyclass inspect SOURCE --out DIR` lists all of them")
     if listed:
         say_where("Problems", listed)
 

@@ -16,10 +16,11 @@ from ..drawing import figure_picture, page, picture_grid, save_figure, thumbnail
 from ..evaluation.figures import class_balance_figure
 from ..files import write_json, write_text
 from ..replacing import new_contents
-from .catalog import faults_of, write_problems
+from .catalog import shortened, write_problems
+from .problem_kinds import group_problems
 from .survey import SAMPLES, Reader, Survey
 
-LISTED = 200  # faults named on the page
+LISTED = 40  # faults of a kind named on the page
 VALUES = 20  # sizes, formats and the like named on the page
 CLUSTERS = 24  # clusters of duplicates shown, and as many pairs that may be duplicates
 MEMBERS = 6  # images shown of a cluster
@@ -90,9 +91,19 @@ def _write(out: Path, found: Inspection) -> None:
 
 
 def _listed(problems: pd.DataFrame) -> dict[str, Any]:
-    """The faults that the page names, errors first, each with the first file that has it."""
-    folder, faults = faults_of(problems)
-    return {"folder": folder, "faults": faults[:LISTED], "faults_left_out": len(faults) - len(faults[:LISTED])}
+    """The problems by kind, the gravest first, and of each kind the first `LISTED` faults with their files."""
+    folder, names = shortened(problems["file"].tolist())
+    groups = [
+        {
+            "title": group.title,
+            "severity": group.severity,
+            "n": len(group.rows),
+            "faults": [(problem, files) for problem, files in group.faults.items()][:LISTED],
+            "left_out": max(len(group.faults) - LISTED, 0),
+        }
+        for group in group_problems(problems, names)
+    ]
+    return {"folder": folder, "groups": groups}
 
 
 def _clusters(found: Inspection) -> list[dict[str, Any]]:
@@ -142,7 +153,8 @@ def _doubted(found: Inspection) -> list[dict[str, Any]]:
         return []
     place = _places(found.catalog)
     readable = found.catalog["image_id"][[size is not None for size in found.survey.sizes]]
-    shown = found.doubted[found.doubted["likely"] & found.doubted["image_id"].isin(readable)].head(DOUBTED)
+    likely = found.doubted["likely"].eq(True)  # empty where it cannot be told
+    shown = found.doubted[likely & found.doubted["image_id"].isin(readable)].head(DOUBTED)
     pictures = [_shown(found, place[image_id])["picture"] for image_id in shown["image_id"]]
     rows = shown.to_dict("records")
     return [

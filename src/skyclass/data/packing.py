@@ -21,8 +21,9 @@ from ..pixels import apply_recipe, named_bands, stored_bands
 from ..recipe import PixelRecipe, parse_pixels, recipe_hash
 from ..threads import in_order
 from .audit import cluster_problems, duplicate_clusters, duplicate_problems, duplicate_table
-from .catalog import problems_frame, write_problems
+from .catalog import Problem, pixel_problems, problems_frame, write_problems
 from .duplicates import Fingerprint, find_duplicates, fingerprint
+from .file_kinds import NOTHING, Look, file_problems, look_of, mixture_problems
 from .pack import PROBLEMS, Chunk, Pack, write_pack
 from .split import assign_splits
 
@@ -41,6 +42,8 @@ class Packed(NamedTuple):
 class _Read(NamedTuple):
     decoded: Decoded
     fingerprint: Fingerprint | None
+    oddities: list[Problem]
+    look: Look
 
 
 def pack_catalog(
@@ -64,9 +67,11 @@ def pack_catalog(
     """
     found: list[dict[str, Any]] = []
     prints: list[Fingerprint] = []
+    looks: list[Look] = []
     table: list[pd.DataFrame] = []
 
     def finish(packed: pd.DataFrame) -> pd.DataFrame:
+        found.extend(dict(row) for row in mixture_problems(looks, str(source.get("source", ""))))
         if duplicates:
             pairs = find_duplicates(prints)
             packed["duplicates"] = duplicate_clusters(packed, pairs)
@@ -80,7 +85,7 @@ def pack_catalog(
 
     try:
         pixels = settle(pixels, catalog["file"].tolist())
-        chunks = _chunks(catalog, pixels, found, prints if duplicates else None)
+        chunks = _chunks(catalog, pixels, found, prints if duplicates else None, looks)
         pack = write_pack(_some(chunks, found, folder), folder, pixels, classes=None, source=source, finish=finish)
     finally:
         problems = pd.concat([problems, problems_frame(found)], ignore_index=True)
@@ -100,28 +105,36 @@ def _some(chunks: Iterator[Chunk], found: list[dict[str, Any]], folder: Path) ->
 
 
 def _chunks(
-    catalog: pd.DataFrame, pixels: PixelRecipe, found: list[dict[str, Any]], prints: list[Fingerprint] | None
+    catalog: pd.DataFrame,
+    pixels: PixelRecipe,
+    found: list[Any],
+    prints: list[Fingerprint] | None,
+    looks: list[Look],
 ) -> Iterator[Chunk]:
-    """Decoded chunks of the readable rows; what is wrong with the others goes to `found`, and if wanted fingerprints
-    to `prints`.
+    """Decoded chunks of the readable rows; what is wrong with the others goes to `found`, what all look like to
+    `looks`, and if wanted fingerprints to `prints`.
     """
 
     def read(file: str) -> _Read:
         image, decoded = read_and_decode(file, [pixels])
-        if prints is None or image is None or decoded.pixels is None:
-            return _Read(decoded, None)
-        return _Read(decoded, fingerprint(image.pixels))  # as it was read: margins and other sizes would mislead
+        if image is None:
+            return _Read(decoded, None, [], NOTHING)
+        look = look_of(image)
+        if prints is None or decoded.pixels is None:
+            return _Read(decoded, None, file_problems("", file, image), look)
+        # The fingerprint is of the image as it was read: margins and other sizes would mislead.
+        return _Read(decoded, fingerprint(image.pixels), file_problems("", file, image), look)
 
+    ids, files = catalog["image_id"].tolist(), catalog["file"].tolist()
     images: list[np.ndarray] = []
     rows: list[int] = []
     bad: list[float] = []
     with progress("Packing", len(catalog)) as advance:
-        for row, (decoded, print_) in enumerate(in_order(read, catalog["file"].tolist())):
-            for severity, text in (("error", decoded.error), ("warning", decoded.warning)):
-                if text:
-                    entry = catalog.iloc[row]
-                    place = {"image_id": entry["image_id"], "file": entry["file"]}
-                    found.append({**place, "problem": text, "severity": severity})
+        for row, (decoded, print_, oddities, look) in enumerate(in_order(read, files)):
+            image_id, file = ids[row], files[row]
+            found += pixel_problems(image_id, file, decoded.error, decoded.warning)
+            found += [{**problem, "image_id": image_id} for problem in oddities]
+            looks.append(look)
             if decoded.pixels is not None:
                 images.append(decoded.pixels)
                 rows.append(row)

@@ -117,5 +117,5 @@ def _problems(
         else:
             continue
         named = str(file or sought[row] or path)
-        problems[row] = Problem(image_id=image_id or "", file=named, problem=problem, severity=severity)
+        problems[row] = Problem(image_id=image_id or "", file=named, problem=problem, severity=severity, kind="row")
     return problems

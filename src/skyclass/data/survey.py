@@ -16,7 +16,9 @@ from ..drawing import thumbnail
 from ..errors import SkyclassError, one_line
 from ..images import Image
 from ..threads import in_order
+from .catalog import Problem, pixel_problems
 from .duplicates import Fingerprint, fingerprint
+from .file_kinds import file_problems
 
 SAMPLES = 8  # images a class on the sample sheet
 UNLABELLED = "unlabelled"
@@ -37,6 +39,7 @@ class Seen(NamedTuple):
     ranges: Mapping[str, tuple[float, float]] = {}
     sample: np.ndarray | None = None
     fingerprint: Fingerprint | None = None
+    file_problems: Sequence[Problem] = ()
 
 
 @dataclass
@@ -55,7 +58,7 @@ class Survey:
     types: list[str | None] = field(default_factory=list)
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     samples: dict[str, list[tuple[str, np.ndarray]]] = field(default_factory=dict)
-    problems: list[dict[str, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     fingerprints: list[Fingerprint] = field(default_factory=list)
     fingerprinted: list[int] = field(default_factory=list)
 
@@ -65,10 +68,7 @@ class Survey:
 
     def add(self, row: Row, seen: Seen) -> None:
         """Count one image."""
-        for severity, text in (("error", seen.error), ("warning", seen.warning)):
-            if text:
-                entry = {"image_id": row["image_id"], "file": row["file"], "problem": text}
-                self.problems.append({**entry, "severity": severity})
+        self.problems += [*pixel_problems(row["image_id"], row["file"], seen.error, seen.warning), *seen.file_problems]
         self.sizes.append(seen.size)
         self.formats.append(seen.format)
         self.bands.append(seen.bands)
@@ -129,6 +129,7 @@ def _look(row: Row, read: Reader, sampled: bool, fingerprinted: bool) -> Seen:
             ranges=_ranges(image),
             sample=thumbnail(image.pixels) if sampled and not error else None,
             fingerprint=fingerprint(image.pixels) if fingerprinted and not error else None,
+            file_problems=file_problems(row["image_id"], row["file"], image) if image.format != "pack" else (),
         )
     except SkyclassError as refusal:
         return Seen(f"{refusal.what}; {refusal.fix}" if refusal.fix else refusal.what)

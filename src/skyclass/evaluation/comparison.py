@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..markdown import plain
+from .evidence import LEAST_DISCORDANT
 from .intervals import McNemar, ends, mcnemar, percentile_interval
 from .judging import judge
 from .score_table import with_interval
@@ -54,13 +55,15 @@ class Difference(NamedTuple):
 
 
 def scores_with_intervals(method: Method, resamples: int) -> dict[str, float]:
-    """`n`, and each of `SCORES` with its `_low` and `_high`; nan where undefined."""
+    """`n`, each of `SCORES` with its `_low` and `_high`, nan where undefined, and `ece_by_chance`, which a perfectly
+    calibrated classifier with these probabilities would show.
+    """
     judged = judge(method.labels, method.p, resamples)
     row: dict[str, float] = {"n": len(method.labels)}
     for name in SCORES:
         low, high = float(judged.low[name]), float(judged.high[name])
         row |= {name: float(judged.scores[name]), f"{name}_low": low, f"{name}_high": high}
-    return row
+    return row | {"ece_by_chance": judged.by_chance["ece"]}
 
 
 def difference(first: Method, other: Method, resamples: int) -> Difference | str:
@@ -129,7 +132,8 @@ def comparison_markdown(rows: Sequence[Mapping[str, Any]], split: str) -> str:
     lines = [
         f"# Comparison on the {split} images" if split != "all" else "# Comparison",
         "",
-        "In brackets: 95 % intervals from a bootstrap of the images, stratified by class.",
+        "In brackets: 95 % intervals from a bootstrap of the images, stratified by class. ECE is positive by chance",
+        "alone: beside it stands what a perfectly calibrated classifier would show on the same images.",
         "",
         *_table(
             ["method", "trained parameters", "training time", "memory", "images", *SCORES.values()],
@@ -151,12 +155,24 @@ def comparison_markdown(rows: Sequence[Mapping[str, Any]], split: str) -> str:
         columns = ["method", "images in common", *SCORES.values(), "p (McNemar, accuracy)"]
         lines += _table(columns, [_difference_cells(row) for row in ours[1:]])
         n_tests = sum(row["n_common"] is not None for row in ours)
+        few = [row for row in ours[1:] if row["n_common"] is not None and _discordant(row) < LEAST_DISCORDANT]
+        if few:
+            names = ", ".join(plain(row["method"]) for row in few)
+            told = (
+                f"on fewer than {LEAST_DISCORDANT} images only one of the two is right, so that no p can be below 0.05"
+            )
+            lines += ["", f"Too few to tell whether the accuracy of {names} differs: {told}."]
         if n_tests > 1:
             lines += ["", f"The p-values are of single tests: {n_tests} were made, and none is corrected for it."]
     notes = [f"- {row['method']}: {row['reported_by']}" for row in rows if row.get("reported_by")]
     if notes:
         lines += ["", "## Reported", "", "Not measured here, and not on these images:", "", *notes]
     return "\n".join(lines) + "\n"
+
+
+def _discordant(row: Mapping[str, Any]) -> int:
+    """Images that only one of the two classifiers gets right."""
+    return int(row["only_first_right"] + row["only_this_right"])
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -177,7 +193,9 @@ def _score_cells(row: Mapping[str, Any]) -> list[str]:
     trained, total = row["trained_parameters"], row["total_parameters"]
     cells.append(NOT_MEASURED if trained is None else f"{trained:,} of {total:,}")
     cells += [row["time"] or NOT_MEASURED, row["memory"] or NOT_MEASURED, f"{row['n']:,}"]
-    return cells + [_in_words(row, name) for name in SCORES]
+    scores = {name: _in_words(row, name) for name in SCORES}
+    scores["ece"] += f", by chance {row['ece_by_chance']:.3f}"
+    return [*cells, *scores.values()]
 
 
 def _difference_cells(row: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..counts import quantity
 from .intervals import LEVEL, RESAMPLES, SEED, affordable_resamples
 
 LEAST_RANKED = 10
@@ -66,6 +67,16 @@ def agreement_by_chance(labels: np.ndarray, predicted: np.ndarray, seed: int = S
 def is_above_chance(labels: np.ndarray, predicted: np.ndarray, seed: int = SEED) -> bool:
     """Whether predictions agree with labels (N,) more often than chance at 95 % (`agreement_by_chance`)."""
     return agreement_by_chance(labels, predicted, seed) <= 1.0 - LEVEL
+
+
+def doubt_of_maps(n_images: int, of_network: str = "") -> str:
+    """Why checks of the maps of so many images are not called passed or failed; nothing where they are.
+
+    of_network : why its maps are in doubt whatever their number, if they are
+    """
+    if n_images < LEAST_GRADED:
+        return f"{quantity(n_images, 'image')}, and it takes {LEAST_GRADED}"
+    return of_network
 
 
 def listed(names: Sequence[str], most: int = NAMED) -> str:

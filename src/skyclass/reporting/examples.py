@@ -6,6 +6,7 @@ from typing import Any
 
 from ..csv_files import read_csv
 from ..drawing import Picture, sheet_picture
+from ..evaluation.evidence import doubt_of_maps
 from ..explanation_files import FEW_CELLS, LIST, MISTAKES
 from ..predictions import PREFIX
 from .material import Material, picture_of
@@ -77,7 +78,10 @@ def _grades(material: Material) -> dict[str, Any] | None:
         "localisation": "share of the maps’ heat near the simulated substructure",
     }
     return {
-        "rows": table.where(table.notna(), None).to_dict("records"),
+        "rows": [
+            {**row, "cannot_tell": row.get("cannot_tell") or doubt_of_maps(int(row["n"]))}
+            for row in table.where(table.notna(), None).to_dict("records")
+        ],
         "figures": [
             picture
             for name, text in texts.items()

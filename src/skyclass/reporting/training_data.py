@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from ..csv_files import read_csv
-from ..data.catalog import Fault, faults_of
 from ..data.pack import Pack
+from ..data.problem_kinds import group_problems
 from ..data.training_rows import training_rows
 from ..drawing import Picture, figure_picture
 from ..evaluation.figures import class_balance_figure
@@ -18,7 +18,6 @@ from .material import Material, picture_of
 
 SAMPLES = 4  # images a class
 SAMPLED = 24  # classes shown
-FAULTS = 12  # kinds of problems told
 
 
 def class_counts(pack: Pack, recipe: DataRecipe) -> pd.DataFrame:
@@ -62,11 +61,11 @@ def _samples(material: Material) -> dict[str, list[Picture]]:
 def _problems(path: Path) -> dict[str, Any]:
     """How many errors and warnings the source had (`problems`, empty where it had none), and their kinds."""
     if not path.is_file():
-        return {"problems": {}, "faults": [], "faults_left_out": 0}
+        return {"problems": {}, "groups": []}
     table = read_csv(path, dtype=str, keep_default_na=False)
-    faults: list[Fault] = faults_of(table)[1]
+    groups = group_problems(table)
     counts = {str(name): int(n) for name, n in table["severity"].value_counts().items()}
-    return {"problems": counts, "faults": faults[:FAULTS], "faults_left_out": len(faults[FAULTS:])}
+    return {"problems": counts, "groups": groups}
 
 
 def training_section(material: Material) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import JsonValue
 
+from ..counts import quantity
 from ..csv_files import write_csv
 from ..drawing import save_figure
+from ..evaluation.evidence import LEAST_TRIALS, listed
 from ..evaluation.tuning_figures import Dimension, history_figure, importance_figure, slices_figure
 from ..files import write_text
 from ..recipe import RangeRecipe, dump_recipe
@@ -26,6 +28,20 @@ def best_of(study: Study, trials: list[FrozenTrial]) -> FrozenTrial | None:
     ended = [trial for trial in trials if trial.state == TrialState.COMPLETE and SAME not in trial.user_attrs]
     sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
     return min(ended, key=lambda trial: (sign * _value(trial), trial.number), default=None)
+
+
+def trial_notes(trials: list[FrozenTrial], best: FrozenTrial) -> list[str]:
+    """What the trials cannot tell: which of equally good ones is best, and from few, what mattered."""
+    ended = [trial for trial in trials if trial.state == TrialState.COMPLETE and SAME not in trial.user_attrs]
+    equals = [trial for trial in ended if trial.value == best.value and trial.number != best.number]
+    notes = []
+    if equals:
+        named = listed([f"{trial.number}" for trial in equals])
+        notes.append(f"As good to the last digit: trial {named}; the first was taken")
+    if len(ended) < LEAST_TRIALS:
+        few = f"{quantity(len(ended), 'complete trial')}, and it takes {LEAST_TRIALS}"
+        notes.append(f"Too few to tell which setting mattered: {few}")
+    return notes
 
 
 def values_of(tuning: Tuning, trial: FrozenTrial) -> Values:

@@ -22,6 +22,7 @@ from ..evaluation.comparison import (
     difference_columns,
     scores_with_intervals,
 )
+from ..evaluation.evidence import class_notes
 from ..evaluation.intervals import RESAMPLES
 from ..evaluation.metrics import labelled_rows
 from ..evaluation.score_figures import comparison_figure
@@ -53,6 +54,9 @@ def compare(
             say(f"{one.name}: not held against {tested[0].name}, because {found}")
         elif found and found.n < max(len(one.labels), len(tested[0].labels)):
             say(f"{one.name}: held against {tested[0].name} on the {quantity(found.n, 'test image')} that they share")
+        counts = {label: int((one.labels == k).sum()) for k, label in enumerate(one.classes)}
+        for note in class_notes(counts):
+            say(f"{one.name}: {note}")
         what = {"method": one.name, "run": str(run.path), "recipe": run.recipe().name, **_costs(run)}
         rows.append({**what, **scores_with_intervals(one, RESAMPLES), **difference_columns(found)})
     if reported:

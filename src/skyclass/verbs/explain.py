@@ -266,14 +266,19 @@ def _grade(
     model: Classifier, images: Images, chosen: pd.DataFrame, target: str, layer: str | None, folder: Path
 ) -> None:
     """Grade all methods on these images, and say what came of it."""
-    parts, classes, truth = [], [], []
+    parts, classes, truth, labels = [], [], [], []
     for rows, pixels, table in _predicted(model, images, chosen):
         parts.append(pixels)
         explained = _targets(table, target, model.classes)
         classes += explained
+        labels += table["label"].tolist()
         for name, row in zip(explained, rows.to_dict("records"), strict=True):
             truth.append(row if name == row["label"] and has_substructure(row) else None)
+    if not any(name in model.classes for name in labels):
+        say(
+            "No image has a label: whether the network is better than chance, without which no map means anything, is unknown"
+        )
     with progress("Grading", len(METHODS) * len(classes)) as advance:
-        grades = grade_maps(model, np.concatenate(parts), classes, truth, advance, layer)
+        grades = grade_maps(model, np.concatenate(parts), classes, truth, advance, layer, labels)
     for line in write_grades(grades, folder):
         say(line)

@@ -24,17 +24,23 @@ from ..data.audit import (
     odd_ones,
 )
 from ..data.catalog import SPLITS, problems_frame, tell_problems
+<<<<<<< HEAD
 from ..data.duplicates import claimed, find_duplicates
+=======
+from ..data.duplicates import find_duplicates
+from ..data.file_kinds import Look, mixture_problems
+>>>>>>> 9875d0f (Problems by kind, the gravest first, on the terminal, the page and the report; names, palettes, colours, sizes and depths that do not agree are told; maps, labels, trials and accuracies are called good or wrong only where the images can tell)
 from ..data.inspection import Inspection, write_inspection
 from ..data.opening import Opened, open_source
 from ..data.source_options import SourceOptions
 from ..data.survey import UNLABELLED, Reader, Row, Survey, counted, survey_images
 from ..errors import SkyclassError
+from ..evaluation.evidence import LEAST_IN_CLASS, is_above_chance, listed
 from ..evaluation.label_errors import held_out, rank_label_errors
 from ..evaluation.metrics import balanced_accuracy
 from ..images import Image, read_image
 
-TOLD = 20  # faults named at the terminal
+TOLD = 6  # kinds of problems named at the terminal
 
 
 def inspect(
@@ -98,11 +104,20 @@ def _problems(opened: Opened, survey: Survey, pairs: pd.DataFrame | None, source
     found += chirality_problems(catalog["label"].dropna().unique(), place)
     found += mixed_bands(survey.bands, place)
     found += survey.problems
+<<<<<<< HEAD
     if pairs is not None:
         found += [*cluster_problems(pairs, len(catalog), place), *duplicate_problems(pairs)]
     found += odd_ones(catalog, survey.sizes, "size")
     found += odd_ones(catalog, _band_counts(survey), "number of bands")
     return found + odd_ones(catalog, survey.types, "type of the pixels")
+=======
+    found += duplicate_problems(pairs) if pairs is not None else []
+    looks = [Look(*one) for one in zip(survey.sizes, survey.bands, survey.types, strict=True)]
+    found += mixture_problems(looks, place)
+    found += odd_ones(catalog, survey.sizes, "size", "size")
+    found += odd_ones(catalog, _band_counts(survey), "number of bands", "bands")
+    return found + odd_ones(catalog, survey.types, "type of the pixels", "depth")
+>>>>>>> 9875d0f (Problems by kind, the gravest first, on the terminal, the page and the report; names, palettes, colours, sizes and depths that do not agree are told; maps, labels, trials and accuracies are called good or wrong only where the images can tell)
 
 
 def _band_counts(survey: Survey) -> list[int | None]:
@@ -118,15 +133,17 @@ def _label_errors(catalog: pd.DataFrame, runs: Sequence[str | Path], source: str
         what = "no image with a label that the runs know was held out in them"
         raise SkyclassError(what, where=source, fix="give the source that the runs were trained on")
     p = both[[f"p_{name}" for name in predicted.classes]].to_numpy()
-    _tell_held_out(both["label"], p, predicted.classes)
+    can_tell = _tell_held_out(both["label"], p, predicted.classes)
     ranked = rank_label_errors(both["label"], p, predicted.classes)
+    if not can_tell:
+        ranked["likely"] = None
     ranked.insert(0, "image_id", both["image_id"].to_numpy()[ranked["row"]])
     ranked.insert(1, "file", both["file"].to_numpy()[ranked["row"]])
     return ranked.drop(columns="row")
 
 
-def _tell_held_out(labels: pd.Series, p: np.ndarray, classes: Sequence[str]) -> None:
-    """Say how far the networks can be believed: one that guesses doubts everything."""
+def _tell_held_out(labels: pd.Series, p: np.ndarray, classes: Sequence[str]) -> bool:
+    """Say how far the networks can be believed: one that guesses doubts everything. Whether they can be at all."""
     known = ~np.isnan(p).any(axis=1)
     index = np.array([classes.index(label) for label in labels[known]])
     found = balanced_accuracy(index, p[known]) if known.any() else float("nan")
@@ -134,8 +151,21 @@ def _tell_held_out(labels: pd.Series, p: np.ndarray, classes: Sequence[str]) -> 
         f"{len(labels):,} labelled images with predictions by a network that was not trained on them, "
         f"whose balanced accuracy is {found:.3f}"
     )
+    counts = {name: int((index == k).sum()) for k, name in enumerate(classes)}
+    few = [f"{name} ({n})" for name, n in counts.items() if n < LEAST_IN_CLASS]
+    if few:
+        say(
+            f"Too few to tell which labels are wrong: it takes {LEAST_IN_CLASS} images of each class, not {listed(few)}"
+        )
+        return False
+    if not is_above_chance(index, p[known].argmax(axis=1)):
+        say(
+            "Too few right predictions to tell which labels are wrong: these networks are not surely better than chance"
+        )
+        return False
     if found < 0.5 + 0.5 / len(classes):  # nearer to chance than to perfection
         say("Warning: these networks hardly know the classes; train longer before you believe their doubts")
+    return True
 
 
 def class_counts(catalog: pd.DataFrame) -> pd.DataFrame:
@@ -167,10 +197,16 @@ def _summary(
         "types": counted(survey.types),
         "values": {band: list(both) for band, both in survey.ranges.items()},
         "duplicates": None if pairs is None else _duplicate_counts(pairs),
-        "label_errors": None if doubted is None else {"ranked": len(doubted), "likely": int(doubted["likely"].sum())},
+        "label_errors": None if doubted is None else _doubt_counts(doubted),
         "errors": int((problems["severity"] == "error").sum()),
         "warnings": int((problems["severity"] == "warning").sum()),
     }
+
+
+def _doubt_counts(doubted: pd.DataFrame) -> dict[str, int | None]:
+    """How many labels are ranked, and how many likely wrong; None where that cannot be told."""
+    can_tell = bool(doubted["likely"].notna().any())
+    return {"ranked": len(doubted), "likely": int(doubted["likely"].sum()) if can_tell else None}
 
 
 def _duplicate_counts(pairs: pd.DataFrame) -> dict[str, int]:
@@ -216,4 +252,14 @@ def _tell_findings(summary: dict[str, Any]) -> None:
         say(f"of the pairs of copies {splits:,} lie across splits and {labels:,} across labels")
     doubted = summary["label_errors"]
     if doubted:
+<<<<<<< HEAD
         say(f"labels: {doubted['likely']:,} of {doubted['ranked']:,} are likely wrong")
+=======
+        unknown = "ranked by their probability; which are wrong cannot be told"
+        likely = unknown if doubted["likely"] is None else f"{doubted['likely']:,} are likely wrong"
+        say(f"labels: of {doubted['ranked']:,} {likely}")
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+>>>>>>> 9875d0f (Problems by kind, the gravest first, on the terminal, the page and the report; names, palettes, colours, sizes and depths that do not agree are told; maps, labels, trials and accuracies are called good or wrong only where the images can tell)

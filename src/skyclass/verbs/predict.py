@@ -13,7 +13,7 @@ from ..arguments import check_at_least_one, check_out
 from ..classifier import BATCH, Classifier
 from ..console import progress, say, say_where
 from ..counts import quantity
-from ..data.catalog import problems_frame, tell_problems, write_problems
+from ..data.catalog import Problem, pixel_problems, problems_frame, tell_problems, write_problems
 from ..data.opening import Opened, open_source
 from ..data.pack import Pack
 from ..data.source_options import SourceOptions
@@ -100,10 +100,10 @@ def _lost(opened: Opened) -> pd.DataFrame:
 
 def _write(
     out: Path, model: Classifier, frames: Iterator[pd.DataFrame], catalog: pd.DataFrame, origin: dict[str, Any]
-) -> tuple[list[dict[str, str]], int]:
+) -> tuple[list[Problem], int]:
     """Write the frames as they come, with the catalog's columns; returns the problems, and the images unlike all."""
     carried = [name for name in CARRIED if name in catalog]
-    wrong: list[dict[str, str]] = []
+    wrong: list[Problem] = []
     start = unlike = 0
     with predictions_writer(out, model.classes, origin) as append, progress("Predicting", len(catalog)) as advance:
         for frame in frames:
@@ -111,10 +111,11 @@ def _write(
             for name in carried:
                 frame[name] = rows[name].to_numpy()
             append(frame)
-            for severity in ("error", "warning"):
-                for row in frame[frame[severity].notna()].to_dict("records"):
-                    entry = {"image_id": row["image_id"], "file": row["file"], "problem": row[severity]}
-                    wrong.append({**entry, "severity": severity})
+            told = frame[["error", "warning"]].astype(object).where(frame[["error", "warning"]].notna(), None)
+            for image_id, file, error, oddity in zip(
+                frame["image_id"], frame["file"], told["error"], told["warning"], strict=True
+            ):
+                wrong += pixel_problems(image_id, file, error, oddity)
             start += len(frame)
             unlike += int(frame["unlike"].sum())
             advance(len(frame))

@@ -32,7 +32,7 @@ from ..recipe import Recipe, load_recipe
 from ..settings import value_of
 from ..threads import available_cores
 from ..tuning.folder import TuningFolder
-from ..tuning.results import best_of, state_of, values_of, write_figures, write_table
+from ..tuning.results import best_of, state_of, trial_notes, values_of, write_figures, write_table
 from ..tuning.space import with_space
 from ..tuning.study import Tuning, open_tuning, recipe_for
 from ..tuning.work import work
@@ -242,6 +242,8 @@ def _finish(tuning: Tuning) -> None:
         say(f"Best: trial {best.number}, {tuning.metric} {best.value:.4f} at epoch {best.user_attrs['best_epoch']:g}")
         for key, value in values_of(tuning, best).items():
             say(f"  {key}: {value}")
+        for note in trial_notes(trials, best):
+            say(note)
         say(f"As a recipe: {folder.best_file}; all trials: {folder.table_file}; figures: {', '.join(pictures)}")
         run = folder.run(best.number)
         if run.is_dir():
