@@ -87,24 +87,29 @@ def test_as_text(values: Any, expected: list[str | None]) -> None:
 
 
 def test_problems_keep_their_columns(tmp_path: Path) -> None:
-    row = Problem(image_id="a", file="a.png", problem="no such file", severity="error")
+    row = Problem(image_id="a", file="a.png", problem="no such file", severity="error", kind="row")
     none, one = problems_frame([]), problems_frame([row])
-    assert list(none.columns) == list(one.columns) == ["image_id", "file", "problem", "severity"]
+    assert list(none.columns) == list(one.columns) == ["image_id", "file", "problem", "severity", "kind"]
     both = pd.concat([none, one], ignore_index=True)
     write_problems(both, tmp_path / "problems.csv")
     assert pd.read_csv(tmp_path / "problems.csv").to_dict("records") == [row]
 
 
 def test_problems_are_told_by_kind_with_the_errors_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = [Problem(image_id=str(i), file=f"/sky/a/{i}.png", problem="no label", severity="warning") for i in range(5)]
-    found += [Problem(image_id="x", file="/sky/b/x.png", problem="the file ends early", severity="error")]
-    found += [Problem(image_id="", file="/sky/b/n.txt", problem="no image", severity="warning")]
+    found = [
+        Problem(image_id=str(i), file=f"/sky/a/{i}.png", problem="no label", severity="warning", kind="row")
+        for i in range(5)
+    ]
+    found += [
+        Problem(image_id="x", file="/sky/b/x.png", problem="the file ends early", severity="error", kind="unreadable")
+    ]
+    found += [Problem(image_id="", file="/sky/b/n.txt", problem="no image", severity="warning", kind="other")]
     tell_problems(problems_frame(found), tmp_path / "problems.csv", most=2)
     assert capsys.readouterr().err.splitlines() == [
         "1 left out, 6 warnings, of /sky:",
-        "  b/x.png: the file ends early",
-        "  a/0.png and 4 more: no label",
-        "  and 1 more",
+        "  files that cannot be read: b/x.png: the file ends early",
+        "  rows and files that cannot be used as they are: 5, the first a/0.png: no label",
+        "  and 1 more of 1 kind",
         f"Problems: {tmp_path / 'problems.csv'}",
     ]
 

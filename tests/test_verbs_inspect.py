@@ -70,7 +70,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
     assert summary["formats"] == {"fits": 6, "png": 5, "npy": 3}
     assert summary["bands"]["grey"] == 4
     assert summary["errors"] == n_bad + 3  # the all-zero, the constant and the all-NaN image are of no use
-    assert summary["warnings"] == 1 + 1  # an image with NaN; two classes of five images each
+    assert summary["warnings"] == 1 + 1 + 2  # an image with NaN; classes of five images; grey in colour, types mixed
     assert json.loads((tmp_path / "out/summary.json").read_text()) == summary
 
 
@@ -88,7 +88,8 @@ def test_problems_stand_in_the_order_of_the_files_with_their_reasons(tmp_path: P
     problems = pd.read_csv(tmp_path / "out/problems.csv")
     of_classes = ["fewer than 10 images of blob (5), ring (5)"]
     assert problems["problem"].tolist()[:1] == of_classes  # what concerns them all comes first
-    problems = problems.iloc[1:]
+    assert problems["kind"].tolist()[:4] == ["class", "depth", "colour", "blank"]
+    problems = problems.iloc[3:]
     assert problems["file"].tolist() == sorted(problems["file"])
     reasons = {Path(row.file).name: row.problem for row in problems.itertuples()}
     bad = bad_files(tmp_path / "again")
@@ -171,6 +172,7 @@ def test_the_page_needs_no_other_file_and_says_it_all(tmp_path: Path, monkeypatc
     for text in ("ring", "24x32", "float32", "all_nan.fits", "DS9", f"{len(unreadable) - 4} more are in"):
         assert text in page.text
     assert [problem in page.text for problem in unreadable] == [True] * 4 + [False] * (len(unreadable) - 4)
+    assert page.text.index("Problems") < page.text.index("Samples")  # what matters is not buried at the end
     assert page.text.index("Files that cannot be read: ") < page.text.index("Classes and splits: 1 warning")
     assert (tmp_path / "out/inspect.html").stat().st_size < 1_000_000
     for name in ("classes.png", "samples.png"):

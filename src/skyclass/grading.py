@@ -14,7 +14,7 @@ import pandas as pd
 from .classifier import BATCH, Classifier
 from .csv_files import write_csv
 from .drawing import save_figure
-from .evaluation.evidence import LEAST_GRADED, doubt_of_maps, is_above_chance
+from .evaluation.evidence import LEAST_GRADED, doubt_of_maps, doubt_of_network
 from .explanation import faithfulness as faith
 from .explanation.grade_figures import EVERY, RANDOM, curves_figure, localisation_figure, sanity_figure
 from .explanation.localisation import beyond_chance, near, ring_map, substructure_mask
@@ -78,7 +78,7 @@ def grade(
     truth: Sequence[Truth | None],
     advance: Callable[[int], None] = lambda _: None,
     layer: str | None = None,
-    labels: Sequence[str | None] | None = None,
+    labels: Sequence[str | None] = (),
 ) -> Grades:
     """Grade every method on images (N, C, h, w) that have been through the pixel path.
 
@@ -113,18 +113,12 @@ def grade(
     return Grades(table, curves, graded)
 
 
-def _doubt_of_network(model: Classifier, pixels: np.ndarray, labels: Sequence[str | None] | None) -> str:
-    """Why maps of the network cannot be graded: on the labelled images it is no better than chance; else nothing."""
-    known = [row for row, name in enumerate(labels or ()) if name in model.classes]
-    if not known:
-        return ""
-    parts = [model.probabilities(pixels[known][start : start + BATCH]) for start in range(0, len(known), BATCH)]
-    predicted = np.concatenate(parts).argmax(axis=1)
-    truth = np.array([model.classes.index(str((labels or ())[row])) for row in known])
-    if is_above_chance(truth, predicted):
-        return ""
-    right = f"{int((predicted == truth).sum()):,} of {len(known):,} images right"
-    return f"the network is not surely better than chance ({right})"
+def _doubt_of_network(model: Classifier, pixels: np.ndarray, labels: Sequence[str | None]) -> str:
+    """As `doubt_of_network`, of the images with a label."""
+    rows = [row for row, name in enumerate(labels) if name in model.classes]
+    parts = [model.probabilities(pixels[rows[start : start + BATCH]]) for start in range(0, len(rows), BATCH)]
+    truth = np.array([model.classes.index(str(labels[row])) for row in rows])
+    return doubt_of_network(truth, np.concatenate(parts).argmax(axis=1)) if rows else ""
 
 
 def grade_table(images: pd.DataFrame, doubt: str = "") -> pd.DataFrame:
@@ -134,8 +128,7 @@ def grade_table(images: pd.DataFrame, doubt: str = "") -> pd.DataFrame:
     and `localisation` where more of its heat lies near the substructure than of a map of the Einstein ring alone, each
     by more than `ERRORS` standard errors; `randomisation` where its maps and those of a random network have a rank
     correlation below `CHANGES`; `stability` where the correlation over orientations is `STAYS` or more. The means are
-    given whatever they are worth; below `LEAST_GRADED` images, and where there is a `doubt` of the network, no check is
-    called passed or failed (`passed` is empty), and `cannot_tell` says why.
+    given whatever they are worth; where `cannot_tell` says why, no check is called passed or failed.
     """
     random = images[images["method"] == RANDOM]
     rows = []
@@ -160,10 +153,8 @@ def write_grades(grades: Grades, folder: Path) -> list[str]:
     rows = [{key: None if value != value else value for key, value in row.items()} for row in table.to_dict("records")]
     curves = {name: {key: one.mean(axis=0).tolist() for key, one in of.items()} for name, of in grades.curves.items()}
     asked = {"rank_correlation_below": CHANGES, "orientation_correlation_from": STAYS, "standard_errors": ERRORS}
-    write_json(
-        folder / "grades.json",
-        {"grades": rows, "curves": curves, "checks": {"names": CHECKS, **asked, "least_images": LEAST_GRADED}},
-    )
+    checks = {"names": CHECKS, **asked, "least_images": LEAST_GRADED}
+    write_json(folder / "grades.json", {"grades": rows, "curves": curves, "checks": checks})
     n_images = int((grades.images["method"] == RANDOM).sum())
     save_figure(curves_figure(grades.curves, n_images), folder / "grades-curves.png")
     save_figure(sanity_figure(table, STAYS, CHANGES), folder / "grades-sanity.png")
@@ -174,8 +165,7 @@ def write_grades(grades: Grades, folder: Path) -> list[str]:
 
 
 def _in_words(table: pd.DataFrame) -> list[str]:
-    """The table as a person reads it, and a line a method, or one for all where no check can be called passed."""
-    rows = list(table.itertuples())
+    """The table as a person reads it, and a line a method, or one where no check can be called passed."""
     shown = {
         "method": table["method"],
         "class": table["class"],
@@ -186,7 +176,7 @@ def _in_words(table: pd.DataFrame) -> list[str]:
         "orientations": table["stability"],
         "heat": table["heat_beyond_ring"],
         "maxima": table["peak_beyond_ring"],
-        "passed": ["too few to tell" if row.cannot_tell else f"{row.passed:.0f} of {row.checks}" for row in rows],
+        "passed": [_passed(row) for row in table.to_dict("records")],
     }
     lines = pd.DataFrame(shown).to_string(index=False, float_format="{:.2f}".format, na_rep="").splitlines()
     lines += [f"class activation maps are those of {name}" for name in table["layer"].dropna().unique()]
@@ -195,14 +185,19 @@ def _in_words(table: pd.DataFrame) -> list[str]:
         lines.append(
             "heat and maxima near the substructure, beyond those of a map of the Einstein ring (1: all, 0: as it)"
         )
-    every = list(table[table["class"] == EVERY].itertuples())
-    reasons = dict.fromkeys(row.cannot_tell for row in every if row.cannot_tell)
+    every = table[table["class"] == EVERY].to_dict("records")
+    reasons = dict.fromkeys(row["cannot_tell"] for row in every if row["cannot_tell"])
     lines += [f"Too few to tell how far these maps can be believed: {reason}" for reason in reasons]
     for row in every:
-        if not row.cannot_tell:
-            failed = f"; not {row.failed}" * bool(row.failed)
-            lines.append(f"{row.method}: {row.passed:.0f} of {row.checks} checks passed{failed}")
+        if not row["cannot_tell"]:
+            lines.append(
+                f"{row['method']}: {_passed(row)} checks passed" + f"; not {row['failed']}" * bool(row["failed"])
+            )
     return lines
+
+
+def _passed(row: Mapping[Any, Any]) -> str:
+    return "too few to tell" if row["cannot_tell"] else f"{row['passed']:.0f} of {row['checks']}"
 
 
 def _grades_of(own: pd.DataFrame, random: pd.DataFrame) -> dict[str, Any]:

@@ -24,10 +24,9 @@ from .data.augment import mirror_pairs
 from .data.loaders import Batch, Loader, augmenting
 from .data.pack import Pack
 from .data.packing import prepare, tell_distortion, tell_enlarging, tell_padding
-from .data.training_rows import TrainingRows, training_rows
+from .data.training_rows import TrainingRows, tell_classes, training_rows
 from .drawing import save_figure
 from .errors import SkyclassError
-from .evaluation.evidence import class_notes, listed
 from .evaluation.figures import curves_figure
 from .models.adapt import adapt, describe_trained, merge_lora
 from .models.checkpointing import checkpoint_blocks
@@ -152,7 +151,7 @@ def _fit(
         f"{len(rows.train):,} training and {quantity(len(rows.val), 'validation image')} of {height}x{width} pixels, "
         f"{len(rows.classes)} classes, on {describe(device)} in {precision}"
     )
-    _tell_classes(rows)
+    tell_classes(rows)
     inputs = _inputs(recipe, rows, images, train_loader, val_loader, normalisation)
     if agreed(run.wants_rate):
         whole = train_loader.unshared()
@@ -190,18 +189,6 @@ def _classifier(
         made_from=made_from,
         mirror_swaps=recipe.augment.mirror_swaps,
     )
-
-
-def _tell_classes(rows: TrainingRows) -> None:
-    """Say which classes the training lacks, and what the validation cannot tell of them."""
-    trained, validated = (
-        np.bincount(rows.labels[part], minlength=len(rows.classes)) for part in (rows.train, rows.val)
-    )
-    absent = [name for name, n in zip(rows.classes, trained, strict=True) if not n]
-    if absent:
-        say(f"No training image is labelled {listed(absent)}: the network cannot learn what they look like")
-    for note in class_notes(dict(zip(rows.classes, map(int, validated), strict=True)), "validation image"):
-        say(note)
 
 
 def _tell(run: Run, recipe: Recipe, fitted: Fitted) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 from ..console import say
 from ..counts import quantity
 from ..errors import SkyclassError
+from ..evaluation.evidence import class_notes, listed
 from ..recipe import DataRecipe
 from .catalog import SPLITS
 from .pack import Pack
@@ -65,6 +66,18 @@ def training_rows(pack: Pack, recipe: DataRecipe) -> TrainingRows:
                 fix = "ask for 3 data.folds or more, and for fewer than there are images or groups"
             raise SkyclassError(f"no labelled image is in the split {name!r}", where=pack.path, fix=fix)
     return TrainingRows(rows["train"], rows["val"], rows["test"], labels, classes, catalog)
+
+
+def tell_classes(rows: TrainingRows) -> None:
+    """Say which classes the training lacks, and what the validation cannot tell of them."""
+    trained, validated = (
+        np.bincount(rows.labels[part], minlength=len(rows.classes)) for part in (rows.train, rows.val)
+    )
+    absent = [name for name, n in zip(rows.classes, trained, strict=True) if not n]
+    if absent:
+        say(f"No training image is labelled {listed(absent)}: the network cannot learn what they look like")
+    for note in class_notes(dict(zip(rows.classes, map(int, validated), strict=True)), "validation image"):
+        say(note)
 
 
 def _catalog(pack: Pack, recipe: DataRecipe) -> pd.DataFrame:

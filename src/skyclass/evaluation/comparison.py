@@ -132,7 +132,7 @@ def comparison_markdown(rows: Sequence[Mapping[str, Any]], split: str) -> str:
     lines = [
         f"# Comparison on the {split} images" if split != "all" else "# Comparison",
         "",
-        "In brackets: 95 % intervals from a bootstrap of the images, stratified by class. ECE is positive by chance",
+        "In brackets: 95 % intervals from a bootstrap of the images, stratified by class. ECE is positive by chance "
         "alone: beside it stands what a perfectly calibrated classifier would show on the same images.",
         "",
         *_table(

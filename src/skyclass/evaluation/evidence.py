@@ -69,6 +69,14 @@ def is_above_chance(labels: np.ndarray, predicted: np.ndarray, seed: int = SEED)
     return agreement_by_chance(labels, predicted, seed) <= 1.0 - LEVEL
 
 
+def doubt_of_network(labels: np.ndarray, predicted: np.ndarray) -> str:
+    """Why maps of a network with these predictions (N,) mean nothing: it may be chance; nothing where it is not."""
+    if is_above_chance(labels, predicted):
+        return ""
+    right = int((labels == predicted).sum())
+    return f"the network is not surely better than chance ({right:,} of {len(labels):,} images right)"
+
+
 def doubt_of_maps(n_images: int, of_network: str = "") -> str:
     """Why checks of the maps of so many images are not called passed or failed; nothing where they are.
 

@@ -275,9 +275,7 @@ def _grade(
         for name, row in zip(explained, rows.to_dict("records"), strict=True):
             truth.append(row if name == row["label"] and has_substructure(row) else None)
     if not any(name in model.classes for name in labels):
-        say(
-            "No image has a label: whether the network is better than chance, without which no map means anything, is unknown"
-        )
+        say("No image has a label: whether the network is better than chance is not known")
     with progress("Grading", len(METHODS) * len(classes)) as advance:
         grades = grade_maps(model, np.concatenate(parts), classes, truth, advance, layer, labels)
     for line in write_grades(grades, folder):

@@ -103,6 +103,7 @@ def _problems(opened: Opened, survey: Survey, pairs: pd.DataFrame | None, source
     found: list[Any] = balance_problems(catalog, place)
     found += chirality_problems(catalog["label"].dropna().unique(), place)
     found += mixed_bands(survey.bands, place)
+    found += mixture_problems([*map(Look, survey.sizes, survey.bands, survey.types)], place)
     found += survey.problems
 <<<<<<< HEAD
     if pairs is not None:
@@ -112,8 +113,6 @@ def _problems(opened: Opened, survey: Survey, pairs: pd.DataFrame | None, source
     return found + odd_ones(catalog, survey.types, "type of the pixels")
 =======
     found += duplicate_problems(pairs) if pairs is not None else []
-    looks = [Look(*one) for one in zip(survey.sizes, survey.bands, survey.types, strict=True)]
-    found += mixture_problems(looks, place)
     found += odd_ones(catalog, survey.sizes, "size", "size")
     found += odd_ones(catalog, _band_counts(survey), "number of bands", "bands")
     return found + odd_ones(catalog, survey.types, "type of the pixels", "depth")
