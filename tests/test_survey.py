@@ -270,9 +270,13 @@ def test_what_is_odd_about_images_classes_and_splits_is_a_problem(tmp_path: Path
     assert (Path(text[0]).name, text[1]) == ("odd_text.png", "error")
     assert expected <= set(told)
     assert len(told) == len(expected) + 1
-    html = section(out, "problems")
-    severities = re.findall(r"<tr><td>(error|warning)</td>", html)
-    assert severities == ["error"] * 2 + ["warning"] * 7
+    first = re.findall(r"<td>(error|warning)</td>", section(out, "problems"))
+    html = section(out, "files-with-problems")
+    kinds = re.findall(r"<summary>([^:]+): (\d+) (error|warning)s?</summary>", html)
+    assert [severity for _, _, severity in kinds] == first
+    assert kinds[0][0] == "Files that cannot be read"
+    for severity, n in (("error", 2), ("warning", 7)):
+        assert sum(int(count) for _, count, one in kinds if one == severity) == n
     assert "no labelled image is in the split &#39;val&#39;" in html
 
 

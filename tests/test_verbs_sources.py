@@ -107,16 +107,22 @@ def test_inspect_counts_measures_and_names(tmp_path: Path) -> None:
     assert summary["formats"] == {"png": 3, "jpeg": 2, "npy": 2}
     assert summary["bands"] == {"red green blue": 4, "grey": 1, "band_1 band_2 band_3": 2}
     assert summary["types"] == {"uint8": 5, "float32": 2}
-    assert (summary["errors"], summary["warnings"]) == (len(words), 4)
+    assert (summary["errors"], summary["warnings"]) == (len(words), 6)
     problems = pd.read_csv(tmp_path / "seen" / "problems.csv")
     errors = problems[problems["severity"] == "error"]
     assert {Path(file).name for file in errors["file"]} == words.keys()
     for file, problem in zip(errors["file"], errors["problem"], strict=True):
         assert words[Path(file).name] in problem
     warnings = problems[problems["severity"] == "warning"]
+    then = "their scales may differ: set --pixels interval=... or one type for all"
     assert list(zip(warnings["file"], warnings["problem"], strict=True)) == [
         (str(root / "void"), "no image in this class folder"),
         (str(root), "fewer than 10 images of blob (3)"),
+        (
+            str(root),
+            f"2 types of pixels: uint8 (5), float32 (2); {then}",
+        ),
+        (str(root), "1 grey image among 4 in colour: a pack has one set of bands"),
         (str(root / "ring" / "large.png"), "odd size: 30x20, where 85.7% of the images have 24x32"),
         (str(root / "ring" / "large.png"), "odd number of bands: 1, where 85.7% of the images have 3"),
     ]

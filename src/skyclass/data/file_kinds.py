@@ -79,7 +79,7 @@ def look_of(image: Image) -> Look:
 
 
 def mixture_problems(looks: Sequence[Look], place: str) -> list[Problem]:
-    """A warning each where no size or type is that of nearly all images, and where grey images are among colour ones.
+    """A warning each where no size, no type, or neither grey nor colour is that of nearly all images.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def mixture_problems(looks: Sequence[Look], place: str) -> list[Problem]:
             more = f" and {len(counts) - 3:,} more" if len(counts) > 3 else ""
             found.append((kind, f"{len(counts):,} {what}: {told}{more}; {then}"))
     grey, colour = (sum(names == kind for names in bands) for kind in (_GREY, _COLOUR))
-    if grey and colour:
+    if grey and colour and max(grey, colour) < USUAL * sum(names is not None for names in bands):
         fewer, others = (("grey", grey), ("colour", colour))[:: 1 if grey <= colour else -1]
         text = (
             f"{quantity(fewer[1], f'{fewer[0]} image')} among {others[1]:,} in {others[0]}: a pack has one set of bands"

@@ -141,8 +141,8 @@ def advise(compared: Mapping[str, Any]) -> dict[str, Any]:
         best = f"{rows[order[0]]['auroc']:.3f}"
         told = f"Trust no score: none ranks the errors surely better than chance does (best AUROC {best})."
         return {"trust": None, "advice": told}
-    gains = {name: rows[name].get("gain_interval") for name in order}
-    sure = [name for name, gain in gains.items() if gain and gain[0] > 0.0 and _is_above_chance(rows[name])]
+    gains = {name: rows[name].get("gain_interval") or (0.0, 0.0) for name in order}
+    sure = [name for name, gain in gains.items() if gain[0] > 0.0 and _is_above_chance(rows[name])]
     if sure:
         row, (low, high) = rows[sure[0]], gains[sure[0]]
         gained = f"{row['gain']:.3f} [{low:.3f}, {high:.3f}] above that of the largest probability"
