@@ -83,7 +83,7 @@ def predict(
     return out
 
 
-def _unpredicted(failed: int, n: int, wrong: list[dict[str, str]], out: Path, listed: Path) -> SkyclassError:
+def _unpredicted(failed: int, n: int, wrong: list[Problem], out: Path, listed: Path) -> SkyclassError:
     """What is said where none, or with `strict` not every image could be predicted."""
     first = next(row["problem"] for row in wrong if row["severity"] == "error")
     which = f"none of {quantity(n, 'image')}" if failed == n else f"{failed:,} of {quantity(n, 'image')}"
