@@ -51,7 +51,7 @@ def test_the_terminal_has_a_line_a_kind(tmp_path: Path) -> None:
         tell_problems(MANY, tmp_path / "problems.csv", most=4)
     lines = stream.getvalue().splitlines()
     assert lines[0] == "20 left out, 303 warnings, of /data:"
-    assert lines[1].startswith("  the same image in two splits: l.png: shows the same as b")
+    assert lines[1].startswith("  copies across splits: l.png: shows the same as b")
     assert lines[3] == "  files that cannot be read: 20, the first u0.png: the file is empty"
     assert lines[5] == "  and 300 more of 1 kind"
     assert lines[6].endswith("problems.csv")

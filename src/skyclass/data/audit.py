@@ -137,7 +137,7 @@ def cluster_problems(table: pd.DataFrame, images: int, path: str) -> list[Proble
             told.append(f"{share:.1%} of all images")
         if told:
             what = f"the cluster of duplicates of {name} ({len(rows):,} images) holds {' and '.join(told)}"
-            found.append(_warning(f"{what}: please compare them by eye", file=path))
+            found.append(_warning(f"{what}: please compare them by eye", file=path, kind="cluster"))
     return found
 
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import pandas as pd
 
 KINDS = {
-    "leak": "the same image in two splits",
-    "conflict": "the same image under two labels",
+    "leak": "copies across splits",
+    "conflict": "copies across labels",
+    "cluster": "large clusters of copies, or of several classes",
     "unreadable": "files that cannot be read",
     "blank": "images without content",
     "row": "rows and files that cannot be used as they are",

@@ -24,12 +24,8 @@ from ..data.audit import (
     odd_ones,
 )
 from ..data.catalog import SPLITS, problems_frame, tell_problems
-<<<<<<< HEAD
 from ..data.duplicates import claimed, find_duplicates
-=======
-from ..data.duplicates import find_duplicates
 from ..data.file_kinds import Look, mixture_problems
->>>>>>> 9875d0f (Problems by kind, the gravest first, on the terminal, the page and the report; names, palettes, colours, sizes and depths that do not agree are told; maps, labels, trials and accuracies are called good or wrong only where the images can tell)
 from ..data.inspection import Inspection, write_inspection
 from ..data.opening import Opened, open_source
 from ..data.source_options import SourceOptions
@@ -105,18 +101,11 @@ def _problems(opened: Opened, survey: Survey, pairs: pd.DataFrame | None, source
     found += mixed_bands(survey.bands, place)
     found += mixture_problems([*map(Look, survey.sizes, survey.bands, survey.types)], place)
     found += survey.problems
-<<<<<<< HEAD
     if pairs is not None:
         found += [*cluster_problems(pairs, len(catalog), place), *duplicate_problems(pairs)]
-    found += odd_ones(catalog, survey.sizes, "size")
-    found += odd_ones(catalog, _band_counts(survey), "number of bands")
-    return found + odd_ones(catalog, survey.types, "type of the pixels")
-=======
-    found += duplicate_problems(pairs) if pairs is not None else []
     found += odd_ones(catalog, survey.sizes, "size", "size")
     found += odd_ones(catalog, _band_counts(survey), "number of bands", "bands")
     return found + odd_ones(catalog, survey.types, "type of the pixels", "depth")
->>>>>>> 9875d0f (Problems by kind, the gravest first, on the terminal, the page and the report; names, palettes, colours, sizes and depths that do not agree are told; maps, labels, trials and accuracies are called good or wrong only where the images can tell)
 
 
 def _band_counts(survey: Survey) -> list[int | None]:
@@ -251,14 +240,6 @@ def _tell_findings(summary: dict[str, Any]) -> None:
         say(f"of the pairs of copies {splits:,} lie across splits and {labels:,} across labels")
     doubted = summary["label_errors"]
     if doubted:
-<<<<<<< HEAD
-        say(f"labels: {doubted['likely']:,} of {doubted['ranked']:,} are likely wrong")
-=======
         unknown = "ranked by their probability; which are wrong cannot be told"
         likely = unknown if doubted["likely"] is None else f"{doubted['likely']:,} are likely wrong"
         say(f"labels: of {doubted['ranked']:,} {likely}")
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}" + ("" if n == 1 else "s")
->>>>>>> 9875d0f (Problems by kind, the gravest first, on the terminal, the page and the report; names, palettes, colours, sizes and depths that do not agree are told; maps, labels, trials and accuracies are called good or wrong only where the images can tell)
