@@ -21,7 +21,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from commands import done, refused
 from skyclass import training_processes
 from skyclass.classifier import Classifier
-from skyclass.data.pack import Pack
+from skyclass.data.pack import Chunk, Pack, write_pack
 from skyclass.errors import SkyclassError
 from skyclass.models.hardware import check_devices
 from skyclass.models.network import Judgement
@@ -108,7 +108,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     pack = toy_pack(root / "pack", splits={"train": 8, "val": 1, "test": 2})
     catalog = pack.catalog.copy()
     catalog.loc[catalog["image_id"].isin(["train-ring-6", "train-ring-7"]), "split"] = None
-    catalog.to_parquet(root / "pack" / "catalog.parquet")
+    write_pack([Chunk(np.array(pack.images), catalog)], pack.path, pack.pixels, classes=None, source={"kind": "toys"})
     for name, sections in RECIPES.items():
         write_recipe(root / name, toy_recipe(**sections))
     with socket.socket() as free:

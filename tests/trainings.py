@@ -54,7 +54,7 @@ def fit_toy(recipe: Recipe, pack: Pack, folder: Path, on_validation: OnValidatio
     rows = training_rows(pack, recipe.data)
     network = new_network(recipe, len(pack.bands), len(rows.classes))
     before = copied(network)
-    run = Run.create(folder, recipe, {"pack": str(pack.path)}, {})
+    run = Run.create(folder, recipe, {"pack": str(pack.path), "pack_hash": pack.hash, "classes": pack.classes}, {})
     size = (pack.images.shape[2], pack.images.shape[3])
     train = Loader(
         pack.images,

@@ -21,19 +21,27 @@ from torch import Tensor
 from . import __version__
 from .addresses import image_ids_of
 from .class_maps import Explanation, class_maps, mean_heatmaps, readable, targets_among
-from .classifier_files import KEYS, META, classifier_folder, read_novelty, read_weights, write_novelty, write_weights
+from .classifier_files import (
+    META,
+    classifier_folder,
+    read_classifier,
+    read_novelty,
+    read_weights,
+    write_novelty,
+    write_weights,
+)
 from .decoding import Decoded, decode_named
+from .documents import sealed
 from .evaluation.calibration import Calibration
 from .evaluation.novelty import Novelty
 from .evaluation.prediction_sets import PredictionSets
-from .files import read_json, write_json
+from .files import write_json
 from .models.hardware import pick_device, pick_precision
 from .models.network import Network, architecture_of, build_network
 from .models.sampling import Look, Samples, ask, pooled_answers
 from .pixels import network_input, recipes_left
 from .prediction_table import in_rows, prediction_table
-from .recipe import ModelRecipe, PixelRecipe, stored_pixels
-from .settings import validate
+from .recipe import ModelRecipe, PixelRecipe
 
 BATCH = 64
 """Images computed at a time, unless told otherwise."""
@@ -76,25 +84,24 @@ class Classifier:
         Errors: SkyclassError for a folder that is neither, and for weights that are damaged or not its own.
         """
         folder = classifier_folder(Path(path))
-        meta = read_json(folder / META, "classifier", KEYS)
-        model = validate(ModelRecipe, meta["model"], f"{folder / META}, model", None, {})
-        size = (len(meta["bands"]), len(meta["classes"]))
-        networks = [build_network(model, *size, meta["architecture"]) for _ in range(meta["members"])]
-        read_weights(folder, meta["weights_sha256"], networks)
+        _, document = read_classifier(folder)
+        size = (len(document.bands), len(document.classes))
+        networks = [build_network(document.model, *size, document.architecture) for _ in range(document.members)]
+        read_weights(folder, document.weights_sha256, networks)
         return cls(
             networks=networks,
-            model=model,
-            classes=list(meta["classes"]),
-            bands=tuple(meta["bands"]),
-            pixels=[stored_pixels(recipe) for recipe in meta["pixels"]],
-            mean=tuple(meta["mean"]),
-            std=tuple(meta["std"]),
-            precision=meta["precision"],
-            made_from={**meta["made_from"], "weights_sha256": meta["weights_sha256"]},
-            mirror_swaps=[(one, other) for one, other in meta["mirror_swaps"]],
-            calibration=Calibration.from_json(meta.get("calibration")),  # older classifiers have none
-            prediction_sets=PredictionSets.from_json(meta.get("prediction_sets")),
-            novelty=read_novelty(folder, meta.get("novelty")),
+            model=document.model,
+            classes=document.classes,
+            bands=tuple(document.bands),
+            pixels=document.pixels,
+            mean=tuple(document.mean),
+            std=tuple(document.std),
+            precision=document.precision,
+            made_from={**document.made_from, "weights_sha256": document.weights_sha256},
+            mirror_swaps=[(one, other) for one, other in document.mirror_swaps],
+            calibration=Calibration.from_json(document.calibration),
+            prediction_sets=PredictionSets.from_json(document.prediction_sets),
+            novelty=read_novelty(folder, document.novelty),
         ).to(device)
 
     def to(self, device: str) -> Classifier:
@@ -125,7 +132,7 @@ class Classifier:
             "novelty": write_novelty(folder, self.novelty),
             "weights_sha256": write_weights(folder, self.networks),
         }
-        write_json(folder / META, meta)
+        write_json(folder / META, sealed(meta))
         return folder
 
     @property
@@ -227,7 +234,7 @@ class Classifier:
         table = self.table(image_ids_of(names) if image_ids is None else image_ids, p, doubt, novelty)
         table["file"] = list(names)
         table["warning"] = [one.warning for one in decoded]
-        table["error"] = [one.error for one in decoded]
+        table["error"] = [one.error or lost for one, lost in zip(decoded, table.pop("error"), strict=True)]
         return table
 
     def table(

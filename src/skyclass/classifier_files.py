@@ -2,27 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field, model_validator
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from .documents import Document, read_document
 from .errors import SkyclassError
 from .evaluation.novelty import Gaussians, Novelty
 from .files import sha256_of, written_whole
 from .models.network import Network
 from .models.weight_files import load_networks, save_networks
+from .recipe import ModelRecipe, StoredPixels
 from .run import Run, is_run
 
 META = "classifier.json"
 WEIGHTS = "model.safetensors"
 NOVELTY = "novelty.safetensors"
 
-# What `Classifier.load` relies on in classifier.json.
-KEYS: tuple[str, ...] = ("architecture", "bands", "classes", "made_from", "mean", "members", "mirror_swaps")
-KEYS += ("model", "pixels", "precision", "std", "weights_sha256")
+AGAIN = "copy the classifier's folder again from its source"
+MOST_MEMBERS = 1000
+
+
+class NoveltyDocument(Document):
+    """What `read_novelty` relies on."""
+
+    limit: float
+    n_train: int
+    n_val: int
+    sha256: str
+
+
+class ClassifierDocument(Document):
+    """What `Classifier.load` relies on in classifier.json; older classifiers lack what has a default."""
+
+    architecture: str
+    bands: list[str] = Field(min_length=1)
+    classes: list[str] = Field(min_length=1)
+    made_from: dict[str, Any]
+    mean: list[float]
+    members: int = Field(ge=1, le=MOST_MEMBERS)
+    mirror_swaps: list[list[str]]
+    model: ModelRecipe
+    pixels: list[StoredPixels]
+    precision: Literal["float32", "bfloat16"]
+    std: list[float]
+    weights_sha256: str
+    calibration: dict[str, Any] | None = None
+    prediction_sets: dict[str, Any] | None = None
+    novelty: NoveltyDocument | None = None
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ClassifierDocument:
+        if not len(self.mean) == len(self.std) == len(self.bands):
+            raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations for {len(self.bands)} bands")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("a class is named twice")
+        if any(len(pair) != 2 or not set(pair) <= set(self.classes) for pair in self.mirror_swaps):
+            raise ValueError("mirror_swaps are no pairs of its classes")
+        return self
+
+
+def read_classifier(folder: Path) -> tuple[dict[str, Any], ClassifierDocument]:
+    """What classifier.json holds, as it is and as `ClassifierDocument` describes it.
+
+    Errors: SkyclassError where it is damaged, or was changed after it was written.
+    """
+    return read_document(folder / META, "classifier", ClassifierDocument, AGAIN)
+
+
+def check_classifier(folder: Path) -> None:
+    """Compare all files of a classifier with their hashes. Errors: SkyclassError where one is not its own."""
+    _, document = read_classifier(folder)
+    _checked(folder / WEIGHTS, document.weights_sha256)
+    if document.novelty:
+        _checked(folder / NOVELTY, document.novelty.sha256)
 
 
 def classifier_folder(path: Path) -> Path:
@@ -42,7 +100,11 @@ def write_weights(folder: Path, networks: Sequence[Network]) -> str:
 
 def read_weights(folder: Path, sha256: str, networks: Sequence[Network]) -> None:
     """Give the networks their weights. Errors: SkyclassError for a file that is gone, damaged or another's."""
-    load_networks(_checked(folder / WEIGHTS, sha256), networks)
+    path = _checked(folder / WEIGHTS, sha256)
+    try:
+        load_networks(path, networks)
+    except (RuntimeError, SafetensorError):
+        raise SkyclassError("the weights do not fit what classifier.json describes", where=path, fix=AGAIN) from None
 
 
 def write_novelty(folder: Path, novelty: Novelty | None) -> dict[str, Any] | None:
@@ -64,20 +126,22 @@ def write_novelty(folder: Path, novelty: Novelty | None) -> dict[str, Any] | Non
     }
 
 
-def read_novelty(folder: Path, meta: Mapping[str, Any] | None) -> Novelty | None:
+def read_novelty(folder: Path, document: NoveltyDocument | None) -> Novelty | None:
     """What `write_novelty` has written. Errors: SkyclassError for a file that is gone, damaged or another's."""
-    if meta is None:
+    if document is None:
         return None
-    tensors = load_file(_checked(folder / NOVELTY, meta["sha256"]))
-    numbers = range(1, len(tensors) // 2 + 1)
-    gaussians = [Gaussians(tensors[f"{number}.means"], tensors[f"{number}.whitening"]) for number in numbers]
-    return Novelty(gaussians, meta["limit"], meta["n_train"], meta["n_val"])
+    path = _checked(folder / NOVELTY, document.sha256)
+    try:
+        tensors = load_file(path)
+        numbers = range(1, len(tensors) // 2 + 1)
+        gaussians = [Gaussians(tensors[f"{number}.means"], tensors[f"{number}.whitening"]) for number in numbers]
+    except (KeyError, SafetensorError):
+        raise SkyclassError("the file does not hold what tells novelties", where=path, fix=AGAIN) from None
+    return Novelty(gaussians, document.limit, document.n_train, document.n_val)
 
 
 def _checked(path: Path, sha256: str) -> Path:
     if not path.is_file() or sha256_of(path) != sha256:
         what = "the weights are not those" if path.name == WEIGHTS else "the file is not the one"
-        raise SkyclassError(
-            f"{what} that classifier.json names", where=path, fix="copy the classifier's folder again from its source"
-        )
+        raise SkyclassError(f"{what} that classifier.json names", where=path, fix=AGAIN)
     return path

@@ -10,6 +10,7 @@ import typer
 
 from .cli_errors import say_error, show_traceback
 from .cli_options import (
+    Check,
     Device,
     Form,
     Kind,
@@ -110,11 +111,12 @@ def inspect(
     run: Annotated[
         list[Path] | None, typer.Option(metavar="RUN", help="a run whose held-out predictions doubt labels; repeat")
     ] = None,
+    check: Check = False,
 ) -> None:
     """Audit a source: classes, sizes, bad images, duplicates and leaks; with --run, likely label errors."""
     from .verbs.inspect import inspect as verb
 
-    verb(source, out=out, duplicates=duplicates, run=run or (), options=options)
+    verb(source, out=out, duplicates=duplicates, run=run or (), check=check, options=options)
 
 
 @app.command()
@@ -171,6 +173,7 @@ def predict(
     strict: Annotated[
         bool, typer.Option("--strict", help="end with an error where any image could not be predicted")
     ] = False,
+    check: Check = False,
 ) -> None:
     """Predict the class of every image of a source."""
     from .verbs.predict import predict as verb
@@ -183,6 +186,7 @@ def predict(
         orientations=orientations,
         device=device,
         strict=strict,
+        check=check,
         options=options,
     )
 
@@ -203,11 +207,12 @@ def evaluate(
         bool, typer.Option("--uncertainty", help="compare scores of uncertainty that need a run's networks again")
     ] = False,
     device: Device = "auto",
+    check: Check = False,
 ) -> None:
     """Judge predictions against their labels, with 95 % intervals."""
     from .verbs.evaluate import evaluate as verb
 
-    verb(path, out=out, split=split, by=by or (), catalog=catalog, uncertainty=uncertainty, device=device)
+    verb(path, out=out, split=split, by=by or (), catalog=catalog, uncertainty=uncertainty, device=device, check=check)
 
 
 @app.command()
@@ -230,6 +235,7 @@ def explain(
     grade: Annotated[bool, typer.Option("--grade", help="grade how far every method can be believed")] = False,
     grade_per_class: Annotated[int, typer.Option(help="images of each class that are graded, without --image")] = 24,
     device: Device = "auto",
+    check: Check = False,
 ) -> None:
     """Show where the classifier looks, and grade how far that can be believed."""
     from .verbs.explain import explain as verb
@@ -247,6 +253,7 @@ def explain(
         grade=grade,
         grade_per_class=grade_per_class,
         device=device,
+        check=check,
         options=options,
     )
 
@@ -258,11 +265,12 @@ app.command()(compare)
 def report(
     run: Annotated[Path, typer.Argument(help="the run to report on")],
     out: Annotated[Path | None, typer.Option(help="the HTML file (default: report.html in the run)")] = None,
+    check: Check = False,
 ) -> None:
     """Write one HTML page that tells all about a run."""
     from .verbs.report import report as verb
 
-    verb(run, out=out)
+    verb(run, out=out, check=check)
 
 
 @app.command()

@@ -43,6 +43,7 @@ Source = Annotated[
 ]
 Splits = Annotated[str, typer.Option(help="shares of train, val and test")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a setting of the recipe")]
+Check = Annotated[bool, typer.Option("--check", help="first compare every byte of packs and runs with their hashes")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", callback=check_device_name)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
 Recipe = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped one")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import Device, Recipe, Set
+from .cli_options import Check, Device, Recipe, Set
 
 
 def train(
@@ -40,6 +40,7 @@ def train(
     num_nodes: Annotated[
         int, typer.Option(min=1, help="machines; on more than one, torchrun or srun starts this command")
     ] = 1,
+    check: Check = False,
 ) -> None:
     """Train a classifier by a recipe; --resume continues an interrupted run, or adds epochs to one that has ended."""
     from .verbs.train import train as verb
@@ -56,6 +57,7 @@ def train(
         device=device,
         devices=devices,
         num_nodes=num_nodes,
+        check=check,
     )
 
 
@@ -88,6 +90,7 @@ def tune(
         bool, typer.Option("--keep-all", help="keep the weights of every trial, not of the best one alone")
     ] = False,
     device: Device = "auto",
+    check: Check = False,
 ) -> None:
     """Search the values of a recipe's tune.space for the best ones; a tuning that was stopped goes on where it was."""
     from .verbs.tune import tune as verb
@@ -103,6 +106,7 @@ def tune(
         jobs=jobs,
         keep_all=keep_all,
         device=device,
+        check=check,
     )
 
 

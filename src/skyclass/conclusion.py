@@ -14,6 +14,7 @@ from .console import progress, say
 from .counts import quantity
 from .data.loaders import Loader
 from .data.training_rows import TrainingRows
+from .errors import SkyclassError
 from .evaluation.calibration import fit_calibration, out_of_fold
 from .evaluation.metrics import accuracy, auroc_macro, balanced_accuracy
 from .evaluation.novelty import MOST_IMAGES, Novelty, fit_novelty
@@ -37,10 +38,14 @@ def conclude_run(run: Run, classifier: Classifier, rows: TrainingRows, images: n
     classifier.novelty = _novelty(classifier, recipe, rows, images)
     seen = _judge(classifier, images, chosen)
     assert seen.novelty is not None
-    classifier.novelty = classifier.novelty.limited(seen.novelty[: len(rows.val)])
+    answered = np.flatnonzero(~np.isnan(seen.log_p[: len(rows.val)]).any(axis=1))
+    if len(rows.val) and not len(answered):
+        what, fix = "the network answers no validation image with a number (all are NaN)", "train with a smaller rate"
+        raise SkyclassError(what, where=run.path, fix=fix)
+    classifier.novelty = classifier.novelty.limited(seen.novelty[answered])
     if rank():
         return
-    _calibrate(classifier, recipe, rows, seen.log_p[: len(rows.val)])
+    _calibrate(classifier, recipe, rows, seen.log_p, answered)
     classifier.save(run.classifier)
     write_card(run)
     # At last: where there are predictions, the run has ended.
@@ -83,19 +88,23 @@ def _seen(
     return [one for share in gathered(own) for one in share]
 
 
-def _calibrate(classifier: Classifier, recipe: Recipe, rows: TrainingRows, log_p: np.ndarray) -> None:
-    """Give the classifier its calibration and prediction sets, from ln p (n_val, K) of the validation images.
+def _calibrate(
+    classifier: Classifier, recipe: Recipe, rows: TrainingRows, log_p: np.ndarray, answered: np.ndarray
+) -> None:
+    """Give the classifier its calibration and prediction sets, from ln p (n, K) of validation (and test) images.
 
+    answered : the rows of the validation images whose answers are numbers; the others tell nothing
     The same images serve both: the thresholds of the sets are sought on probabilities that a map fitted on other
     images has calibrated. The training chose its best epoch by these images too, which flatters them a little.
     """
-    wanted, labels = recipe.calibration, rows.labels[rows.val]
+    wanted, used, log_p = recipe.calibration, rows.val[answered], log_p[answered]
+    labels = rows.labels[used]
     classifier.calibration, reason = fit_calibration(log_p, labels, wanted.method)
     say(f"Calibration on {quantity(len(labels), 'validation image')}: {classifier.calibration} ({reason})")
     classifier.prediction_sets = fit_prediction_sets(
         out_of_fold(log_p, labels, classifier.calibration.method),
         labels,
-        rows.catalog["image_id"].iloc[rows.val].tolist(),
+        rows.catalog["image_id"].iloc[used].tolist(),
         coverage=wanted.coverage,
         score=wanted.sets,
         class_conditional=wanted.class_conditional,
@@ -118,6 +127,8 @@ def _write_predictions(run: Run, classifier: Classifier, rows: TrainingRows, see
     with predictions_writer(run.predictions_file, rows.classes, classifier.origin, uncalibrated=True) as append:
         append(frame)
     labels, tested = rows.labels[rows.test], p[len(rows.val) :]
+    known = ~np.isnan(tested).any(axis=1)
+    labels, tested = labels[known], tested[known]
     if len(labels):
         area = auroc_macro(labels, tested)
         told = "undefined, for there is one class" if np.isnan(area) else f"{area:.4f}"

@@ -113,7 +113,7 @@ def _write_training(run: Run, members: Sequence[Run], best_epoch: float) -> None
     costs = [cost for member in members if (cost := member.cost())]
     if len(costs) == len(members):
         write_json(run.training_file, asdict(_total(costs)))
-    histories = [pd.read_csv(member.history_file) for member in members]
+    histories = [member.history() for member in members]
     history = pd.concat(histories).groupby("epoch", as_index=False).mean().astype({"step": int})[histories[0].columns]
     write_csv(history, run.history_file)
     if len(history):

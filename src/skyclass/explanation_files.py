@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .csv_files import read_csv
+from .artefact_tables import read_own_csv
 
 LIST = "explanations.csv"
 """The images explained, one row each, with the files that were made of them."""
@@ -19,7 +19,8 @@ def listed_files(folder: Path) -> list[str]:
     listed = folder / LIST
     if not listed.is_file():
         return []
-    named = read_csv(listed, dtype=str).filter(["picture", "map", "sheet"])
+    named = read_own_csv(listed, "list of explanations", "remove the folder", dtype=str)
+    named = named.filter(["picture", "map", "sheet"])
     names = {*named.to_numpy().ravel(), MISTAKES}
     return [*sorted(Path(name).name for name in names if isinstance(name, str)), LIST]  # NaN: no map was asked for
 

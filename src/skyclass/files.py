@@ -83,25 +83,43 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, what: str, keys: Iterable[str] = ()) -> dict[str, Any]:
+def read_text(path: Path, what: str, fix: str = "make it again") -> str:
+    """A UTF-8 text; `what` says what it should be.
+
+    Errors: SkyclassError where the file is missing, cannot be read, or holds something else than text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise SkyclassError(f"no {what}: the file does not exist", where=path, fix="check the path") from None
+    except OSError as error:
+        raise SkyclassError(f"unreadable {what}: {disk_error(error, path).what}", where=path, fix=fix) from None
+    except UnicodeDecodeError:
+        raise SkyclassError(f"damaged {what}: it is no UTF-8 text", where=path, fix=fix) from None
+
+
+def read_json(path: Path, what: str, keys: Iterable[str] = (), fix: str = "make it again") -> dict[str, Any]:
     """A JSON object that has all `keys`; `what` says what it should be.
 
     Errors: SkyclassError where the file is missing, damaged or lacks a key.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SkyclassError(f"no {what}: the file does not exist", where=path, fix="check the path") from None
-    except OSError as error:
-        raise disk_error(error, path) from None
-    except ValueError as error:
-        raise SkyclassError(f"damaged {what} ({error})", where=path, fix="make it again") from None
+        content = json.loads(read_text(path, what, fix), parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise SkyclassError(f"damaged {what}: it is no JSON from {place} on", where=path, fix=fix) from None
+    except (ValueError, RecursionError):  # NaN, numbers of thousands of digits, thousands of brackets
+        raise SkyclassError(f"damaged {what}: it is no JSON of ours", where=path, fix=fix) from None
     if not isinstance(content, dict):
-        raise SkyclassError(f"damaged {what}: not a JSON object", where=path, fix="make it again")
+        raise SkyclassError(f"damaged {what}: not a JSON object", where=path, fix=fix)
     missing = [key for key in keys if key not in content]
     if missing:
-        raise SkyclassError(f"damaged {what}: it lacks {', '.join(missing)}", where=path, fix="make it again")
+        raise SkyclassError(f"damaged {what}: it lacks {', '.join(missing)}", where=path, fix=fix)
     return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def sha256_of(path: Path) -> str:

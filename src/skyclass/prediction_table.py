@@ -9,7 +9,7 @@ import pandas as pd
 
 from .evaluation.metrics import entropy_uncertainty
 from .evaluation.prediction_sets import PredictionSets, set_columns
-from .predictions import PREFIX
+from .predictions import NO_NUMBERS, PREFIX
 
 
 def prediction_table(
@@ -33,6 +33,7 @@ def prediction_table(
     columns = set_columns(prediction_sets, p, frame["image_id"], classes)
     frame["prediction_set"], frame["ambiguous"] = columns
     far = np.full(len(p), np.nan) if novelty is None else novelty
+    frame["error"] = pd.Series([None if good else NO_NUMBERS for good in known], dtype="object")
     frame["novelty"] = far.astype(np.float32)
     frame["unlike"] = pd.arrays.BooleanArray(far > 1.0, mask=np.isnan(far))
     return frame

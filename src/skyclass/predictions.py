@@ -30,6 +30,7 @@ from .files import written_whole
 
 PREFIX = "p_"
 UNCALIBRATED = "uncalibrated_"
+NO_NUMBERS = "the network's answer is no number (NaN): no prediction"
 TEXT = ("image_id", "predicted", "prediction_set", "label", "split", "group", "file", "warning", "error")
 
 
@@ -94,19 +95,47 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any
             table = pq.read_table(path)
             origin = json.loads((table.schema.metadata or {}).get(b"skyclass", b"{}"))
             frame = table.to_pandas()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise SkyclassError(f"not a table of predictions ({error})", where=path, fix="predict again") from None
+    except (OSError, TypeError, ValueError, RecursionError, pa.ArrowException):
+        raise SkyclassError("not a table of predictions", where=path, fix="predict again") from None
+    if not isinstance(origin, dict):
+        raise SkyclassError("damaged predictions: it says nothing of its making", where=path, fix="predict again")
     classes = origin.pop("classes", None) or [
-        name.removeprefix(PREFIX) for name in frame.columns if name.startswith(PREFIX)
+        str(name).removeprefix(PREFIX) for name in frame.columns if str(name).startswith(PREFIX)
     ]
     if not classes:
         raise SkyclassError("no column p_<class>", where=path, fix="one column of probabilities a class is needed")
-    return frame, list(classes), origin
+    return _without_lost(frame, [str(name) for name in classes], path), [str(name) for name in classes], origin
+
+
+def _without_lost(frame: pd.DataFrame, classes: list[str], path: Path) -> pd.DataFrame:
+    """The table, with `predicted` empty and an `error` where a probability is NaN or infinite: that is no prediction.
+
+    Errors: SkyclassError for a class without a column, and one that holds no numbers.
+    """
+    missing = [f"{PREFIX}{name}" for name in classes if f"{PREFIX}{name}" not in frame]
+    if missing:
+        raise SkyclassError(f"no column {', '.join(missing)}", where=path, fix="predict again")
+    try:
+        lost = ~np.isfinite(probabilities(frame, classes)).all(axis=1)
+    except (TypeError, ValueError):
+        raise SkyclassError("a column of probabilities holds no numbers", where=path, fix="predict again") from None
+    if "predicted" in frame:
+        frame["predicted"] = frame["predicted"].astype(object).mask(lost, None)
+        lost &= frame["error"].isna() if "error" in frame else True
+    if lost.any():
+        errors = frame["error"] if "error" in frame else pd.Series(None, index=frame.index)
+        frame["error"] = errors.astype(object).mask(lost, NO_NUMBERS)
+    return frame
 
 
 def probabilities(frame: pd.DataFrame, classes: list[str], prefix: str = PREFIX) -> np.ndarray:
     """(N, K) float64 probabilities in the order of `classes`; `UNCALIBRATED` gives those before calibration."""
     return frame[[f"{prefix}{name}" for name in classes]].to_numpy(dtype=np.float64)
+
+
+def lost_rows(frame: pd.DataFrame) -> pd.Series:
+    """Whether a row (N,) has no prediction, as `read_predictions` tells it in `error`."""
+    return frame["error"].eq(NO_NUMBERS) if "error" in frame else pd.Series(False, index=frame.index)
 
 
 def judged_rows(frame: pd.DataFrame, split: str | None, where: Path) -> tuple[pd.DataFrame, str]:
@@ -115,7 +144,7 @@ def judged_rows(frame: pd.DataFrame, split: str | None, where: Path) -> tuple[pd
     if split is None:
         split = "test" if (known == "test").any() else "all"
     rows = frame if split == "all" else frame[known == split]
-    rows = rows[rows["predicted"].notna()] if "predicted" in rows else rows.dropna(how="all")
+    rows = rows[rows["predicted"].notna()] if "predicted" in rows else rows[~lost_rows(rows)]
     if "label" not in rows:
         rows = rows.assign(label=None)
     if rows.empty:

@@ -12,10 +12,10 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from .calibration_settings import CalibrationRecipe
 from .errors import SkyclassError, did_you_mean
@@ -43,6 +43,7 @@ __all__ = [
     "RangeRecipe",
     "RatesRecipe",
     "Recipe",
+    "StoredPixels",
     "TrainingPixels",
     "TrainingRecipe",
     "TuneRecipe",
@@ -145,6 +146,14 @@ def stored_recipe(document: Mapping[str, Any], where: str) -> Recipe:
     whole = copy.deepcopy(dict(document))
     _with_old_defaults(whole)
     return parse_recipe(whole, where)
+
+
+def _old_pixels(document: Any) -> Any:
+    return {**_OLD_DEFAULTS["pixels"], **document} if isinstance(document, dict) else document
+
+
+StoredPixels = Annotated[PixelRecipe, BeforeValidator(_old_pixels)]
+"""A pixel recipe in the JSON of an artefact, read as by `stored_pixels`."""
 
 
 def stored_pixels(document: Mapping[str, Any]) -> PixelRecipe:

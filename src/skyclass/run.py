@@ -7,10 +7,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from .artefact_tables import read_own_csv
+from .documents import read_document
 from .errors import SkyclassError
-from .files import new_folder, read_json, write_json, write_text
+from .files import new_folder, write_json, write_text
 from .recipe import Recipe, dump_recipe, load_recipe
 from .replacing import finish_replacing, new_contents
+from .run_documents import CostDocument, EnvironmentDocument, LegDocument, RunDocument
 from .run_lock import holder_of
 
 
@@ -78,6 +83,9 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if minutes else f"{rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+AGAIN = "copy the run's folder again, or train a new run"
 
 
 @dataclass(frozen=True)
@@ -161,7 +169,7 @@ class Run:
     @property
     def n_members(self) -> int:
         """How many networks are trained: 1, or the members of an ensemble."""
-        return int(read_json(self.origin_file, "run").get("members", 1))
+        return self._document()[1].members
 
     @property
     def begun(self) -> bool:
@@ -194,38 +202,51 @@ class Run:
 
     def origin(self) -> dict[str, Any]:
         """`pack` (path), `pack_hash`, `classes`."""
-        return read_json(self.origin_file, "run", ("pack", "pack_hash", "classes"))
+        return self._document()[0]
+
+    def _document(self) -> tuple[dict[str, Any], RunDocument]:
+        """What run.json holds. Errors: SkyclassError where it is damaged."""
+        return read_document(self.origin_file, "run", RunDocument, AGAIN)
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, machine and command. Errors: SkyclassError where the file is damaged."""
+        return read_document(self.environment_file, "environment", EnvironmentDocument, AGAIN)[0]
+
+    def history(self, *scores: str) -> pd.DataFrame:
+        """Losses, `scores` and learning rates, one row a validation. Errors: SkyclassError for a damaged file."""
+        numbers = ("epoch", "step", *scores)
+        return read_own_csv(self.history_file, "history of a training", AGAIN, numbers=numbers)
 
     def legs(self) -> list[Leg]:
         """The legs of the training, in order; one at least."""
-        legs = read_json(self.origin_file, "run").get("legs") or [{"epochs": self.recipe().training.epochs}]
-        return [Leg(**{**leg, "asked": tuple(leg["asked"]) if leg.get("asked") else None}) for leg in legs]
+        found = self._document()[1].legs or [LegDocument(epochs=self.recipe().training.epochs)]
+        legs = [{field.name: getattr(leg, field.name) for field in fields(Leg)} for leg in found]
+        return [Leg(**{**leg, "asked": tuple(leg["asked"]) if leg["asked"] else None}) for leg in legs]
 
     def cost(self) -> Cost | None:
         """What the training took so far; None where nothing is known of it."""
         if not self.training_file.is_file():
             return None
-        names = [field.name for field in fields(Cost)]
-        content = read_json(self.training_file, "cost of a training", names)
-        return Cost(**{name: content[name] for name in names})
+        _, found = read_document(self.training_file, "cost of a training", CostDocument, AGAIN)
+        return Cost(**{field.name: getattr(found, field.name) for field in fields(Cost)})
 
     def turned_to(self) -> str | None:
         """Name of the checkpoint that the run is about to go on from, while that is not carried out."""
-        return read_json(self.origin_file, "run").get("turning_to")
+        return self._document()[1].turning_to
 
     def turn(self, legs: list[Leg], checkpoint: str | None) -> None:
         """Write the legs, and the checkpoint that the last one is still to go on from, in one step."""
-        origin = {**read_json(self.origin_file, "run"), "legs": [asdict(leg) for leg in legs]}
+        origin = {**self.origin(), "legs": [asdict(leg) for leg in legs]}
         write_json(self.origin_file, {**origin, "turning_to": checkpoint})
 
     def wants_rate(self) -> bool:
         """Whether the learning rate is still to be found."""
-        return bool(read_json(self.origin_file, "run").get("find_rate"))
+        return self._document()[1].find_rate
 
     def take_rate(self, recipe: Recipe) -> None:
         """Write the recipe with the learning rate that was found."""
         write_text(self.recipe_file, dump_recipe(recipe))
-        write_json(self.origin_file, {**read_json(self.origin_file, "run"), "find_rate": False})
+        write_json(self.origin_file, {**self.origin(), "find_rate": False})
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, origin: dict[str, Any], environment: dict[str, Any]) -> Run:
@@ -244,7 +265,7 @@ class Run:
     def create_member(self, path: Path, recipe: Recipe) -> Run:
         """Start a member of this ensemble, on the same pack."""
         origin = {key: value for key, value in self.origin().items() if key not in ("members", "legs")}
-        return Run.create(path, recipe, origin, read_json(self.environment_file, "environment"))
+        return Run.create(path, recipe, origin, self.environment())
 
     @classmethod
     def open(cls, path: Path) -> Run:

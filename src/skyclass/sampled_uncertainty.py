@@ -9,6 +9,7 @@ import numpy as np
 from .classifier import BATCH, Classifier
 from .console import progress, say
 from .data.packing import prepare
+from .errors import SkyclassError
 from .evaluation.uncertainty import scores_of_samples
 from .models.sampling import dropout_layers
 from .run import Run
@@ -28,6 +29,10 @@ def sampled_scores(run: Run, image_ids: Sequence[str], seed: int = 0, device: st
     model = Classifier.load(run.path, device)
     data, _ = data_of(run)
     place = {name: row for row, name in enumerate(data.catalog["image_id"])}
+    unknown = [name for name in image_ids if name not in place]
+    if unknown:
+        what = f"the predictions name {unknown[0]!r}, which the run's pack does not hold"
+        raise SkyclassError(what, where=run.predictions_file, fix="predict again")
     rows = np.array([place[name] for name in image_ids])
     images = prepare(data, run.recipe().pixels)
     has_dropout = any(dropout_layers(network) for network in model.networks)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from . import __version__
@@ -89,9 +88,11 @@ def finish_run(
 def data_of(run: Run, rows: TrainingRows | None = None) -> tuple[Pack, TrainingRows]:
     """The pack that a run is trained on, and its rows, where they are not known already.
 
-    Errors: SkyclassError for a pack that is gone or has changed.
+    Errors: SkyclassError for a pack that is gone, damaged or has changed.
     """
     data = Pack.open(Path(run.origin()["pack"]))
+    if rows is None:  # else the pack of a new run, which was verified before it began
+        agreed(data.verify)
     if data.hash != run.origin()["pack_hash"]:
         fix = "train a new run on it, or restore the old pack"
         raise SkyclassError("the pack has changed since this run began", where=data.path, fix=fix)
@@ -202,7 +203,7 @@ def _tell(run: Run, recipe: Recipe, fitted: Fitted) -> None:
     cost = run.cost()
     if cost:
         say(f"Training took {cost}")
-    save_figure(curves_figure(pd.read_csv(run.history_file), fitted.best_epoch), run.curves_file)
+    save_figure(curves_figure(run.history(), fitted.best_epoch), run.curves_file)
 
 
 def _inputs(

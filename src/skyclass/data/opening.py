@@ -23,10 +23,12 @@ class Opened:
     pack: Pack | None
 
 
-def open_source(path: str | Path, options: SourceOptions = SourceOptions()) -> Opened:
+def open_source(path: str | Path, options: SourceOptions = SourceOptions(), *, check: bool = False) -> Opened:
     """Open a pack, or read a source as `read_source` does.
 
-    Errors: SkyclassError as of `Pack.open` and `read_source`, and for options of sources given with a pack.
+    check : compare every byte of the pack with its hashes
+    Errors: SkyclassError as of `Pack.open` and `read_source`, for options of sources given with a pack, and for a
+    source that is to be checked and has no hashes.
     """
     if is_pack(Path(path)):
         if options.given():
@@ -34,6 +36,10 @@ def open_source(path: str | Path, options: SourceOptions = SourceOptions()) -> O
             what = f"{said}: these options are for sources, and this is a pack"
             raise SkyclassError(what, where=path, fix="leave those options out or give the source")
         pack = Pack.open(Path(path))
+        if check:
+            pack.verify(every_byte=True)
         return Opened(pack.catalog, problems_frame([]), pack)
+    if check:
+        raise SkyclassError("only a pack has hashes to check", where="--check", fix="leave it out, or give a pack")
     found = read_source(path, options)
     return Opened(found.catalog, found.problems, None)

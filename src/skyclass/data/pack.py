@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,24 +14,30 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from .. import __version__
+from ..artefact_tables import read_own_parquet
+from ..documents import Document, read_document, sealed
 from ..errors import SkyclassError
-from ..files import new_folder, read_json, sha256_of, write_json, written_whole
+from ..files import new_folder, sha256_of, write_json, written_whole
 from ..leftovers import remove_leftovers
-from ..recipe import PixelRecipe, stored_pixels
+from ..recipe import PixelRecipe, StoredPixels, stored_pixels
 from ..replacing import finish_replacing, new_contents
-from .catalog import SPLITS, check_catalog
+from .catalog import REQUIRED, SPLITS, TEXT, check_catalog
+from .pack_check import VERIFIED, remember, verify_files
 
 OVERWRITE = "add --overwrite to replace it, or name another folder"
 PROBLEMS = "problems.csv"
 NOT_PACKED = "not-packed.csv"
 """The problems of a pack that could not be made, where an older one still stands."""
-FILES = ("pack.json", "images.npy", "catalog.parquet", "duplicates.csv", PROBLEMS, NOT_PACKED, "prepared")
+IMAGES, CATALOG = "images.npy", "catalog.parquet"
+FILES = ("pack.json", IMAGES, CATALOG, "duplicates.csv", PROBLEMS, NOT_PACKED, VERIFIED, "prepared")
 ARRAYS = tuple(f"{name}.npz" for name in (*SPLITS, "unlabelled"))
 """What a pack becomes with `--as npz`, one file a split."""
 
-KEYS = ("classes", "bands", "pixels", "source", "hash")  # what every reader of pack.json relies on
+AGAIN = "pack the source again"
+TYPES = ("uint8", "uint16", "float16", "float32")
 
 
 class Chunk(NamedTuple):
@@ -38,6 +45,20 @@ class Chunk(NamedTuple):
 
     images: np.ndarray
     rows: pd.DataFrame
+
+
+class PackDocument(Document):
+    """What readers of pack.json rely on. 0.1 wrote all of it but `rows_sha256`."""
+
+    classes: list[str]
+    bands: list[str]
+    pixels: StoredPixels
+    source: dict[str, Any]
+    hash: str
+    sha256: dict[str, str] = Field(default_factory=dict)
+    """Hash of the bytes of each file."""
+    rows_sha256: str | None = None
+    """`rows_hash` of the catalog."""
 
 
 @dataclass(frozen=True)
@@ -49,33 +70,63 @@ class Pack:
 
     @classmethod
     def open(cls, path: Path) -> Pack:
-        """Errors: SkyclassError where the folder is no pack, or an unfinished or damaged one."""
+        """A finished pack, its catalog checked, its images not yet: that is for `verify`.
+
+        Errors: SkyclassError where the folder is no pack, or an unfinished or damaged one, one whose images and rows
+        do not belong together, and one with an id that repeats.
+        """
         if not is_pack(path):
             fix = "make one with `skyclass pack SOURCE PACK`"
             raise SkyclassError("this folder is no finished pack", where=path, fix=fix)
-        pack = cls(path, read_json(path / "pack.json", "pack", KEYS))
+        meta, document = read_document(path / "pack.json", "pack", PackDocument, AGAIN)
+        pack = cls(path, meta)
         if len(pack.images) != len(pack.catalog):
             what = f"{len(pack.images)} images but {len(pack.catalog)} catalog rows"
-            raise SkyclassError(what, where=path, fix="pack the source again")
+            raise SkyclassError(what, where=path, fix=AGAIN)
+        if document.rows_sha256 and document.rows_sha256 != rows_hash(pack.catalog):
+            what = "the rows of the catalog are not those that were packed, or are in another order"
+            raise SkyclassError(what, where=path / CATALOG, fix="restore it from a copy, or pack the source again")
         return pack
+
+    def verify(self, *, every_byte: bool = False) -> None:
+        """Compare the bytes of images and catalog with their hashes, as of `verify_files`.
+
+        Errors: SkyclassError where they are not those that were packed.
+        """
+        hashes = self.meta.get("sha256", {})
+        if hashes and self.hash != _whole_hash(hashes):
+            raise SkyclassError("its hash is not that of its files", where=self.path / "pack.json", fix=AGAIN)
+        verify_files(self.path, hashes, every_byte=every_byte)
 
     @cached_property
     def images(self) -> np.ndarray:
         """(N, C, H, W), memory-mapped and read-only."""
         try:
-            images: np.ndarray = np.load(self.path / "images.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise SkyclassError(f"damaged images.npy ({error})", where=self.path, fix="pack the source again") from None
+            images: np.ndarray = np.lib.format.open_memmap(self.path / IMAGES, mode="r")
+        except (OSError, ValueError, EOFError, OverflowError):
+            what, where = "damaged images: they cannot be read as an array", self.path / IMAGES
+            raise SkyclassError(what, where=where, fix=AGAIN) from None
+        shape, kind = images.shape, str(images.dtype)
+        if len(shape) != 4 or 0 in shape[1:] or kind not in TYPES or len(self.bands or range(shape[1])) != shape[1]:
+            what = f"damaged images: {kind} of shape {shape}, and {len(self.bands)} bands"
+            raise SkyclassError(what, where=self.path / IMAGES, fix=AGAIN)
         return images
 
     @cached_property
     def catalog(self) -> pd.DataFrame:
         """One row an image, in the order of the images."""
-        try:
-            return pd.read_parquet(self.path / "catalog.parquet")
-        except (OSError, ValueError) as error:
-            what = f"damaged catalog.parquet ({error})"
-            raise SkyclassError(what, where=self.path, fix="pack the source again") from None
+        path = self.path / CATALOG
+        catalog = read_own_parquet(path, "catalog", AGAIN, REQUIRED)
+        ids = catalog["image_id"]
+        if ids.isna().any() or ids.duplicated().any():
+            what = f"damaged catalog: {int((ids.isna() | ids.duplicated()).sum())} ids are empty or repeat another"
+            raise SkyclassError(what, where=path, fix=AGAIN)
+        for name in ("image_id", "file", "label", "split"):
+            if pd.api.types.infer_dtype(catalog[name], skipna=True) not in ("string", "empty"):
+                raise SkyclassError(f"damaged catalog: the column {name} is no text", where=path, fix=AGAIN)
+        if not set(catalog["split"].dropna()) <= set(SPLITS):
+            raise SkyclassError("damaged catalog: it has unknown splits", where=path, fix=AGAIN)
+        return catalog
 
     @property
     def classes(self) -> list[str]:
@@ -120,16 +171,17 @@ def write_pack(
     Errors: SkyclassError where no image comes at all, or where the catalog has a fault.
     """
     frames: list[pd.DataFrame] = []
-    with written_whole(folder / "images.npy") as part, part.open("wb") as stream:
+    with written_whole(folder / IMAGES) as part, part.open("wb") as stream:
         shape, dtype = _write_images(chunks, stream, frames)
         if not frames:
             raise SkyclassError("no image could be read", where=folder, fix="see problems.csv for the reason of each")
     catalog = finish(check_catalog(pd.concat(frames, ignore_index=True), folder))
-    with written_whole(folder / "catalog.parquet") as part:
+    with written_whole(folder / CATALOG) as part:
         catalog.to_parquet(part, index=False)
     labels = set(catalog["label"].dropna())
     order = sorted(labels) if classes is None else [name for name in classes if name in labels]
-    hashes = {name: sha256_of(folder / name) for name in ("images.npy", "catalog.parquet")}
+    hashes = {name: sha256_of(folder / name) for name in (IMAGES, CATALOG)}
+    remember(folder, hashes)
     meta = {
         "skyclass": __version__,
         "classes": order,
@@ -140,10 +192,29 @@ def write_pack(
         "splits": {name: int((catalog["split"] == name).sum()) for name in SPLITS},
         "source": source,
         "sha256": hashes,
-        "hash": hashlib.sha256("".join(hashes.values()).encode()).hexdigest(),
+        "rows_sha256": rows_hash(catalog),
+        "hash": _whole_hash(hashes),
     }
-    write_json(folder / "pack.json", meta)
+    write_json(folder / "pack.json", sealed(meta))
     return Pack(folder, meta)
+
+
+def _whole_hash(hashes: dict[str, str]) -> str:
+    return hashlib.sha256("".join(hashes[name] for name in (IMAGES, CATALOG) if name in hashes).encode()).hexdigest()
+
+
+def rows_hash(catalog: pd.DataFrame) -> str:
+    """SHA-256 of what belongs to the images, in their order: ids, files, labels, splits and groups.
+
+    Columns that a user adds to the catalog do not change it.
+    """
+    digest = hashlib.sha256()
+    for name in TEXT:
+        if name in catalog:
+            column = catalog[name].astype(object)
+            cells = column.where(column.notna(), None).tolist()
+            digest.update(json.dumps([name, cells]).encode())
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -173,7 +244,7 @@ def new_pack(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 
 def _files_of(folder: Path) -> list[str]:
     """What a pack in the folder consists of."""
-    if not (folder / "catalog.parquet").is_file():
+    if not (folder / CATALOG).is_file():
         return []
     return [name for name in (*FILES, *ARRAYS) if (folder / name).exists()]
 

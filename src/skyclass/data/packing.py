@@ -15,7 +15,7 @@ from ..console import progress, say
 from ..csv_files import write_csv
 from ..decoding import Decoded, read_and_decode
 from ..errors import SkyclassError
-from ..files import written_whole
+from ..files import sha256_of, written_whole
 from ..images import read_image
 from ..pixels import apply_recipe, named_bands, stored_bands
 from ..recipe import PixelRecipe, parse_pixels, recipe_hash
@@ -25,6 +25,7 @@ from .catalog import Problem, pixel_problems, problems_frame, write_problems
 from .duplicates import Fingerprint, find_duplicates, fingerprint
 from .file_kinds import NOTHING, Look, file_problems, look_of, mixture_problems
 from .pack import PROBLEMS, Chunk, Pack, write_pack
+from .pack_check import is_verified, remember
 from .split import assign_splits
 
 SURVEYED = 100  # images looked at to find the usual bands, size and type
@@ -246,8 +247,9 @@ def prepare(pack: Pack, recipe: PixelRecipe) -> np.ndarray:
         return pack.images
     # The normalisation comes later; the pack's hash, lest pixels of other images be taken for these.
     pixels = PixelRecipe.model_validate(recipe.model_dump(include=set(PixelRecipe.model_fields)))
-    file = pack.path / "prepared" / f"{pack.hash[:16]}-{recipe_hash(pixels)[:16]}.npy"
-    if file.is_file():
+    name = f"prepared/{pack.hash[:16]}-{recipe_hash(pixels)[:16]}.npy"
+    file = pack.path / name
+    if is_verified(pack.path, name):  # one that is not, or was changed, is made again
         return _mapped(file)
     first = apply_recipe(np.asarray(pack.images[0]), pack.bands, recipe)
     shape = (len(pack.images), *first.shape)
@@ -261,6 +263,7 @@ def prepare(pack: Pack, recipe: PixelRecipe) -> np.ndarray:
         _fill(target, pack, recipe)
         target.flush()
         del target  # Windows renames no file that is mapped
+    remember(pack.path, {name: sha256_of(file)})
     return _mapped(file)
 
 

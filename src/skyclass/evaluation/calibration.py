@@ -71,6 +71,7 @@ class Calibration:
             good = calibration.method in ("none", "temperature", "vector") and all(
                 0.0 < value < math.inf for value in calibration.scale
             )
+            good = good and bool(calibration.scale) and all(map(math.isfinite, calibration.bias))
         except (KeyError, TypeError, ValueError):
             good = False
         if not good:

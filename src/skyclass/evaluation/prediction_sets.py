@@ -19,7 +19,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -85,7 +85,12 @@ class PredictionSets:
         try:
             read = dict(content)
             thresholds = tuple(None if bound is None else float(bound) for bound in read.pop("thresholds"))
-            return cls(thresholds=thresholds, n=tuple(map(int, read.pop("n"))), **read)
+            sets = cls(thresholds=thresholds, n=tuple(map(int, read.pop("n"))), **read)
+            if sets.score not in get_args(Score) or not 0.0 < sets.coverage < 1.0 or not isinstance(sets.seed, int):
+                raise ValueError(sets)
+            if len(sets.n) != len(sets.thresholds) or not sets.n:
+                raise ValueError(sets)
+            return sets
         except (KeyError, TypeError, ValueError):
             what, fix = "damaged prediction sets", "copy the classifier again"
             raise SkyclassError(what, where="classifier.json", fix=fix) from None

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..drawing import page
 from ..evaluation.evidence import evaluation_notes
-from ..files import read_json, write_text
+from ..files import write_text
 from ..markdown import code, plain
 from ..recipe import PixelRecipe, stored_pixels
 from ..run import Run
@@ -98,7 +98,7 @@ def _content(material: Material) -> dict[str, Any]:
             "recipe": classifier["made_from"]["recipe"],
             "weights": classifier["weights_sha256"],
         },
-        "environment": read_json(material.run.environment_file, "environment"),
+        "environment": material.run.environment(),
         "skyclass": classifier["skyclass"],
     }
 

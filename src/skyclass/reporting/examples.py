@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..csv_files import read_csv
+from ..artefact_tables import read_own_csv
 from ..drawing import Picture, sheet_picture
+from ..errors import SkyclassError
 from ..evaluation.evidence import doubt_of_maps
 from ..explanation_files import FEW_CELLS, LIST, MISTAKES
 from ..predictions import PREFIX
@@ -31,7 +32,11 @@ def explanations_section(material: Material) -> dict[str, Any]:
     if not listed.is_file():
         nothing = {"sheets": [], "left_out": 0, "method": "", "few_cells": "", "mistakes": None}
         return {**nothing, "grades": _grades(material)}
-    table = read_csv(listed, dtype=str, keep_default_na=False)
+    again = f"run `skyclass explain {material.run.path}` again"
+    columns = ("label", "predicted", "sheet")
+    table = read_own_csv(listed, "list of explanations", again, columns, dtype=str, keep_default_na=False)
+    if table.empty:
+        raise SkyclassError("the list of explanations is empty", where=listed, fix=again)
     key = "label" if (table["label"] != "").all() else "predicted"
     named = dict(zip(table["sheet"], table[key], strict=True))
     order = [name for name in material.metrics["classes"] if name in named.values()]
@@ -70,7 +75,18 @@ def _grades(material: Material) -> dict[str, Any] | None:
     folder = material.run.explanations
     if not (folder / "grades.csv").is_file():
         return None
-    table = read_csv(folder / "grades.csv", keep_default_na=True)
+    again = f"run `skyclass explain {material.run.path} --grade` again"
+    columns = ("method", "class", "passed", "checks", "failed")
+    numbers: tuple[str, ...] = (
+        "n",
+        "deletion",
+        "deletion_random",
+        "insertion",
+        "insertion_random",
+        "randomised_network",
+    )
+    numbers += ("stability", "heat_beyond_ring")
+    table = read_own_csv(folder / "grades.csv", "table of grades", again, columns, numbers)
     table = table[table["class"] == "all"].astype(object)
     texts = {
         "curves": "deletion and insertion: the probability as the hottest pixels are deleted or inserted",
@@ -107,7 +123,11 @@ def ambiguous_section(material: Material) -> dict[str, Any] | None:
     if not material.metrics.get("prediction_sets") or not path.is_file():
         return None
     dtypes = dict.fromkeys(("image_id", "label", "predicted", "prediction_set"), str)
-    table = read_csv(path, dtype=dtypes, keep_default_na=False)
+    again = f"run `skyclass evaluate {material.run.path}` again"
+    columns, numbers = ("image_id", "label", "predicted", "prediction_set"), ("confidence",)
+    table = read_own_csv(
+        path, "list of ambiguous objects", again, columns, numbers, dtype=dtypes, keep_default_na=False
+    )
     rows = table.head(MOST_AMBIGUOUS).to_dict("records")
     for row in rows:
         row["picture"] = material.picture(row["image_id"], f"{row['image_id']}, an ambiguous object")

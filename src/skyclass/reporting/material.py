@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..classifier_files import META
+from ..classifier_files import read_classifier
 from ..data.leaks import pack_of_run
 from ..data.pack import Pack
 from ..drawing import Picture, file_picture, thumbnail, thumbnail_picture
-from ..files import read_json
 from ..predictions import read_predictions
 from ..recipe import Recipe
 from ..run import Run
@@ -43,7 +42,7 @@ class Material:
     @cached_property
     def classifier(self) -> dict[str, Any]:
         """What classifier.json holds."""
-        return read_json(self.run.classifier / META, "classifier")
+        return read_classifier(self.run.classifier)[0]
 
     @cached_property
     def judged(self) -> pd.DataFrame:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..files import read_json
+from ..files import read_text
 from .material import Material
 
 
 def origin_section(material: Material) -> dict[str, Any]:
     """Recipe, environment, hashes and citation."""
-    text = material.run.recipe_file.read_text(encoding="utf-8").strip()
-    environment = read_json(material.run.environment_file, "environment")
+    text = read_text(material.run.recipe_file, "recipe").strip()
+    environment = material.run.environment()
     made_from = material.classifier["made_from"]
     hashes = {
         "pack": material.run.origin()["pack_hash"],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..csv_files import read_csv
+from ..artefact_tables import read_own_csv
 from ..data.pack import Pack
 from ..data.problem_kinds import group_problems
 from ..data.training_rows import training_rows
@@ -62,7 +62,8 @@ def _problems(path: Path) -> dict[str, Any]:
     """How many errors and warnings the source had (`problems`, empty where it had none), and their kinds."""
     if not path.is_file():
         return {"problems": {}, "groups": []}
-    table = read_csv(path, dtype=str, keep_default_na=False)
+    columns = ("image_id", "file", "problem", "severity")
+    table = read_own_csv(path, "list of problems", "remove it", columns, dtype=str, keep_default_na=False)
     groups = group_problems(table)
     counts = {str(name): int(n) for name, n in table["severity"].value_counts().items()}
     return {"problems": counts, "groups": groups}
@@ -71,7 +72,7 @@ def _problems(path: Path) -> dict[str, Any]:
 def training_section(material: Material) -> dict[str, Any]:
     """Epochs, curves and cost."""
     run = material.run
-    done = pd.read_csv(run.history_file)["epoch"]
+    done = run.history()["epoch"]
     text = "losses, scores and learning rate after each validation"
     return {
         "epochs": f"{done.iloc[-1]:.4g}" if len(done) else None,

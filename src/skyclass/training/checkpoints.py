@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import SkyclassError, one_line
 from ..files import written_whole
 from ..recipe import TrainingRecipe
+from .archive_hash import add_hash, is_intact
 from .plan import Plan
 
 SUFFIX = ".ckpt"
@@ -34,19 +35,43 @@ class Stand:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint, on the CPU. Errors: SkyclassError where the file is missing, damaged or another program's."""
-    others = ", ".join(sorted(other.name for other in path.parent.glob(f"*{SUFFIX}") if other != path))
-    fix = f"go on from another one with --resume RUN --checkpoint NAME: {others}" if others else "train a new run"
+    """A checkpoint, on the CPU, of which every byte was compared with the hash that was written with it.
+
+    Errors: SkyclassError where the file is missing, damaged or another program's.
+    """
+    check_checkpoint(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise SkyclassError("no such checkpoint", where=path, fix=fix) from None
     except Exception as error:  # a damaged file fails in many ways
         what = f"the checkpoint cannot be read ({one_line(error)[:100]})"
-        raise SkyclassError(what, where=path, fix=fix) from None
-    if not isinstance(checkpoint, dict) or STAND not in checkpoint:
-        raise SkyclassError("this is no checkpoint of `skyclass train`", where=path, fix=fix)
+        raise SkyclassError(what, where=path, fix=_other_than(path)) from None
+    try:
+        stand_of(checkpoint), best_names(checkpoint)
+    except (AttributeError, KeyError, StopIteration, TypeError):
+        raise SkyclassError("this is no checkpoint of `skyclass train`", where=path, fix=_other_than(path)) from None
     return checkpoint
+
+
+def check_checkpoint(path: Path) -> None:
+    """Compare a checkpoint with its hash; of one of Skyclass 0.1, which has none, the checksums of the archive.
+
+    Errors: SkyclassError, which names the other checkpoints, where the file is missing or damaged.
+    """
+    try:
+        intact = is_intact(path)
+    except FileNotFoundError:
+        raise SkyclassError("no such checkpoint", where=path, fix=_other_than(path)) from None
+    except Exception:  # a damaged archive fails in many ways
+        intact = False
+    if not intact:
+        what = "the checkpoint is damaged: its bytes are not those that were written"
+        raise SkyclassError(what, where=path, fix=_other_than(path))
+
+
+def _other_than(path: Path) -> str:
+    """The way out of a checkpoint that cannot be used."""
+    others = ", ".join(sorted(other.name for other in path.parent.glob(f"*{SUFFIX}") if other != path))
+    return f"go on from another one with --resume RUN --checkpoint NAME: {others}" if others else "train a new run"
 
 
 def stand_of(checkpoint: dict[str, Any]) -> Stand:
@@ -67,8 +92,10 @@ class CheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write the checkpoint whole."""
-        with written_whole(Path(path)) as part, part.open("wb") as stream:
-            torch.save(checkpoint, stream)
+        with written_whole(Path(path)) as part:
+            with part.open("wb") as stream:
+                torch.save(checkpoint, stream)
+            add_hash(part)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None

@@ -17,6 +17,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from ..console import say
+from ..errors import SkyclassError
 from ..models.hardware import describe, pick_precision
 from ..models.network import Network
 from ..processes import alone, launcher, nodes, rank, world
@@ -123,11 +124,12 @@ def fit(
     with quiet_lightning():
         callbacks = [*_callbacks(recipe, run, plan, inputs, on_validation), *_checkpoints(recipe, run, plan, best)]
         trainer = segments.trainer = _trainer(recipe, device, plan, callbacks)
-        with stopped_by_hand(trainer):
+        with stopped_by_hand(trainer), of_this_network(run):
             last = run.last_checkpoint if begun else None
             trainer.fit(task, segments, WholeValidation(inputs.val), ckpt_path=last, weights_only=True)
     done = plan.segment(trainer.current_epoch - 1).stop if plan.segments else plan.stop
-    return _best(task, best, run.last_checkpoint, done)
+    with of_this_network(run):
+        return _best(task, best, run.last_checkpoint, done)
 
 
 def _best(task: Task, best: BestCheckpoints, last: Path, batch: int) -> Fitted:
@@ -225,6 +227,18 @@ def stopped_by_hand(trainer: Trainer) -> Iterator[None]:
     finally:
         if main and handler:
             signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def of_this_network(run: Run) -> Iterator[None]:
+    """A checkpoint that does not fit the network is one sentence. Errors: SkyclassError."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if not str(error).startswith(("Error(s) in loading state_dict", "loaded state dict")):  # of torch
+            raise
+        what = "the checkpoint is of another network than the run's recipe describes"
+        raise SkyclassError(what, where=run.recipe_file, fix="restore the recipe that the run began with") from None
 
 
 @contextmanager

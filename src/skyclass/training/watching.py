@@ -11,6 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from ..console import ShownProgress, say
+from ..errors import SkyclassError
 from ..files import written_whole
 from ..recipe import TrainingRecipe
 from .inputs import OnValidation
@@ -117,8 +118,12 @@ def cut_history(path: Path, step: int) -> list[dict[str, str]]:
     """The rows of a history up to that optimiser step, as they were written."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [row for row in csv.DictReader(stream) if int(row["step"]) <= step]
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return [row for row in csv.DictReader(stream) if int(row["step"]) <= step]
+    except (KeyError, TypeError, ValueError, csv.Error):  # among them those of decoding
+        fix = "remove the file: it is written anew from here on"
+        raise SkyclassError("damaged history of a training", where=path, fix=fix) from None
 
 
 def write_history(path: Path, rows: list[dict[str, str]]) -> None:

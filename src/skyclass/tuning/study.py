@@ -14,8 +14,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from ..data.pack import Pack
+from ..documents import Document, read_document
 from ..errors import SkyclassError, one_line
-from ..files import read_json, write_json
+from ..files import write_json
 from ..passwords import masked, secrets_in
 from ..recipe import RangeRecipe, Recipe, as_begun, recipe_hash, stored_recipe
 from ..recipe import score_mode as mode_of
@@ -23,6 +24,16 @@ from .folder import TuningFolder
 from .space import SearchSpace, grid_size, method_of, search_space
 
 DEFAULT_TRIALS = 20
+
+
+class TuningDocument(Document):
+    """What readers of tuning.json rely on."""
+
+    folder: str
+    recipe: dict[str, Any]
+    recipe_hash: str
+    pack_hash: str
+    storage: str | None
 
 
 @dataclass(frozen=True)
@@ -56,8 +67,12 @@ def recipe_for(path: Path, recipe: Recipe) -> Recipe:
     file = TuningFolder(path).origin_file
     if not file.is_file():
         return recipe
-    begun = read_json(file, "tuning", ("recipe",))["recipe"]
-    return as_begun(recipe, stored_recipe(begun, str(file)))
+    return as_begun(recipe, stored_recipe(_origin(file).recipe, str(file)))
+
+
+def _origin(file: Path) -> TuningDocument:
+    """What tuning.json holds. Errors: SkyclassError where it is damaged."""
+    return read_document(file, "tuning", TuningDocument, "copy the tuning's folder again, or name another folder")[1]
 
 
 def open_tuning(path: Path, recipe: Recipe, pack: Pack, storage: str | None) -> Tuning:
@@ -93,7 +108,7 @@ def _own_folder(folder: TuningFolder, asked: Recipe, made_from: dict[str, Any]) 
         origin = {"folder": uuid.uuid4().hex, **made_from, "recipe": asked.model_dump(mode="json")}
         write_json(folder.origin_file, origin)
         return str(origin["folder"])
-    origin = read_json(folder.origin_file, "tuning", ("folder", "recipe", *made_from))
+    origin = _origin(folder.origin_file).model_dump()
     if origin["recipe_hash"] != made_from["recipe_hash"]:
         what = f"this tuning began with another recipe ({_difference(origin['recipe'], asked.model_dump(mode='json'))})"
     elif origin["pack_hash"] != made_from["pack_hash"]:
@@ -109,7 +124,9 @@ def _own_folder(folder: TuningFolder, asked: Recipe, made_from: dict[str, Any]) 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """The first key in which two recipes differ, with both values."""
     one, other = _flat(before), _flat(now)
-    key = next(key for key in {**one, **other} if one.get(key) != other.get(key))
+    key = next((key for key in {**one, **other} if one.get(key) != other.get(key)), None)
+    if key is None:
+        return "its hash is another"
     return f"{key} was {one.get(key)} and is {other.get(key)}"
 
 

@@ -135,8 +135,8 @@ def judged(run: Run, metric: str) -> tuple[float, float]:
 
     Errors: SkyclassError where none gave a finite one.
     """
-    history = pd.read_csv(run.history_file)
-    scores = history[metric].dropna() if metric in history else pd.Series(dtype=float)
+    history = run.history()
+    scores = pd.to_numeric(history[metric], "coerce").dropna() if metric in history else pd.Series(dtype=float)
     if scores.empty:
         fix = "judge by another tune.metric, or train for longer"
         raise SkyclassError(f"no validation gave a finite {metric}", where=run.path, fix=fix)

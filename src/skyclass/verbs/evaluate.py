@@ -15,6 +15,7 @@ from ..arguments import check_out
 from ..console import say, say_where
 from ..csv_files import write_csv
 from ..data.leaks import columns_by_id, leaked_into, pack_of_run
+from ..documents import sealed
 from ..drawing import save_figure
 from ..errors import SkyclassError, did_you_mean
 from ..evaluation import metrics
@@ -32,6 +33,7 @@ from ..predictions import judged_rows, probabilities, read_predictions
 from ..replacing import new_contents
 from ..reporting.card import write_card
 from ..run import Run, is_run, to_resume
+from ..run_check import check_run
 
 MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
 MOST_IMAGES = 5000
@@ -72,6 +74,7 @@ def evaluate(
     catalog: str | Path | None = None,
     uncertainty: bool = False,
     device: str = "auto",
+    check: bool = False,
 ) -> dict[str, Any]:
     """Judge a run or a predictions file; returns what `metrics.json` holds.
 
@@ -88,6 +91,7 @@ def evaluate(
     uncertainty : compare all scores of uncertainty that a run can give, and not only those that its predictions hold:
         the disagreement of an ensemble, Monte Carlo dropout, the orientations of the images. Its networks look at up to
         5,000 of the images some nine times
+    check : first compare every byte of the run and its pack with their hashes
     """
     path = Path(path)
     file, folder, run = path, path.parent / f"{path.stem}-evaluation", None
@@ -96,6 +100,10 @@ def evaluate(
         if not run.finished:
             raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=to_resume(path))
         file, folder = run.predictions_file, run.evaluation
+        if check:
+            check_run(run)
+    if check and run is None:
+        raise SkyclassError("a file of predictions has no hashes to check", where="--check", fix="name the run")
     if uncertainty and run is None:
         what = "the networks are asked again, and a file of predictions has none"
         raise SkyclassError(what, where="--uncertainty", fix="name the run")
@@ -120,6 +128,7 @@ def _written(judged: Judged) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for section in SECTIONS:
         result |= section(judged, result)
+    result = sealed(result)
     write_json(judged.folder / "metrics.json", result)
     write_csv(score_table(result), judged.folder / "metrics.csv")
     return result
@@ -211,7 +220,10 @@ def _files_of(folder: Path) -> list[str]:
         earlier = read_json(folder / "metrics.json", "evaluation")
     except SkyclassError:
         return []  # there is none
-    drawn = [Path(column["file"]).name for column in earlier.get("by", {}).values()]
+    columns = earlier.get("by")
+    found = columns.values() if isinstance(columns, dict) else ()
+    files = [column.get("file") for column in found if isinstance(column, dict)]
+    drawn = [name for name in files if isinstance(name, str) and re.fullmatch(r"by_[\w.+-]+\.png", name)]
     tables = [str(Path(name).with_suffix(".csv")) for name in drawn]
     return ["metrics.json", "ambiguous.csv", *drawn, *tables]
 

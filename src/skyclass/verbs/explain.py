@@ -54,6 +54,7 @@ def explain(
     grade: bool = False,
     grade_per_class: int = 24,
     device: str = "auto",
+    check: bool = False,
     options: SourceOptions = SourceOptions(),
 ) -> Path:
     """Draw where a classifier looks; returns the folder.
@@ -70,6 +71,7 @@ def explain(
     grade : grade all methods, those that map a layer at this one, on the images named or the first `grade_per_class`
         of every class: `grades.csv`, `grades.json` and figures
     options : how the source is read
+    check : first compare every byte of the pack with its hashes
     """
     check_method(method, layer)
     check_at_least_one(per_class, "--per-class", "images of a class")
@@ -85,7 +87,7 @@ def explain(
     if layer is not None:
         check_names(model.networks[0], [layer], "--layer")
     folder = Path(out) if out else (Run.open(path).explanations if is_run(path) else Path("explanations"))
-    images = _images_of(path, source, options)
+    images = _images_of(path, source, options, check=check)
     chosen = _choose(images, image, per_class, model.classes, only_test=source is None)
     key = "label" if chosen["label"].notna().all() else "predicted"
     how, mistakes = How(method, layer), Sheet()
@@ -156,20 +158,20 @@ def _times(size: Sequence[int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _images_of(path: Path, source: str | Path | None, options: SourceOptions) -> Images:
+def _images_of(path: Path, source: str | Path | None, options: SourceOptions, *, check: bool) -> Images:
     """The source, or the images of the run's pack, with the labels and splits that the training went by.
 
     Errors: SkyclassError where there is neither, and where the pack has changed since.
     """
     if source is not None:
-        opened = open_source(Path(source), options)
+        opened = open_source(Path(source), options, check=check)
         return Images(opened.catalog, opened.pack, Path(source))
     if not is_run(path):
         fix = "name a pack, folder, table or image file after it"
         raise SkyclassError("a classifier by itself has no images", where=path, fix=fix)
     run = Run.open(path)
     place = Path(run.origin()["pack"])
-    pack = open_source(place, options).pack
+    pack = open_source(place, options, check=check).pack
     if pack is None or pack.hash != run.origin()["pack_hash"]:
         fix = "name the images to explain after the run"
         raise SkyclassError("the pack has changed since the run was trained on it", where=place, fix=fix)

@@ -45,6 +45,7 @@ def inspect(
     out: str | Path | None = None,
     duplicates: bool = True,
     run: Sequence[str | Path] = (),
+    check: bool = False,
     options: SourceOptions = SourceOptions(),
 ) -> dict[str, Any]:
     """Audit a source, read as `options` say: count, measure, compare and show; returns what `summary.json` holds.
@@ -53,11 +54,12 @@ def inspect(
     `problems.csv`, `duplicates.csv`, `classes.csv`, `classes.png`, `samples.png`, and with runs `label_errors.csv`.
 
     duplicates : look for copies of one picture, however turned, mirrored, cropped or brightened
+    check : first compare every byte of a pack with its hashes
     run : runs (or predictions files) whose held-out predictions rank the labels by how likely they are wrong
     """
     if out:
         check_out(Path(out))
-    opened = open_source(source, options)
+    opened = open_source(source, options, check=check)
     doubted = _label_errors(opened.catalog, run, source) if run else None  # a wrong run shows before any image is read
     read = _reader(opened)
     survey = survey_images(opened.catalog, read, fingerprints=duplicates)

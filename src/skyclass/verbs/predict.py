@@ -34,6 +34,7 @@ def predict(
     orientations: bool = False,
     device: str = "auto",
     strict: bool = False,
+    check: bool = False,
     options: SourceOptions = SourceOptions(),
 ) -> Path:
     """Predict every image of a source, read as `options` say; returns the Parquet file.
@@ -42,6 +43,7 @@ def predict(
     a file that is not there, have a row with the reason in `error`; they and odd ones are listed in
     `<out>.problems.csv` too.
 
+    check : first compare every byte of a pack with its hashes; those of the classifier are compared in any case
     orientations : whether to look at each image in its 8 orientations (4 where it is not square) and to take the mean
     strict : refuse where any image could not be predicted, not only where none could
     Errors: SkyclassError where no image could be predicted, once the table and the list of problems are written.
@@ -52,7 +54,7 @@ def predict(
     check_at_least_one(batch_size, "--batch-size", "images at a time")
     pick_device(device)
     model = Classifier.load(classifier, device)
-    opened = open_source(source, options)
+    opened = open_source(source, options, check=check)
     catalog, pack = opened.catalog, opened.pack
     ids = catalog["image_id"].tolist()
     if pack:

@@ -6,14 +6,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jinja2 import UndefinedError
+
 from .. import __version__
 from ..console import say_where
+from ..documents import SEAL
 from ..drawing import page
-from ..errors import SkyclassError
-from ..files import read_json, sha256_of, write_text
+from ..errors import SkyclassError, one_line
+from ..files import write_text
 from ..reporting import examples, origin, scores, training_data
+from ..reporting.checked_metrics import checked_metrics
 from ..reporting.material import Material
 from ..run import Run, to_resume
+from ..run_check import check_run
 
 # The sections in their order; each has a template of its name in templates/report.
 SECTIONS = {
@@ -34,27 +39,37 @@ SECTIONS = {
 HEADLINE = ("auroc_macro", "accuracy", "balanced_accuracy", "macro_f1")
 
 
-def report(run: str | Path, *, out: str | Path | None = None) -> Path:
+def report(run: str | Path, *, out: str | Path | None = None, check: bool = False) -> Path:
     """Write the page of a run that has been evaluated; returns it.
 
     What was not made, such as explanations, is not shown; the page says what makes it.
-    Errors: SkyclassError where the run has not ended or has no evaluation, or one of other predictions.
+    check : first compare every byte of the run and its pack with their hashes
+    Errors: SkyclassError where the run has not ended or has no evaluation, or one that is not of its predictions.
     """
     finished = Run.open(Path(run))
     if not finished.finished:
         raise SkyclassError("the run has not ended", where=run, fix=to_resume(Path(run)))
     if not (finished.evaluation / "metrics.json").is_file():
         raise SkyclassError("the run has no evaluation", where=run, fix=f"run `skyclass evaluate {run}` first")
-    metrics = read_json(finished.evaluation / "metrics.json", "evaluation")
-    again = f"run `skyclass evaluate {run}` again"
-    if metrics["predictions_sha256"] != sha256_of(finished.predictions_file):
-        raise SkyclassError("the evaluation is of other predictions than the run's", where=run, fix=again)
-    if "intervals" not in metrics or "near_duplicates" not in metrics:
-        raise SkyclassError("the evaluation is of an older Skyclass", where=run, fix=again)
+    if check:
+        check_run(finished)
+    metrics = checked_metrics(finished)
     target = Path(out) if out else finished.report_file
-    write_text(target, page("report.html.j2", _content(Material(finished, metrics))))
+    write_text(target, _page(Material(finished, metrics)))
     say_where("Report", target)
     return target
+
+
+def _page(material: Material) -> str:
+    """The page. Errors: SkyclassError for an evaluation without a hash whose values are not of their types."""
+    try:
+        return page("report.html.j2", _content(material))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UndefinedError) as error:
+        if SEAL in material.metrics:
+            raise  # it is as `evaluate` wrote it: the fault is ours
+        what, where = f"damaged evaluation ({one_line(error)})", material.run.evaluation / "metrics.json"
+        fix = f"run `skyclass evaluate {material.run.path}` again"
+        raise SkyclassError(what, where=where, fix=fix) from None
 
 
 def _content(material: Material) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..models.hardware import check_devices, own_device
 from ..processes import agreed, joined, rank
 from ..recipe import load_recipe
 from ..run import Run
+from ..run_check import check_run
 from ..run_lock import held
 from ..training.legs import carry_out, turn_to
 from ..training_processes import finish_on
@@ -39,6 +40,7 @@ def train(
     device: str = "auto",
     devices: int = 1,
     num_nodes: int = 1,
+    check: bool = False,
 ) -> Path:
     """Train by `recipe` on `pack` into the new folder `out`, or go on with the run `resume`; returns the run's folder.
 
@@ -50,6 +52,8 @@ def train(
         What came after it is given up
     find_rate : first seek the learning rate by a range test (Smith 2017), and train with the one that it suggests;
         `recipe.yaml` in the run has it, `learning_rates.csv` and `.png` the test
+    check : compare every byte of the pack, and of a run that is resumed, with their hashes; without it the pack is
+        read where its size or the time of its last change are not those of the check before
     devices, num_nodes : GPUs on a machine, or processes on the CPU, that share every batch; and machines. On more than
         one machine, torchrun or SLURM's `srun` starts this command, once for each device
 
@@ -62,12 +66,14 @@ def train(
             if find_rate:
                 fix = "leave out --find-rate, or train a new run"
                 raise SkyclassError("a run goes on with the learning rate it has", where="--find-rate", fix=fix)
+            if check:
+                check_run(Run.open(Path(resume)))
             named_more = bool(recipe or pack or out or ensemble)
             return _old_run(Path(resume), named_more, overrides, checkpoint, holding), None
         if checkpoint is not None:
             fix = "skyclass train --resume RUN --checkpoint NAME"
             raise SkyclassError("a checkpoint belongs to a run", where="--checkpoint", fix=fix)
-        run, rows = _new_run(recipe, pack, out, overrides, ensemble, device, find_rate)
+        run, rows = _new_run(recipe, pack, out, overrides, ensemble, device, find_rate, check)
         holding.enter_context(held(run.path))
         return run, rows
 
@@ -104,6 +110,7 @@ def _new_run(
     ensemble: int | None,
     device: str,
     find_rate: bool,
+    check: bool,
 ) -> tuple[Run, TrainingRows]:
     if recipe is None or pack is None or out is None:
         fix = "skyclass train RECIPE PACK --out RUN, or skyclass train --resume RUN"
@@ -115,6 +122,7 @@ def _new_run(
     if find_rate and not settings.training.epochs:
         fix = "set training.epochs to 1 or more"
         raise SkyclassError("without an epoch there is no learning rate to find", where="--find-rate", fix=fix)
+    data.verify(every_byte=check)
     if ensemble is not None:
         return begin_ensemble(settings, data, Path(out), ensemble, device, find_rate=find_rate)
     return begin_run(settings, data, Path(out), device, find_rate=find_rate)

@@ -61,6 +61,7 @@ def tune(
     jobs: int = 1,
     keep_all: bool = False,
     device: str = "auto",
+    check: bool = False,
 ) -> Path:
     """Search the recipe's `tune.space` on `pack`, or go on with the tuning in `out`; returns that folder.
 
@@ -70,6 +71,7 @@ def tune(
     storage : URL of a database that keeps the study, so that other machines take part; None is SQLite in `out`
     jobs : processes on this machine
     keep_all : keep the weights of every trial, not only those of the best one
+    check : compare every byte of the pack with its hashes, also where it was checked before and has not changed since
     Errors: SkyclassError for a space that the recipe refuses, another recipe or pack than the tuning began with, and
     where every training failed.
     """
@@ -78,6 +80,7 @@ def tune(
     check_out(Path(out))
     chosen = recipe_for(Path(out), _recipe(recipe, overrides, space, trials))
     data = Pack.open(Path(pack))
+    data.verify(every_byte=check)
     rows = training_rows(data, chosen.data)
     mirror_pairs(chosen.augment, rows.classes)
     _warn_of_password(storage)
