@@ -164,7 +164,13 @@ def predict(
     classifier: Annotated[Path, typer.Argument(help="a run or a classifier's folder")],
     source: Source,
     options: SourceOptions,
-    out: Annotated[Path, typer.Option(help="the new Parquet file")] = Path("predictions.parquet"),
+    out: Annotated[
+        Path, typer.Option(help="the new file, in the format of its suffix: .parquet, .csv, .fits, .vot or .ecsv")
+    ] = Path("predictions.parquet"),
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,...", help="more columns of the source to carry along; repeat for more"),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="images computed at a time")] = 64,
     orientations: Annotated[
         bool, typer.Option("--orientations", help="the mean over the 8 orientations of each image, at 8 times the cost")
@@ -187,6 +193,7 @@ def predict(
         device=device,
         strict=strict,
         check=check,
+        columns=[name.strip() for text in columns or () for name in text.split(",") if name.strip()],
         options=options,
     )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from .classifier import Classifier
 from .console import progress, say
 from .counts import quantity
+from .data.catalog import COORDINATES
 from .data.loaders import Loader
 from .data.training_rows import TrainingRows
 from .errors import SkyclassError
@@ -20,7 +21,7 @@ from .evaluation.metrics import accuracy, auroc_macro, balanced_accuracy
 from .evaluation.novelty import MOST_IMAGES, Novelty, fit_novelty
 from .evaluation.prediction_sets import fit_prediction_sets
 from .models.sampling import Look
-from .predictions import UNCALIBRATED, predictions_writer
+from .predictions import UNCALIBRATED, carried_schema, predictions_writer
 from .processes import agreed, gathered, rank, world
 from .recipe import Recipe
 from .reporting.card import write_card
@@ -119,12 +120,19 @@ def _write_predictions(run: Run, classifier: Classifier, rows: TrainingRows, see
     p = classifier.calibration.apply(seen.log_p)
     catalog = rows.catalog.iloc[np.concatenate([rows.val, rows.test])].reset_index(drop=True)
     frame = classifier.table(catalog["image_id"], p, seen.doubt, seen.novelty)
-    for name in ("label", "split", "group", "file"):
+    places = [name for name in COORDINATES if name in catalog]
+    for name in ("label", "split", "group", "file", *places):
         if name in catalog:
             frame[name] = catalog[name]
     for index, name in enumerate(rows.classes):
         frame[f"{UNCALIBRATED}{name}"] = np.exp(seen.log_p[:, index])
-    with predictions_writer(run.predictions_file, rows.classes, classifier.origin, uncalibrated=True) as append:
+    with predictions_writer(
+        run.predictions_file,
+        rows.classes,
+        classifier.origin,
+        uncalibrated=True,
+        carried=carried_schema(catalog, places),
+    ) as append:
         append(frame)
     labels, tested = rows.labels[rows.test], p[len(rows.val) :]
     known = ~np.isnan(tested).any(axis=1)

@@ -7,14 +7,15 @@ where the classifier has such a head, else the entropy of the probabilities over
 hold exactly one class), `novelty` (how far the image lies from all that the classifier was trained on; 1 is the
 distance that 99 % of the validation images stay below), `unlike` (true where it is farther: no prediction of such an
 image can be trusted, however high its confidence), `label`, `split` and `group` where known, `file`, `warning` (what
-was odd about the image) and `error` (why it could not be predicted). The probabilities are calibrated; a run keeps in
+was odd about the image) and `error` (why it could not be predicted), then `ra` and `dec` (degrees) and other columns of
+the catalog where they were asked for. The probabilities are calibrated; a run keeps in
 `uncalibrated_<class>` what the network itself said.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,26 @@ NO_NUMBERS = "the network's answer is no number (NaN): no prediction"
 TEXT = ("image_id", "predicted", "prediction_set", "label", "split", "group", "file", "warning", "error")
 
 
-def schema_of(classes: list[str], origin: dict[str, Any], *, uncalibrated: bool = False) -> pa.Schema:
-    """The Arrow schema of a predictions file; `origin` says what it was made from."""
+def carried_schema(catalog: pd.DataFrame, names: Iterable[str]) -> pa.Schema:
+    """Types of those columns of a catalog; what is neither numbers nor text alone goes as text."""
+    fields = []
+    for name in names:
+        try:
+            kind = pa.array(catalog[name], from_pandas=True).type
+        except (pa.ArrowException, ValueError):
+            kind = pa.string()
+        flat = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        fields.append((name, kind if flat else pa.string()))
+    return pa.schema(fields)
+
+
+def schema_of(
+    classes: list[str], origin: dict[str, Any], *, uncalibrated: bool = False, carried: pa.Schema | None = None
+) -> pa.Schema:
+    """The Arrow schema of a predictions file; `origin` says what it was made from.
+
+    uncalibrated, carried : as in `predictions_writer`
+    """
     number = [(f"{PREFIX}{name}", pa.float32()) for name in classes]
     before = [(f"{UNCALIBRATED}{name}", pa.float32()) for name in classes if uncalibrated]
     fields = [
@@ -49,34 +68,58 @@ def schema_of(classes: list[str], origin: dict[str, Any], *, uncalibrated: bool 
         ("novelty", pa.float32()),
         ("unlike", pa.bool_()),
         *((name, pa.string()) for name in TEXT[3:]),
-        *before,
     ]
+    own = {name for name, _ in (*fields, *before)}
+    catalogs = [(f"table_{one.name}" if one.name in own else one.name, one.type) for one in carried or ()]
+    fields = [*fields, *catalogs, *before]
     metadata = {"skyclass": json.dumps({"classes": classes, **origin})}
     return pa.schema(fields, metadata=metadata)
 
 
 @contextmanager
 def predictions_writer(
-    path: Path, classes: list[str], origin: dict[str, Any], *, uncalibrated: bool = False
+    path: Path,
+    classes: list[str],
+    origin: dict[str, Any],
+    *,
+    uncalibrated: bool = False,
+    carried: pa.Schema | None = None,
 ) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Yields a function that appends rows; the file appears under its name when the block ends without an error.
 
     uncalibrated : with the columns `uncalibrated_<class>`. Columns that a frame lacks become null.
+    carried : columns of the catalog that stand after `error`; one that is called as a column of predictions is
+        `table_<name>`
     """
-    schema = schema_of(classes, origin, uncalibrated=uncalibrated)
+    schema = schema_of(classes, origin, uncalibrated=uncalibrated, carried=carried)
     with written_whole(path) as part, pq.ParquetWriter(part, schema) as writer:
 
         def append(frame: pd.DataFrame) -> None:
-            columns = [_column(frame, field) for field in schema]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+            writer.write_table(table_of(frame, schema))
 
         yield append
+
+
+def table_of(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """The frame's columns that the schema names, null where it lacks one."""
+    return pa.Table.from_arrays([_column(frame, field) for field in schema], schema=schema)
 
 
 def _column(frame: pd.DataFrame, field: pa.Field) -> pa.Array:
     if field.name not in frame:
         return pa.nulls(len(frame), field.type)
+    if field.type == pa.string() and field.name not in TEXT:  # a catalog's column of anything
+        return pa.array(frame[field.name].astype(object).map(str, na_action="ignore"), pa.string(), from_pandas=True)
     return pa.array(frame[field.name], type=field.type, from_pandas=True)
+
+
+_EXACT = {getattr(pa, name.lower())(): getattr(pd, f"{name}Dtype")() for name in ("Int64", "UInt64")}
+
+
+def frame_of(table: pa.Table) -> pd.DataFrame:
+    """Arrow's table as pandas's, with long integers exact even beside an absent one."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_EXACT.get)
+    return frame
 
 
 def read_predictions(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
@@ -94,7 +137,7 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any
         else:
             table = pq.read_table(path)
             origin = json.loads((table.schema.metadata or {}).get(b"skyclass", b"{}"))
-            frame = table.to_pandas()
+            frame = frame_of(table)
     except (OSError, TypeError, ValueError, RecursionError, pa.ArrowException):
         raise SkyclassError("not a table of predictions", where=path, fix="predict again") from None
     if not isinstance(origin, dict):
@@ -104,10 +147,10 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any
     ]
     if not classes:
         raise SkyclassError("no column p_<class>", where=path, fix="one column of probabilities a class is needed")
-    return _without_lost(frame, [str(name) for name in classes], path), [str(name) for name in classes], origin
+    return without_lost(frame, [str(name) for name in classes], path), [str(name) for name in classes], origin
 
 
-def _without_lost(frame: pd.DataFrame, classes: list[str], path: Path) -> pd.DataFrame:
+def without_lost(frame: pd.DataFrame, classes: list[str], path: Path) -> pd.DataFrame:
     """The table, with `predicted` empty and an `error` where a probability is NaN or infinite: that is no prediction.
 
     Errors: SkyclassError for a class without a column, and one that holds no numbers.

@@ -37,6 +37,7 @@ FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz")
 _EXACT = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
 
 _ON_THE_SKY = frozenset(name for pair in SKY for name in pair)
+_SAID = ("SKYCLASS", "skyclass", "description")
 _MEND = "open and mend it"
 
 
@@ -165,6 +166,8 @@ def _as_frame(table: Table, path: Path) -> pd.DataFrame:
         if isinstance(table[name], Column) and table[name].dtype.kind == "S":
             table[name] = _decoded(table[name])
     frame: pd.DataFrame = table.to_pandas(index=False)
+    # What a file of predictions says of itself (`prediction_formats`).
+    frame.attrs["skyclass"] = next((str(table.meta[key]) for key in _SAID if key in table.meta), "")
     return frame
 
 

@@ -29,7 +29,8 @@ from ..evaluation.score_table import score_table, with_interval
 from ..evaluation.uncertainty import compare_scores, scores_of_probabilities
 from ..evaluation.uncertainty_figures import uncertainty_figure
 from ..files import read_json, sha256_of, write_json, write_text
-from ..predictions import judged_rows, probabilities, read_predictions
+from ..prediction_formats import read_predictions_file
+from ..predictions import judged_rows, probabilities
 from ..replacing import new_contents
 from ..reporting.card import write_card
 from ..run import Run, is_run, to_resume
@@ -108,7 +109,7 @@ def evaluate(
         what = "the networks are asked again, and a file of predictions has none"
         raise SkyclassError(what, where="--uncertainty", fix="name the run")
     folder = check_out(Path(out) if out else folder)
-    frame, classes, origin = read_predictions(file)
+    frame, classes, origin = read_predictions_file(file)
     rows, split = judged_rows(frame, split, file)
     labels = rows["label"].where(rows["label"].notna() & (rows["label"] != ""), None).to_numpy(dtype=object)
     p = probabilities(rows, classes)
