@@ -64,8 +64,11 @@ def read_predictions_file(path: Path) -> tuple[pd.DataFrame, list[str], dict[str
     ------
     SkyclassError : for a missing or damaged file, or one without columns `p_<class>`
     """
-    if path.suffix.lower() not in WRITERS or path.suffix.lower() == ".csv" or not path.is_file():
+    if path.suffix.lower() not in WRITERS or not path.is_file():
         return read_predictions(path)
+    if path.suffix.lower() == ".csv":
+        frame, classes, origin = read_predictions(path)
+        return _with_texts(frame), classes, origin
     frame = read_rows(path, frozenset())
     said = str(frame.attrs.get(KEY, ""))
     try:
@@ -76,13 +79,7 @@ def read_predictions_file(path: Path) -> tuple[pd.DataFrame, list[str], dict[str
         origin = {}
     renamed = origin.pop("columns", None)
     frame = frame.rename(columns=renamed if isinstance(renamed, dict) else {})
-    for name in (name for name in TEXT if name in frame.columns):
-        text = frame[name].astype(object).map(str, na_action="ignore")
-        frame[name] = text.where(frame[name].notna() & (text != ""), None)
-    if "prediction_set" in frame and "ambiguous" in frame:  # text that is empty is absent, or a set without a class
-        known = frame["ambiguous"].astype("boolean").fillna(False).to_numpy(dtype=bool)
-        empty = frame["prediction_set"].isna().to_numpy() & known & frame["predicted"].notna().to_numpy()
-        frame["prediction_set"] = frame["prediction_set"].mask(empty, "")
+    frame = _with_texts(frame)
     columns = [name.removeprefix(PREFIX) for name in frame.columns if name.startswith(PREFIX)]
     classes = [str(name) for name in origin.pop("classes", ())]
     if not classes or not set(classes) <= set(columns):  # renamed since
@@ -90,6 +87,18 @@ def read_predictions_file(path: Path) -> tuple[pd.DataFrame, list[str], dict[str
     if not classes:
         raise SkyclassError("no column p_<class>", where=path, fix="one column of probabilities a class is needed")
     return frame, classes, origin
+
+
+def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with its text as text: what is empty is absent, or a set that holds no class."""
+    for name in (name for name in TEXT if name in frame.columns):
+        text = frame[name].astype(object).map(str, na_action="ignore")
+        frame[name] = text.where(frame[name].notna() & (text != ""), None)
+    if "prediction_set" in frame and "ambiguous" in frame:
+        known = frame["ambiguous"].astype("boolean").fillna(False).to_numpy(dtype=bool)
+        empty = frame["prediction_set"].isna().to_numpy() & known & frame["predicted"].notna().to_numpy()
+        frame["prediction_set"] = frame["prediction_set"].mask(empty, "")
+    return frame
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:
