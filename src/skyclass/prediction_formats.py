@@ -26,7 +26,7 @@ from .csv_files import write_csv
 from .data.table_files import read_rows
 from .errors import SkyclassError
 from .files import written_whole
-from .predictions import PREFIX, TEXT, frame_of, predictions_writer, read_predictions, schema_of, table_of
+from .predictions import PREFIX, TEXT, frame_of, predictions_writer, read_predictions, schema_of, table_of, without_lost
 
 KEY = "skyclass"  # of what the file says of itself
 _CODED = "Predictions of Skyclass; how they were made, in base64:"
@@ -86,7 +86,7 @@ def read_predictions_file(path: Path) -> tuple[pd.DataFrame, list[str], dict[str
         classes = columns
     if not classes:
         raise SkyclassError("no column p_<class>", where=path, fix="one column of probabilities a class is needed")
-    return frame, classes, origin
+    return without_lost(frame, classes, path), classes, origin
 
 
 def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
