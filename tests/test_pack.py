@@ -509,7 +509,7 @@ def test_excluded_classes_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("splits", "exclude", "words"),
     [
-        ({"train": 2, "val": 1}, ("blob", "ring"), "1 classes; a classifier needs two at least"),
+        ({"train": 2, "val": 1}, ("blob", "ring"), "1 class; a classifier needs two at least"),
         ({"train": 2, "val": 1}, ("blog",), "no class is called 'blog'; the classes are bar, blob, ring"),
         ({"train": 2, "test": 1}, (), "no labelled image is in the split 'val'"),
         ({"val": 2, "test": 1}, (), "no labelled image is in the split 'train'"),
