@@ -184,7 +184,8 @@ def test_a_recipes_command_has_the_options_of_its_function(name: str) -> None:
 
 OF_SOURCE = (
     "--image-root ir --id-column ic --file-column fc --label-column lc --split-column sc --group-column gc "
-    "--band-files {id}_{band}.fits --cutout 48x64 --votes keep=3 --votes threshold=0.6 --class-names spiral,,bar"
+    "--band-files {id}_{band}.fits --cutout 48x64 --votes keep=3 --votes threshold=0.6 --class-names spiral,,bar "
+    "--folders {label} --split-names night1=train"
 )
 OPTIONS = SourceOptions(
     image_root=Path("ir"),
@@ -197,6 +198,8 @@ OPTIONS = SourceOptions(
     cutout=(48, 64),
     votes=("keep=3", "threshold=0.6"),
     class_names=("spiral", "bar"),
+    folders="{label}",
+    split_names={"night1": "train"},
 )
 EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
     "simulate": (
@@ -207,8 +210,8 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "fetch": ("n --out o", {"name": "n", "out": "o"}),
     "inspect": (
-        f"s --out o {OF_SOURCE} --no-duplicates --run u --run v",
-        {"source": "s", "out": "o", "options": OPTIONS, "duplicates": False, "run": ["u", "v"]},
+        f"s --out o {OF_SOURCE} --no-duplicates --run u --run v --check",
+        {"source": "s", "out": "o", "options": OPTIONS, "duplicates": False, "run": ["u", "v"], "check": True},
     ),
     "pack": (
         f"s o {OF_SOURCE} --splits 0.5,0.2,0.3 --seed 4 --pixels size=9 --pixels fit=pad --like c --overwrite "
@@ -218,28 +221,29 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "train": (
         "r p --out o --set seed=1 --set name=x --ensemble 3 --resume u --checkpoint best --find-rate --device cpu "
-        "--devices 2 --num-nodes 3",
+        "--devices 2 --num-nodes 3 --check",
         {"recipe": "r", "pack": "p", "out": "o", "overrides": ["seed=1", "name=x"], "ensemble": 3}
-        | {"resume": "u", "checkpoint": "best", "find_rate": True, "device": "cpu", "devices": 2, "num_nodes": 3},
+        | {"resume": "u", "checkpoint": "best", "find_rate": True, "device": "cpu", "devices": 2, "num_nodes": 3}
+        | {"check": True},
     ),
     "tune": (
-        "r p --out o --set seed=1 --space a=[1] --trials 3 --storage u --jobs 2 --keep-all --device cpu",
+        "r p --out o --set seed=1 --space a=[1] --trials 3 --storage u --jobs 2 --keep-all --device cpu --check",
         {"recipe": "r", "pack": "p", "out": "o", "overrides": ["seed=1"], "space": ["a=[1]"], "trials": 3}
-        | {"storage": "u", "jobs": 2, "keep_all": True, "device": "cpu"},
+        | {"storage": "u", "jobs": 2, "keep_all": True, "device": "cpu", "check": True},
     ),
     "predict": (
-        f"c s --out o {OF_SOURCE} --batch-size 3 --orientations --device cpu",
+        f"c s --out o {OF_SOURCE} --batch-size 3 --orientations --device cpu --strict --columns mag --check",
         {"classifier": "c", "source": "s", "out": "o", "options": OPTIONS, "batch_size": 3, "orientations": True}
-        | {"device": "cpu"},
+        | {"device": "cpu", "strict": True, "columns": ["mag"], "check": True},
     ),
     "evaluate": (
-        "p --out o --split val --by a --by b --catalog t --uncertainty --device cpu",
+        "p --out o --split val --by a --by b --catalog t --uncertainty --device cpu --check",
         {"path": "p", "out": "o", "split": "val", "by": ["a", "b"], "catalog": "t", "uncertainty": True}
-        | {"device": "cpu"},
+        | {"device": "cpu", "check": True},
     ),
     "explain": (
         f"c s --out o --image a --image b --per-class 2 --target true {OF_SOURCE} --device cpu --method layercam "
-        "--layer l --fits --grade --grade-per-class 5",
+        "--layer l --fits --grade --grade-per-class 5 --check",
         {"classifier": "c", "source": "s", "out": "o", "image": ["a", "b"], "per_class": 2, "target": "true"}
         | {
             "options": OPTIONS,
@@ -249,13 +253,14 @@ EVERY_OPTION: dict[str, tuple[str, dict[str, object]]] = {
             "fits": True,
             "grade": True,
             "grade_per_class": 5,
+            "check": True,
         },
     ),
     "compare": (
         "r s --out o --split val --reported",
         {"runs": ["r", "s"], "out": "o", "split": "val", "reported": True},
     ),
-    "report": ("r --out o", {"run": "r", "out": "o"}),
+    "report": ("r --out o --check", {"run": "r", "out": "o", "check": True}),
     "demo": (
         "o --per-class 2 --size 9 --clean --set seed=1",
         {"out": "o", "per_class": 2, "size": 9, "clean": True, "overrides": ["seed=1"]},
@@ -346,7 +351,7 @@ ERRORS: dict[str, list[str]] = {
     "train toy.yaml pack": ["a recipe, a pack and an output folder are needed; skyclass train RECIPE PACK --out RUN"],
     "train toy.yaml nowhere --out r": ["nowhere: this folder is no finished pack; make one with `skyclass pack"],
     "train toy.yaml images --out r": ["images: this folder is no finished pack; make one with `skyclass pack"],
-    "train toy.yaml alone-pack --out r": ["alone-pack: 1 classes; a classifier needs two at least; check the label"],
+    "train toy.yaml alone-pack --out r": ["alone-pack: 1 class; a classifier needs two at least; check the label"],
     "train toy.yaml pack --out run": ["run: the folder is not empty; its run has ended: name another folder"],
     "train toy.yaml pack --out r --set augment.mirror_swaps=[[left,right]]": [
         "no class is called 'left'; if a mirror changes no label, add --set augment.mirror_swaps=[]",

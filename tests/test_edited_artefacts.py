@@ -185,7 +185,7 @@ def test_a_damaged_last_checkpoint_is_refused_with_the_others_named(place: Path)
     flip(place / "run" / "checkpoints" / "last.ckpt", 0.5)
     sentence = refused("train", "--resume", place / "run")
     assert "last.ckpt: the checkpoint is damaged: its bytes are not those that were written" in sentence
-    assert "go on from another one with --resume RUN --checkpoint NAME: epoch-001.ckpt" in sentence
+    assert "go on from another one with `skyclass train --resume RUN --checkpoint NAME`: epoch-001.ckpt" in sentence
     done("train", "--resume", place / "run", "--checkpoint", "epoch-001")
     assert (place / "run" / "predictions.parquet").is_file()
 

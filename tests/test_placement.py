@@ -72,7 +72,7 @@ def test_by_hand() -> None:
     """41x30 pixels: the central 21x20 begin at row 10 and column 5; halved in height, doubled in width."""
     recipe = PixelRecipe(crop=(20, 20), size=(10, 40))
     place = placement((41, 30), [recipe])
-    assert place == Placement((10, 40), Axis(2.0, 10.5), Axis(0.5, 4.75))
+    assert place == Placement((10, 40), Axis(2.0, 10.5, 9.5, 29.5), Axis(0.5, 4.75, 4.5, 24.5))
     padded = placement((10, 40), [PixelRecipe(size=(20, 20), fit="pad")])
     assert padded == Placement((20, 20), Axis(2.0, -13.5), Axis(2.0, 0.5))  # 5x20 pixels from row 7 on
 

@@ -114,7 +114,7 @@ def test_inspect_counts_measures_and_names(tmp_path: Path) -> None:
     for file, problem in zip(errors["file"], errors["problem"], strict=True):
         assert words[Path(file).name] in problem
     warnings = problems[problems["severity"] == "warning"]
-    then = "their scales may differ: set --pixels interval=... or one type for all"
+    then = "scales may differ: `skyclass pack SOURCE PACK --pixels interval=...`"
     assert list(zip(warnings["file"], warnings["problem"], strict=True)) == [
         (str(root / "void"), "no image in this class folder"),
         (str(root), "fewer than 10 images of blob (3)"),

@@ -27,7 +27,6 @@ ONLY = {
     ("training_processes", None): {"train"},
     ("data.pack", None): {"pack", "simulate"},
     ("models.hardware", "pick_device"): {"simulate", "train", "tune", "predict", "evaluate", "explain"},
-    ("training.checkpoints", "read_checkpoint"): {"train"},
     ("training.first_step", None): {"train", "tune"},
     ("training.losses", None): {"train", "tune"},
 }

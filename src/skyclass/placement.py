@@ -19,10 +19,15 @@ class Fitting(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """Pixel x of the result is pixel `scale` x + `offset` of the image, both counted from 0 at a pixel's centre."""
+    """Pixel x of the result is pixel `scale` x + `offset` of the image, both counted from 0 at a pixel's centre.
+
+    low, high : edges of what was not cut away, in pixels of the image; zeros that a result is set in may lie beyond
+    """
 
     scale: float
     offset: float
+    low: float = -np.inf
+    high: float = np.inf
 
 
 class Placement(NamedTuple):
@@ -72,27 +77,33 @@ def put_back(heatmap: np.ndarray, place: Placement, image: tuple[int, int]) -> n
 
 def _centred(axes: list[Axis], size: tuple[int, int], wanted: tuple[int, int]) -> list[Axis]:
     """As `pixels.centre` takes or pads the centre: the smaller half of what is left over lies before it."""
-    starts = [
-        (n_in - n_out) // 2 if n_in > n_out else -((n_out - n_in) // 2)
-        for n_in, n_out in zip(size, wanted, strict=True)
-    ]
-    return [Axis(axis.scale, axis.offset + axis.scale * start) for axis, start in zip(axes, starts, strict=True)]
+    return [_centred_axis(*one) for one in zip(axes, size, wanted, strict=True)]
+
+
+def _centred_axis(axis: Axis, n_in: int, n_out: int) -> Axis:
+    start = (n_in - n_out) // 2 if n_in > n_out else -((n_out - n_in) // 2)
+    offset = axis.offset + axis.scale * start
+    if n_in <= n_out:
+        return axis._replace(offset=offset)
+    low, high = offset - 0.5 * axis.scale, offset + (n_out - 0.5) * axis.scale
+    return Axis(axis.scale, offset, max(axis.low, low), min(axis.high, high))
 
 
 def _resized(axis: Axis, n_in: int, n_out: int) -> Axis:
     """The edges of the image stay its edges: pixel x lies at (x + 1/2) n_in / n_out - 1/2."""
     step = n_in / n_out
-    return Axis(axis.scale * step, axis.offset + axis.scale * (0.5 * step - 0.5))
+    return axis._replace(scale=axis.scale * step, offset=axis.offset + axis.scale * (0.5 * step - 0.5))
 
 
 def _weights(axis: Axis, n_result: int, n_image: int) -> np.ndarray:
     """(n_image, n_result) float64: what each pixel of the result adds to each of the image, NaN in rows outside."""
-    position = (np.arange(n_image) - axis.offset) / axis.scale  # of the image's pixels, in pixels of the result
+    rows = np.arange(n_image)
+    position = (rows - axis.offset) / axis.scale  # of the image's pixels, in pixels of the result
     inside = np.clip(position, 0.0, n_result - 1.0)
     left = np.minimum(inside.astype(int), max(n_result - 2, 0))
     weights = np.zeros((n_image, n_result))
-    rows = np.arange(n_image)
     np.add.at(weights, (rows, left), 1.0 - (inside - left))
     np.add.at(weights, (rows, np.minimum(left + 1, n_result - 1)), inside - left)
-    weights[(position < -0.5 - 1e-9) | (position > n_result - 0.5 + 1e-9)] = np.nan
+    beyond = (position < -0.5 - 1e-9) | (position > n_result - 0.5 + 1e-9)
+    weights[beyond | (rows < axis.low - 1e-9) | (rows > axis.high + 1e-9)] = np.nan
     return weights

@@ -36,6 +36,7 @@ def new_contents(folder: Path, key: str, old: Callable[[], Iterable[str]] = tupl
     """
     finish_replacing(folder)
     stage = part_of(folder / "new")
+    was_there = folder.is_dir()
     try:
         with disk_errors(folder, stage):
             folder.mkdir(parents=True, exist_ok=True)
@@ -53,6 +54,8 @@ def new_contents(folder: Path, key: str, old: Callable[[], Iterable[str]] = tupl
             sync(folder)
     finally:
         remove(stage)
+        if not was_there and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # nothing came of it
     finish_replacing(folder)
 
 

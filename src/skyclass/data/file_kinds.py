@@ -89,8 +89,8 @@ def mixture_problems(looks: Sequence[Look], place: str) -> list[Problem]:
     found = []
     sizes, bands, types = zip(*looks, strict=True) if looks else ((), (), ())
     for kind, what, values, then in (
-        ("size", "sizes (height x width)", sizes, "a pack brings them to one, --pixels size=... says which"),
-        ("depth", "types of pixels", types, "their scales may differ: set --pixels interval=... or one type for all"),
+        ("size", "sizes (height x width)", sizes, "`skyclass pack SOURCE PACK --pixels size=...` brings them to one"),
+        ("depth", "types of pixels", types, "scales may differ: `skyclass pack SOURCE PACK --pixels interval=...`"),
     ):
         counts = Counter(value for value in values if value is not None)
         if len(counts) > 1 and counts.most_common(1)[0][1] < USUAL * counts.total():

@@ -71,7 +71,11 @@ def check_checkpoint(path: Path) -> None:
 def _other_than(path: Path) -> str:
     """The way out of a checkpoint that cannot be used."""
     others = ", ".join(sorted(other.name for other in path.parent.glob(f"*{SUFFIX}") if other != path))
-    return f"go on from another one with --resume RUN --checkpoint NAME: {others}" if others else "train a new run"
+    return (
+        f"go on from another one with `skyclass train --resume RUN --checkpoint NAME`: {others}"
+        if others
+        else "train a new run"
+    )
 
 
 def stand_of(checkpoint: dict[str, Any]) -> Stand:
