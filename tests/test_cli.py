@@ -382,7 +382,9 @@ ERRORS: dict[str, list[str]] = {
     # prediction and judgement
     "predict nowhere pack": ["nowhere: this is no classifier; give the folder that `skyclass train` made"],
     "predict run nowhere": ["nowhere: no such file or folder; check the path"],
-    "predict run pack --out x.csv": ["x.csv: predictions are a Parquet file; end its name in .parquet"],
+    "predict run pack --out x.txt": [
+        "x.txt: predictions are a file, whose suffix says its format; end its name in .parquet"
+    ],
     "predict run pack --batch-size 0": ["--batch-size: 0 images at a time; give 1 or more"],
     "evaluate nowhere": ["nowhere: no such predictions file; make it with `skyclass predict`"],
     "evaluate toy.yaml": ["toy.yaml: not a table of predictions", "; predict again"],

@@ -99,8 +99,8 @@ class Classifier:
             precision=document.precision,
             made_from={**document.made_from, "weights_sha256": document.weights_sha256},
             mirror_swaps=[(one, other) for one, other in document.mirror_swaps],
-            calibration=Calibration.from_json(document.calibration),
-            prediction_sets=PredictionSets.from_json(document.prediction_sets),
+            calibration=Calibration.from_json(document.calibration, folder / META),
+            prediction_sets=PredictionSets.from_json(document.prediction_sets, folder / META),
             novelty=read_novelty(folder, document.novelty),
         ).to(device)
 

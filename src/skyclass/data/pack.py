@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tokenize
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class Pack:
         """(N, C, H, W), memory-mapped and read-only."""
         try:
             images: np.ndarray = np.lib.format.open_memmap(self.path / IMAGES, mode="r")
-        except (OSError, ValueError, EOFError, OverflowError):
+        except (OSError, ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError):  # of NumPy, on headers
             what, where = "damaged images: they cannot be read as an array", self.path / IMAGES
             raise SkyclassError(what, where=where, fix=AGAIN) from None
         shape, kind = images.shape, str(images.dtype)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ class Calibration:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, content: dict[str, Any] | None) -> Calibration:
+    def from_json(cls, content: dict[str, Any] | None, where: str | Path = "classifier.json") -> Calibration:
         """What `to_json` gave; the identity for a classifier that has none.
 
         Errors: SkyclassError where a key is missing or unknown, or a scale is not a positive number.
@@ -75,7 +76,7 @@ class Calibration:
         except (KeyError, TypeError, ValueError):
             good = False
         if not good:
-            raise SkyclassError("damaged calibration", where="classifier.json", fix="copy the classifier again")
+            raise SkyclassError("damaged calibration", where=where, fix="copy the classifier again")
         return calibration
 
     def __str__(self) -> str:

@@ -19,6 +19,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -75,7 +76,7 @@ class PredictionSets:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, content: dict[str, Any] | None) -> PredictionSets | None:
+    def from_json(cls, content: dict[str, Any] | None, where: str | Path = "classifier.json") -> PredictionSets | None:
         """What `to_json` gave; None for a classifier that makes no sets.
 
         Errors: SkyclassError where a key is missing or unknown.
@@ -93,7 +94,7 @@ class PredictionSets:
             return sets
         except (KeyError, TypeError, ValueError):
             what, fix = "damaged prediction sets", "copy the classifier again"
-            raise SkyclassError(what, where="classifier.json", fix=fix) from None
+            raise SkyclassError(what, where=where, fix=fix) from None
 
 
 def fit_prediction_sets(
