@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..arguments import check_out
 from ..console import console, say, say_where
+from ..counts import quantity
 from ..data.audit import (
     balance_problems,
     chirality_problems,
@@ -213,7 +214,7 @@ def _duplicate_counts(pairs: pd.DataFrame) -> dict[str, int]:
 
 def _tell(summary: dict[str, Any], counts: pd.DataFrame, problems: pd.DataFrame, listed: Path | None) -> None:
     """Say it all at the terminal."""
-    say(f"{summary['images']:,} images, {summary['readable']:,} readable")
+    say(f"{quantity(summary['images'], 'image')}, {summary['readable']:,} readable")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("class", overflow="fold")
     for split in counts.columns:
