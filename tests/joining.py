@@ -22,6 +22,7 @@ import torch
 from torch.distributed import TCPStore
 
 from killing import dying
+from skyclass import console
 from skyclass.errors import SkyclassError
 from skyclass.training.checkpoints import LastCheckpoint
 from skyclass.training.task import Task
@@ -79,6 +80,7 @@ def begin_child(job: dict[str, Any], rank: int, environment: dict[str, str]) -> 
     """One process: exit status 0, or 3 for an error that a user is meant to read, which its log ends with."""
     os.dup2(os.open(f"{job['log']}.{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.environ.update(environment)
+    console.LINE_AFTER = 0.0  # progress shows in logs of short trainings too
     status = 1
     try:
         prepare(job, rank)

@@ -78,6 +78,7 @@ def test_what_was_stored_without_the_key_is_stretched_as_before(tmp_path: Path) 
         meta = json.loads(path.read_text())
         for recipe in pixels(meta):
             del recipe["fit"]
+        del meta["content_sha256"]  # which files of that time lack
         path.write_text(json.dumps(meta))
     document = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())
     del document["pixels"]["fit"]

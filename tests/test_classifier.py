@@ -478,7 +478,7 @@ def test_the_recipes_still_to_apply_to_a_pack(classifier: Classifier, small_run:
     for change in ({"interval": "zscale"}, {"stretch": "log"}, {"crop": (5, 5)}):
         with pytest.raises(SkyclassError, match="made in another way than the classifier's") as refusal:
             classifier.recipes_for(own.model_copy(update=change), small_run.pack)
-        assert "predict from the files themselves" in str(refusal.value.fix)
+        assert "name the files themselves, or pack them by" in str(refusal.value.fix)
 
 
 def test_a_pack_is_predicted_as_its_files_are(classifier: Classifier, small_run: SmallRun) -> None:

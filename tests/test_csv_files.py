@@ -53,7 +53,7 @@ def test_nothing_is_guarded_in_a_table_of_numbers(tmp_path: Path) -> None:
 def test_problems_are_guarded(tmp_path: Path) -> None:
     row = {"image_id": "=HYPERLINK(1)", "file": "@x.png", "problem": "-", "severity": "error"}
     write_problems(problems_frame([row]), tmp_path / "problems.csv")
-    assert (tmp_path / "problems.csv").read_text().splitlines()[1] == "'=HYPERLINK(1),'@x.png,'-,error"
+    assert (tmp_path / "problems.csv").read_text().splitlines()[1] == "'=HYPERLINK(1),'@x.png,'-,error,other"
 
 
 def test_ids_of_our_own_tables_are_found_again(tmp_path: Path) -> None:

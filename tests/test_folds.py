@@ -245,7 +245,7 @@ def test_folds_and_exclusions_go_by_the_labels_of_the_votes(tmp_path: Path) -> N
 
 def test_votes_that_give_no_second_class_are_refused(tmp_path: Path) -> None:
     pack = voted(toy_pack(tmp_path / "plain"), tmp_path / "pack", {})
-    with pytest.raises(SkyclassError, match=r"1 classes; a classifier needs two at least; change data.votes"):
+    with pytest.raises(SkyclassError, match=r"1 class; a classifier needs two at least; change data.votes"):
         training_rows(pack, DataRecipe(votes=VotesRecipe(keep=1)))
 
 

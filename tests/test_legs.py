@@ -226,8 +226,8 @@ def test_a_damaged_checkpoint_is_refused_with_a_way_out(run: Run, how: str) -> N
     else:
         run.last_checkpoint.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[how])
     sentence = refused("train", "--resume", run.path, "--device", "cpu")
-    assert re.search(r"last.ckpt: (the checkpoint cannot be read|this is no checkpoint)", sentence)
-    assert "--checkpoint NAME: epoch-001.ckpt" in sentence
+    assert re.search(r"last.ckpt: (the checkpoint is damaged|this is no checkpoint)", sentence)
+    assert "--checkpoint NAME`: epoch-001.ckpt" in sentence
     said = done("train", "--resume", run.path, "--checkpoint", "epoch-001", "--device", "cpu").err
     assert "Going on from epoch-001, behind epoch 1, to epoch" in said
     assert run.finished

@@ -78,10 +78,13 @@ def test_a_second_command_says_who_holds_the_run_and_a_dead_one_holds_nothing(pl
     assert not (place / "run" / HOLDER).exists()
 
 
+ENVIRONMENT = dict.fromkeys(("skyclass", "python", "machine", "device", "command"), "any") | {"packages": {}}
+
+
 def test_a_member_is_held_with_its_ensemble(place: Path) -> None:
     ensemble = Run(place / "ensemble")
     origin = {"pack": "p", "pack_hash": "h", "classes": ["a", "b"], "members": 2}
-    ensemble = Run.create(ensemble.path, toy_recipe(), origin, {})
+    ensemble = Run.create(ensemble.path, toy_recipe(), origin, ENVIRONMENT)
     member = ensemble.create_member(ensemble.member_paths[0], toy_recipe())
     assert member.ensemble_path == ensemble.path
     assert ensemble.ensemble_path is None

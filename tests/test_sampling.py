@@ -183,7 +183,7 @@ def test_dropout_in_the_backbone_is_at_work_too() -> None:
 
 
 def test_a_network_without_dropout_says_so() -> None:
-    with pytest.raises(SkyclassError, match=r"no dropout to take samples of; train with model\.dropout"):
+    with pytest.raises(SkyclassError, match=r"no dropout to take samples of; train with dropout: .*model\.dropout"):
         mc_dropout(network_of(1), inputs(stored()), 2, 0)
     with pytest.raises(SkyclassError, match="no dropout"):
         ensemble(1).samples(stored(), dropout=2)

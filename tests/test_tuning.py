@@ -82,7 +82,7 @@ def test_what_is_best_is_a_recipe_and_its_run_is_kept(
     said = capsys.readouterr().err
     assert f"Best: trial {best['number']}, val_auroc {best['val_auroc']:.4f} at epoch 4" in said
     assert f"skyclass train --resume {folder / best['run']} --set training.epochs=+10" in said
-    assert said.count("complete") == 6
+    assert len(re.findall(r"^trial +\d+ +complete", said, re.MULTILINE)) == 6
     assert all(drawn(folder / name) for name in ("history.png", "importance.png", "slices.png"))
 
     everything = search(tmp_path, pack, "everything", {"keep_all": True}, space=GRID)

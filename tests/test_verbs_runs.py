@@ -209,7 +209,7 @@ def test_the_columns_of_predictions_agree(place: Path, tmp_path: Path) -> None:
     assert frame[["error", "warning"]].isna().all(axis=None)
     in_threes = predictions(place / "run", place / "images", tmp_path / "q.parquet", "--batch-size", 3)
     np.testing.assert_allclose(in_threes[P], p, atol=1e-5)
-    assert (tmp_path / "p.problems.csv").read_text().splitlines() == ["image_id,file,problem,severity"]
+    assert (tmp_path / "p.problems.csv").read_text().splitlines() == ["image_id,file,problem,severity,kind"]
 
 
 def test_bad_files_cost_no_good_row(place: Path, tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_an_error_that_is_none_of_the_system_keeps_its_kind(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("below", "words"),
     [
-        ("file/run", "a part of this path is a file and no folder; name another folder"),
+        ("file/run", "is a file and no folder; name another folder"),
         ("n" * 300, "the name is too long for this disk; name a shorter one"),
     ],
 )
@@ -325,7 +325,7 @@ def test_a_stage_is_not_named_to_the_user(tmp_path: Path) -> None:
     ):
         raise SkyclassError("no image", where=stage / "images.npy")
     assert refusal.value.where == str(tmp_path / "out" / "images.npy")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()  # nothing came of it
 
 
 def test_pixels_that_are_mapped_have_their_room_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

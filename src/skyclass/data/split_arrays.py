@@ -13,6 +13,7 @@ from ..console import progress
 from ..files import written_whole
 from .catalog import SPLITS
 from .pack import Pack
+from .pack_check import VERIFIED
 
 CHUNK = 256
 
@@ -33,8 +34,8 @@ def unpack_splits(pack: Pack) -> list[Path]:
                 for written in _write(pack, rows, file):
                     advance(written)
                 files.append(file)
-    for name in ("pack.json", "images.npy"):
-        (pack.path / name).unlink()
+    for name in ("pack.json", "images.npy", VERIFIED):
+        (pack.path / name).unlink(missing_ok=True)
     return files
 
 

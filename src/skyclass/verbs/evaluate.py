@@ -220,7 +220,7 @@ def _files_of(folder: Path) -> list[str]:
     try:
         earlier = read_json(folder / "metrics.json", "evaluation")
     except SkyclassError:
-        return []  # there is none
+        return ["ambiguous.csv"]  # there is none
     columns = earlier.get("by")
     found = columns.values() if isinstance(columns, dict) else ()
     files = [column.get("file") for column in found if isinstance(column, dict)]
