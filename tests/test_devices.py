@@ -206,7 +206,7 @@ def test_the_first_process_alone_writes_and_speaks(place: Place) -> None:
     log = place.log("still/two", 0)
     assert "on 2 x cpu, 1 thread in float32" in log
     assert len(re.findall(r"^epoch +[12]/2 ", log, re.MULTILINE)) == 2
-    assert re.search(r"^Training: 44 of 44 images \(100%\)", log, re.MULTILINE), log  # images of all processes
+    assert re.search(r"^Epoch 2: 44 of 44 images \(100%\)", log, re.MULTILINE), log  # images of all processes
     assert pd.read_json(place.run("still/two").training_file, typ="series")["device"] == "2 x cpu, 1 thread"
 
 
