@@ -32,13 +32,14 @@ from PIL import Image as pillow
 from scipy.spatial.distance import cdist
 
 from disks import disks
-from skyclass.console import progress
-from skyclass.data.duplicates import Fingerprint, claimed, cluster, find_duplicates, fingerprint
-from skyclass.data.neighbours import CROPS, described, discriminants
-from skyclass.data.split import assign_splits
-from skyclass.images import read_image
-from skyclass.simulation import galaxies, lensing
-from skyclass.threads import in_order
+from skyclass.core.console import progress
+from skyclass.core.parallel import in_order
+from skyclass.data.audit.duplicates import claimed, cluster, find_duplicates
+from skyclass.data.audit.fingerprints import Fingerprint, fingerprint
+from skyclass.data.audit.neighbours import CROPS, described, discriminants
+from skyclass.data.packs.split import assign_splits
+from skyclass.data.simulation import galaxies, lensing
+from skyclass.images.formats.read import read_image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 BY_EYE = Path(__file__).with_name("planets_copies.csv")

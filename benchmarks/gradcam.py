@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from skyclass.explanation.gradcam import grad_cam, heatmaps
-from skyclass.models.inference import folded
+from skyclass.models.batchnorm import folded
 
 SIZE = (224, 224)
 N_CLASSES = 10

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from skyclass.data.pack import Chunk, Pack, write_pack
+from skyclass.commands.simulate import simulate
+from skyclass.commands.train import train
+from skyclass.data.packs.pack import Chunk, Pack, write_pack
 from skyclass.evaluation.label_errors import HeldOut, held_out, rank_label_errors
 from skyclass.evaluation.metrics import accuracy
-from skyclass.predictions import probabilities
-from skyclass.verbs.simulate import simulate
-from skyclass.verbs.train import train
+from skyclass.evaluation.predictions import probabilities
 
 RECIPE = """\
 augment: {flip_horizontal: 0.5, flip_vertical: 0.5, rotation: 180, fill: reflection}

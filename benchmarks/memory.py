@@ -17,12 +17,13 @@ from collections.abc import Callable
 
 import torch
 
-from skyclass.models.checkpointing import checkpoint_blocks
-from skyclass.models.hardware import describe, forget_peak_memory, memory_in_use, peak_memory, pick_device
+from skyclass.core.devices import describe, forget_peak_memory, memory_in_use, peak_memory, pick_device
+from skyclass.models.gradient_checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network
-from skyclass.recipe import ModelRecipe, TrainingRecipe
-from skyclass.training.losses import total_loss
-from skyclass.training.optimizers import build_optimizer
+from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.training.loop.losses import total_loss
+from skyclass.training.loop.optimizers import build_optimizer
 
 MODEL = ModelRecipe(backbone="resnet18", head="refined", dropout=0.3, uncertainty=True)
 TRAINING = TrainingRecipe(loss="focal", optimizer="adamw", learning_rate=3e-4)

@@ -24,16 +24,16 @@ from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from skyclass.classifier import Classifier
-from skyclass.data.pack import Pack
-from skyclass.data.packing import prepare
-from skyclass.data.training_rows import training_rows
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.novelty import QUANTILE, fit_gaussians
+from skyclass.classifier.run import Run
+from skyclass.commands.pack import pack
+from skyclass.commands.simulate import simulate
+from skyclass.commands.train import train
+from skyclass.data.packs.pack import Pack
+from skyclass.data.packs.training_rows import training_rows
+from skyclass.data.packs.write import prepare
 from skyclass.evaluation.metrics import accuracy
-from skyclass.evaluation.novelty import QUANTILE, fit_gaussians
-from skyclass.run import Run
-from skyclass.verbs.pack import pack
-from skyclass.verbs.simulate import simulate
-from skyclass.verbs.train import train
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 RECIPE = """\

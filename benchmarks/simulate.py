@@ -7,8 +7,8 @@ import time
 
 import torch
 
-from skyclass.simulation import lensing
-from skyclass.simulation.chunks import available_cores
+from skyclass.core.parallel import available_cores
+from skyclass.data.simulation import lensing
 
 
 def measure(labels: list[str], size: int, workers: int) -> float:

@@ -23,18 +23,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 
-from skyclass.data.loaders import Loader, augmenting
-from skyclass.data.pack import Pack
-from skyclass.data.packing import prepare
-from skyclass.data.sources import read_source
-from skyclass.data.training_rows import training_rows
-from skyclass.models.adapt import freeze
-from skyclass.models.hardware import pick_device, pick_precision
+from skyclass.commands.pack import pack
+from skyclass.core.devices import pick_device, pick_precision
+from skyclass.data.packs.loader import Loader, augmenting
+from skyclass.data.packs.pack import Pack
+from skyclass.data.packs.training_rows import training_rows
+from skyclass.data.packs.write import prepare
+from skyclass.data.sources.read import read_source
+from skyclass.images.preprocess import network_input, resolve_normalisation
+from skyclass.models.fine_tuning import freeze
 from skyclass.models.network import build_network
-from skyclass.models.weights import load_weights, read_state
-from skyclass.pixels import network_input, resolve_normalisation
-from skyclass.recipe import load_recipe
-from skyclass.verbs.pack import pack
+from skyclass.models.pretrained import load_weights, read_state
+from skyclass.recipes.recipe import load_recipe
 
 BATCH = 32
 

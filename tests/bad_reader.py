@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from skyclass.errors import SkyclassError
+from skyclass.core.errors import SkyclassError
 
 
 def read_badly(file: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from skyclass.data.sources import Source
+from skyclass.data.sources.read import Source
 
 
 def touch(folder: Path, *names: str) -> Path:

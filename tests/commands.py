@@ -17,7 +17,7 @@ import pandas as pd
 from PIL import Image as pillow
 
 from make_data import class_folders
-from skyclass import cli
+from skyclass.cli import app as cli
 
 TOY = """\
 about:

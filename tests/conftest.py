@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from make_data import class_folders
-from skyclass.verbs.pack import pack
-from skyclass.verbs.train import train
+from skyclass.commands.pack import pack
+from skyclass.commands.train import train
 from toys import SHAPES, toy_recipe, write_recipe
 
 torch.set_num_threads(1)

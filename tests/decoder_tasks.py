@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from skyclass import decoder_child
-from skyclass.errors import SkyclassError
+from skyclass.core.errors import SkyclassError
+from skyclass.images.formats.isolated import child as decoder_child
 
 NAMES = ("echo", "refuse", "raise", "crash", "leave", "spin", "sleep", "fill", "pid", "remember", "recall")
 remembered: list[Any] = []

@@ -59,7 +59,7 @@ def mutant_of(kind: str, whole: bytes, seed: int, number: int) -> bytes:
 def fault_of(kind: str, file: Path, folder: Path) -> str | None:
     """ "" where the file is read, None where it is refused in one clear sentence, else what is wrong with that."""
     from fuzz_kinds import KINDS
-    from skyclass.errors import SkyclassError
+    from skyclass.core.errors import SkyclassError
 
     heard = io.StringIO()
     try:

@@ -27,9 +27,9 @@ from artefact_mutators import JSON, SAFETENSORS, YAML, ZIP
 from bad_reader import read_badly
 from hostile import compressed, plain
 from make_data import random_pixels, write_image, write_table
-from skyclass.data.sources import read_source
-from skyclass.images import read_image
-from skyclass.stacks import read_column, stack_arrays
+from skyclass.data.sources.read import read_source
+from skyclass.images.formats.containers import read_column, stack_arrays
+from skyclass.images.formats.read import read_image
 
 SIZE = (20, 28)
 ARTEFACTS = Path(__file__).parent / "data" / "written_by_0_1"
@@ -205,7 +205,7 @@ def artefact(folder: str, file: str, mutate: mutators.Mutator, read: Callable[[P
 
 
 def read_pack(folder: Path) -> None:
-    from skyclass.data.pack import Pack
+    from skyclass.data.packs.pack import Pack
 
     pack = Pack.open(folder)
     assert len(pack.images) == len(pack.catalog)
@@ -215,14 +215,14 @@ def read_pack(folder: Path) -> None:
 
 
 def read_classifier(folder: Path) -> None:
-    from skyclass.classifier import Classifier
+    from skyclass.classifier.classifier import Classifier
 
     table = Classifier.load(folder).predict([str(next((ARTEFACTS / "images").rglob("*.*")))])
     assert len(table) == 1
 
 
 def read_run(folder: Path) -> None:
-    from skyclass.run import Run
+    from skyclass.classifier.run import Run
 
     run = Run.open(folder)
     run.origin()
@@ -233,19 +233,19 @@ def read_run(folder: Path) -> None:
 
 
 def read_recipe(folder: Path) -> None:
-    from skyclass.recipe import load_recipe
+    from skyclass.recipes.recipe import load_recipe
 
     load_recipe(folder / "recipe.yaml")
 
 
 def read_metrics(folder: Path) -> None:
-    from skyclass.verbs.report import report
+    from skyclass.commands.report import report
 
     report(folder, out=folder / "report.html")
 
 
 def read_last(folder: Path) -> None:
-    from skyclass.training.checkpoints import best_names, read_checkpoint, stand_of
+    from skyclass.training.loop.checkpoints import best_names, read_checkpoint, stand_of
 
     checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt")
     stand_of(checkpoint)
@@ -253,7 +253,7 @@ def read_last(folder: Path) -> None:
 
 
 def read_table_of_predictions(folder: Path) -> None:
-    from skyclass.predictions import read_predictions
+    from skyclass.evaluation.predictions import read_predictions
 
     read_predictions(folder / "predictions.parquet")
 

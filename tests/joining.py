@@ -22,12 +22,12 @@ import torch
 from torch.distributed import TCPStore
 
 from killing import dying
-from skyclass import console
-from skyclass.errors import SkyclassError
-from skyclass.training.checkpoints import LastCheckpoint
-from skyclass.training.task import Task
-from skyclass.training_processes import environment_of
-from skyclass.verbs.train import train
+from skyclass.commands.train import train
+from skyclass.core import console
+from skyclass.core.errors import SkyclassError
+from skyclass.training.launch import environment_of
+from skyclass.training.loop.checkpoints import LastCheckpoint
+from skyclass.training.loop.task import Task
 
 PATIENCE = 100.0  # seconds
 

@@ -27,14 +27,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import optuna
 import torch
 
-from skyclass.classifier import Classifier
-from skyclass.training import legs
-from skyclass.training.checkpoints import LastCheckpoint
-from skyclass.training.task import Task
-from skyclass.training.watching import HistoryCallback
-from skyclass.tuning import space
-from skyclass.verbs.train import train
-from skyclass.verbs.tune import tune
+from skyclass.classifier.classifier import Classifier
+from skyclass.commands.train import train
+from skyclass.commands.tune import tune
+from skyclass.training import extend as legs
+from skyclass.training.loop.callbacks import HistoryCallback
+from skyclass.training.loop.checkpoints import LastCheckpoint
+from skyclass.training.loop.task import Task
+from skyclass.training.tuning import space
 
 ATTEMPTS = 60
 

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyclass.addresses import (
+from skyclass.core.errors import SkyclassError
+from skyclass.core.limits import MAX_ADDRESS
+from skyclass.images.formats.locations import (
     Address,
     BandFiles,
     Cutout,
@@ -18,9 +20,7 @@ from skyclass.addresses import (
     parse_address,
     stem_of,
 )
-from skyclass.errors import SkyclassError
-from skyclass.images import read_image
-from skyclass.limits import MAX_ADDRESS
+from skyclass.images.formats.read import read_image
 
 NAMES = st.text(st.characters(exclude_characters="\0/", exclude_categories=("Cs",)), min_size=1, max_size=20)
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join).map(Path).filter(lambda path: str(path) != ".")

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from make_data import random_pixels, write_image, write_table
-from skyclass.data.arrays import is_stack, read_stack
+from skyclass.core.errors import SkyclassError
 from skyclass.data.source_options import SourceOptions
-from skyclass.data.sources import Source, read_source
-from skyclass.errors import SkyclassError
-from skyclass.images import read_image
+from skyclass.data.sources.array_stacks import is_stack, read_stack
+from skyclass.data.sources.read import Source, read_source
+from skyclass.images.formats.read import read_image
 
 N, SIZE = 20, (6, 8)
 

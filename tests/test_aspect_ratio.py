@@ -11,19 +11,12 @@ import yaml
 
 from commands import done, toy_recipe, toy_run
 from make_data import class_folders, write_image
-from skyclass.classifier import Classifier
-from skyclass.data.pack import Pack
-from skyclass.pixels import apply_recipe
-from skyclass.recipe import (
-    PixelRecipe,
-    as_begun,
-    load_recipe,
-    parse_recipe,
-    recipe_hash,
-    shipped_recipes,
-    stored_recipe,
-)
-from skyclass.run import Run
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.run import Run
+from skyclass.data.packs.pack import Pack
+from skyclass.images.preprocess import apply_recipe
+from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.recipe import as_begun, load_recipe, parse_recipe, recipe_hash, shipped_recipes, stored_recipe
 
 SQUEEZES = "pixels.fit is stretch: images of 24x48 pixels are distorted to 32x32"
 

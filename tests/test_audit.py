@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from skyclass.data.audit import (
+from skyclass.data.audit.checks import (
     FEW,
     balance_problems,
     chirality_problems,

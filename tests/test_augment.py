@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from skyclass.data.augment import (
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs.augment import (
     Parameters,
     _mix,
     affine_matrices,
@@ -23,8 +24,7 @@ from skyclass.data.augment import (
     to_unit,
     uniforms,
 )
-from skyclass.errors import SkyclassError
-from skyclass.recipe import AugmentRecipe
+from skyclass.recipes.data_settings import AugmentRecipe
 
 ROWS = np.arange(6, dtype=np.int64)
 FILLS = ("zeros", "border", "reflection")

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyclass.recipe import Recipe
-from skyclass.run import Run
-from skyclass.training.averaging import Averaging, ema, swa
-from skyclass.training.task import Task
+from skyclass.classifier.run import Run
+from skyclass.recipes.recipe import Recipe
+from skyclass.training.loop.task import Task
+from skyclass.training.loop.weight_averaging import Averaging, ema, swa
 from toys import toy_pack, toy_recipe
 from trainings import fit_toy, last_state
 

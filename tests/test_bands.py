@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from make_data import random_pixels, write_image
-from skyclass.decoding import decode_file
-from skyclass.errors import SkyclassError
-from skyclass.images import read_image
-from skyclass.pixels import apply_recipe, apply_recipes, named_bands, select_bands, stored_bands
-from skyclass.recipe import PixelRecipe, dump_recipe, load_recipe, parse_pixels, parse_recipe
+from skyclass.core.errors import SkyclassError
+from skyclass.images.decode import decode_file
+from skyclass.images.formats.read import read_image
+from skyclass.images.preprocess import apply_recipe, apply_recipes, named_bands, select_bands, stored_bands
+from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.recipe import dump_recipe, load_recipe, parse_pixels, parse_recipe
 
 MULTIBAND = Path(__file__).resolve().parents[2] / "shared" / "data" / "multiband"
 HSC = ("g", "r", "i", "z", "y")

@@ -12,12 +12,12 @@ from astropy.wcs import WCS
 
 from catalogs import faults, rows, touch
 from make_data import random_pixels, sky_frame, write_image, write_table
-from skyclass.addresses import Cutout, parse_address
-from skyclass.data.band_files import by_wavelength
+from skyclass.core.errors import SkyclassError
 from skyclass.data.source_options import SourceOptions
-from skyclass.data.sources import Source, read_source
-from skyclass.errors import SkyclassError
-from skyclass.images import read_image
+from skyclass.data.sources.band_files import by_wavelength
+from skyclass.data.sources.read import Source, read_source
+from skyclass.images.formats.locations import Cutout, parse_address
+from skyclass.images.formats.read import read_image
 
 PATTERN = SourceOptions(band_files="{id}_{band}.fits")
 

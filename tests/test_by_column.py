@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from skyclass.evaluation.by_column import CATEGORIES, accuracy_by
+from skyclass.evaluation.subgroups import CATEGORIES, accuracy_by
 
 
 def test_numbers_are_cut_into_bins_of_equally_many() -> None:

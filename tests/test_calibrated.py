@@ -11,15 +11,14 @@ import pytest
 from scipy.special import log_softmax
 
 from commands import done, drawn, refused
-from skyclass.errors import SkyclassError
-from skyclass.evaluation.calibrated import calibration_scores, judge_calibration
-from skyclass.evaluation.calibration import fit_calibration
-from skyclass.evaluation.calibration_error import expected_calibration_error, reliability_bins
-from skyclass.evaluation.calibration_figures import prediction_sets_figure, reliability_figure
+from skyclass.core.errors import SkyclassError
+from skyclass.evaluation.calibration.conformal import fit_prediction_sets, set_columns, set_scores
+from skyclass.evaluation.calibration.error import expected_calibration_error, reliability_bins
+from skyclass.evaluation.calibration.report import calibration_scores, judge_calibration
+from skyclass.evaluation.calibration.scaling import fit_calibration
+from skyclass.evaluation.figures.calibration import prediction_sets_figure, reliability_figure
 from skyclass.evaluation.metrics import log_loss
-from skyclass.evaluation.prediction_sets import fit_prediction_sets, set_columns
-from skyclass.evaluation.set_scores import set_scores
-from skyclass.predictions import UNCALIBRATED, predictions_writer
+from skyclass.evaluation.predictions import UNCALIBRATED, predictions_writer
 from test_calibration import right
 
 CLASSES = ["bar", "blob", "ring"]

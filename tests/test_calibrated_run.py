@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 
 from commands import done, refused
-from skyclass.classifier import Classifier
-from skyclass.data.pack import Pack
-from skyclass.evaluation.calibration import Calibration, fit_calibration, out_of_fold
-from skyclass.evaluation.prediction_sets import PredictionSets, fit_prediction_sets, read_names
-from skyclass.predictions import UNCALIBRATED, probabilities, read_predictions
-from skyclass.run import Run
-from skyclass.verbs.predict import predict
-from skyclass.verbs.train import train
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.run import Run
+from skyclass.commands.predict import predict
+from skyclass.commands.train import train
+from skyclass.data.packs.pack import Pack
+from skyclass.evaluation.calibration.conformal import PredictionSets, fit_prediction_sets, read_names
+from skyclass.evaluation.calibration.scaling import Calibration, fit_calibration, out_of_fold
+from skyclass.evaluation.predictions import UNCALIBRATED, probabilities, read_predictions
 from toys import toy_pack, toy_recipe, write_recipe
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from skyclass.errors import SkyclassError
-from skyclass.evaluation.calibration import (
+from skyclass.core.errors import SkyclassError
+from skyclass.evaluation.calibration.error import expected_calibration_error
+from skyclass.evaluation.calibration.scaling import (
     MIN_IMAGES,
     MIN_PER_CLASS,
     Calibration,
@@ -22,9 +23,8 @@ from skyclass.evaluation.calibration import (
     temperature_scaling,
     vector_scaling,
 )
-from skyclass.evaluation.calibration_error import expected_calibration_error
 from skyclass.evaluation.metrics import log_loss
-from skyclass.recipe import CalibrationRecipe
+from skyclass.recipes.training_settings import CalibrationRecipe
 
 
 def drawn(p: np.ndarray, seed: int = 0) -> np.ndarray:

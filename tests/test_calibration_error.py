@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from skyclass.evaluation.calibration_error import (
+from skyclass.evaluation.calibration.error import (
     adaptive_calibration_error,
     class_wise_calibration_error,
     equal_mass_bins,

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skyclass.core.errors import SkyclassError
 from skyclass.data.catalog import Problem, as_text, check_catalog, problems_frame, tell_problems, write_problems
-from skyclass.errors import SkyclassError
 
 
 def catalog(**changes: Any) -> pd.DataFrame:

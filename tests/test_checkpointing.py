@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skyclass.errors import SkyclassError
-from skyclass.models.adapt import freeze
-from skyclass.models.checkpointing import checkpoint_blocks, residual_blocks
+from skyclass.core.errors import SkyclassError
+from skyclass.models.fine_tuning import freeze
+from skyclass.models.gradient_checkpointing import checkpoint_blocks, residual_blocks
 from skyclass.models.network import Network, build_network
-from skyclass.recipe import ModelRecipe
+from skyclass.recipes.model_settings import ModelRecipe
 
 BACKBONES = {
     "resnet20_cifar": 9,

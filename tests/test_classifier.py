@@ -15,18 +15,19 @@ from captum.attr import LayerGradCam
 
 from conftest import SmallRun
 from make_data import bad_files, class_folders, random_pixels, write_image
-from skyclass.class_maps import FOLDING_PAYS
-from skyclass.classifier import Classifier
-from skyclass.data.pack import Pack
-from skyclass.errors import SkyclassError
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.run import Run
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs.pack import Pack
+from skyclass.evaluation.predictions import probabilities, read_predictions
 from skyclass.explanation.gradcam import grad_cam, heatmaps
+from skyclass.explanation.maps import FOLDING_PAYS
 from skyclass.explanation.methods import METHODS
-from skyclass.images import read_image
+from skyclass.images.formats.read import read_image
+from skyclass.images.preprocess import apply_recipes
 from skyclass.models.network import build_network
-from skyclass.pixels import apply_recipes
-from skyclass.predictions import probabilities, read_predictions
-from skyclass.recipe import ModelRecipe, PixelRecipe
-from skyclass.run import Run
+from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.model_settings import ModelRecipe
 
 
 @pytest.fixture(scope="module")

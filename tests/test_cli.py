@@ -20,8 +20,10 @@ import torch
 
 from commands import done, refused, skyclass, the_error, toy_run
 from make_data import class_folders, image_table
-from skyclass import __version__, cli, cli_recipes
-from skyclass.cli_options import SOURCE_OPTIONS
+from skyclass.cli import app as cli
+from skyclass.cli import recipes as cli_recipes
+from skyclass.cli.options import SOURCE_OPTIONS
+from skyclass.core.version import __version__
 from skyclass.data.source_options import SourceOptions
 
 VERBS = (
@@ -42,7 +44,7 @@ def process(*words: object, cwd: Path | None = None) -> subprocess.CompletedProc
 
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from skyclass.cli import main; sys.argv = ['skyclass', '--help']\n"
+        "import sys; from skyclass.cli.app import main; sys.argv = ['skyclass', '--help']\n"
         "try: main()\n"
         "except SystemExit as end: print('status', end.code, *sorted(sys.modules))"
     )
@@ -106,7 +108,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def verb(*_arguments: object, **_options: object) -> None:
         raise error
 
-    monkeypatch.setattr(importlib.import_module("skyclass.verbs.report"), "report", verb)
+    monkeypatch.setattr(importlib.import_module("skyclass.commands.report"), "report", verb)
 
 
 def test_the_list_of_recipes_fits_a_terminal_and_keeps_a_line_each_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +146,7 @@ def test_ctrl_c_is_exit_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def verb_of(name: str) -> Callable[..., Any]:
-    function: Callable[..., Any] = getattr(importlib.import_module(f"skyclass.verbs.{name}"), name)
+    function: Callable[..., Any] = getattr(importlib.import_module(f"skyclass.commands.{name}"), name)
     return function
 
 
@@ -177,7 +179,7 @@ def test_the_command_line_has_every_option_of_a_source() -> None:
 
 @pytest.mark.parametrize("name", RECIPE_VERBS)
 def test_a_recipes_command_has_the_options_of_its_function(name: str) -> None:
-    function = getattr(importlib.import_module("skyclass.verbs.recipes"), RECIPE_VERBS[name])
+    function = getattr(importlib.import_module("skyclass.commands.recipes"), RECIPE_VERBS[name])
     command = inspect.signature(getattr(cli_recipes, f"recipes_{name}")).parameters
     assert {{"set_": "overrides"}.get(key, key) for key in command} == set(inspect.signature(function).parameters)
 
@@ -278,7 +280,7 @@ def test_every_option_reaches_the_verb(name: str, monkeypatch: pytest.MonkeyPatc
     def verb(*arguments: object, **options: object) -> None:
         seen.options = signature.bind(*arguments, **options).arguments
 
-    monkeypatch.setattr(importlib.import_module(f"skyclass.verbs.{name}"), name, verb)
+    monkeypatch.setattr(importlib.import_module(f"skyclass.commands.{name}"), name, verb)
     done(name, *words.split())
     assert {key: plain(value) for key, value in seen.options.items()} == expected
     assert set(expected) == set(signature.parameters)

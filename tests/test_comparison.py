@@ -13,7 +13,7 @@ from skyclass.evaluation.comparison import (
     difference_columns,
     scores_with_intervals,
 )
-from skyclass.evaluation.score_figures import comparison_figure
+from skyclass.evaluation.figures.scores import comparison_figure
 from test_evaluation_figures import fits, legend_of
 
 CLASSES = ["a", "b", "c"]

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skyclass.conversions import pickled_batches, read_pickled
-from skyclass.errors import SkyclassError
+from skyclass.core.errors import SkyclassError
+from skyclass.data.public.mirabest import pickled_batches, read_pickled
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from commands import done
-from skyclass.data.pack import Pack
-from skyclass.models.hardware import forget_peak_memory, memory_in_use, peak_memory
-from skyclass.run import Cost, Run
-from skyclass.training.task import Task
-from skyclass.verbs.evaluate import evaluate
-from skyclass.verbs.report import report
-from skyclass.verbs.train import train
+from skyclass.classifier.run import Cost, Run
+from skyclass.commands.evaluate import evaluate
+from skyclass.commands.report import report
+from skyclass.commands.train import train
+from skyclass.core.devices import forget_peak_memory, memory_in_use, peak_memory
+from skyclass.data.packs.pack import Pack
+from skyclass.training.loop.task import Task
 from toys import toy_pack, toy_recipe, write_recipe
 from trainings import new_network
 

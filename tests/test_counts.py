@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skyclass.counts import quantity
+from skyclass.core.text import quantity
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from make_data import random_pixels
-from skyclass import cutouts
-from skyclass.errors import SkyclassError
-from skyclass.images import read_image
-from skyclass.threads import in_order
+from skyclass.core.errors import SkyclassError
+from skyclass.core.parallel import in_order
+from skyclass.images.formats.fits import cutouts
+from skyclass.images.formats.read import read_image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SIZE = (60, 90)

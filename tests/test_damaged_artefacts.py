@@ -20,7 +20,7 @@ import pytest
 
 import tiny_backbone
 from commands import skyclass
-from skyclass.errors import SkyclassError
+from skyclass.core.errors import SkyclassError
 
 WRITTEN = Path(__file__).parent / "data" / "written_by_0_1"
 SHARE = 80  # in the suite, one in so many of the matrix

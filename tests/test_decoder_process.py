@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from hostile import compressed, frame, hcompress_of_other_size
-from skyclass import decoder_process
-from skyclass.decoder_process import DecoderError, decode_apart
-from skyclass.decoding import decode_files
-from skyclass.errors import SkyclassError
-from skyclass.images import read_image
-from skyclass.recipe import PixelRecipe
-from skyclass.threads import in_order
+from skyclass.core.errors import SkyclassError
+from skyclass.core.parallel import in_order
+from skyclass.images.decode import decode_files
+from skyclass.images.formats.isolated import process as decoder_process
+from skyclass.images.formats.isolated.process import DecoderError, decode_apart
+from skyclass.images.formats.read import read_image
+from skyclass.recipes.data_settings import PixelRecipe
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="one process a file there")
 

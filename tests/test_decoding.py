@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 
 from make_data import random_pixels, toy_image, write_image
-from skyclass.decoding import SATURATED, decode_file, decode_files, decode_image, decode_rows, judge, saturated_shares
-from skyclass.images import Image, read_image
-from skyclass.pixels import apply_recipe
-from skyclass.recipe import PixelRecipe
+from skyclass.images.decode import (
+    SATURATED,
+    decode_file,
+    decode_files,
+    decode_image,
+    decode_rows,
+    judge,
+    saturated_shares,
+)
+from skyclass.images.formats.read import Image, read_image
+from skyclass.images.preprocess import apply_recipe
+from skyclass.recipes.data_settings import PixelRecipe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 RGB = ("red", "green", "blue")

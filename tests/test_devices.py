@@ -19,16 +19,16 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 
 from commands import done, refused
-from skyclass import training_processes
-from skyclass.classifier import Classifier
-from skyclass.data.pack import Chunk, Pack, write_pack
-from skyclass.errors import SkyclassError
-from skyclass.models.hardware import check_devices
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.run import Run
+from skyclass.commands.train import train
+from skyclass.core.devices import check_devices
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs.pack import Chunk, Pack, write_pack
 from skyclass.models.network import Judgement
-from skyclass.run import Run
-from skyclass.training.losses import loss_terms, total_loss
-from skyclass.training_processes import watch
-from skyclass.verbs.train import train
+from skyclass.training import launch as training_processes
+from skyclass.training.launch import watch
+from skyclass.training.loop.losses import loss_terms, total_loss
 from test_resume import assert_same_run
 from toys import SHAPES, toy_pack, toy_recipe, write_recipe
 from trainings import last_state

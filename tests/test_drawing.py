@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from make_data import random_pixels, toy_image
-from skyclass.drawing import displayed, thumbnail
+from skyclass.core.plotting import displayed, thumbnail
 
 SIZE = (30, 44)
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image as pillow
 from scipy import ndimage
 
-from skyclass.data.duplicates import CLUSTER, claimed, cluster, find_duplicates, fingerprint
-from skyclass.data.fingerprints import Fingerprint
-from skyclass.data.split import assign_splits
-from skyclass.simulation import galaxies, lensing
-from skyclass.threads import in_order
+from skyclass.core.parallel import in_order
+from skyclass.data.audit.duplicates import CLUSTER, claimed, cluster, find_duplicates
+from skyclass.data.audit.fingerprints import Fingerprint, fingerprint
+from skyclass.data.packs.split import assign_splits
+from skyclass.data.simulation import galaxies, lensing
 
 N = 24
 SIZE = (120, 132)
@@ -104,7 +104,7 @@ def test_the_index_of_large_sets_finds_what_the_full_comparison_does(
     noise = [fingerprint(np.random.default_rng(i).integers(0, 255, (1, 64, 70), np.uint8)) for i in range(20)]
     everything = [*prints, *copies, *noise]
     full = find_duplicates(everything)
-    monkeypatch.setattr("skyclass.data.neighbours._EXACT", 0)
+    monkeypatch.setattr("skyclass.data.audit.neighbours._EXACT", 0)
     pd.testing.assert_frame_equal(find_duplicates(everything), full)
     assert list(zip(full["first"], full["second"], strict=True)) == [(i, N + i) for i in range(N)]
 
@@ -185,9 +185,9 @@ def test_the_answer_does_not_depend_on_threads(
 ) -> None:
     copies = [fingerprint(turned(image, 20.0 * i)) for i, image in enumerate(sky)]
     several = find_duplicates([*prints, *copies, *prints[:20]])
-    monkeypatch.setattr("skyclass.data.neighbours.available_cores", lambda: 1)
-    monkeypatch.setattr("skyclass.data.neighbours.in_order", lambda work, items: in_order(work, items, threads=1))
-    monkeypatch.setattr("skyclass.data.duplicates.in_order", lambda work, items: in_order(work, items, threads=1))
+    monkeypatch.setattr("skyclass.data.audit.neighbours.available_cores", lambda: 1)
+    monkeypatch.setattr("skyclass.data.audit.neighbours.in_order", lambda work, items: in_order(work, items, threads=1))
+    monkeypatch.setattr("skyclass.data.audit.duplicates.in_order", lambda work, items: in_order(work, items, threads=1))
     pd.testing.assert_frame_equal(find_duplicates([*prints, *copies, *prints[:20]]), several)
 
 

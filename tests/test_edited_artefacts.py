@@ -16,16 +16,16 @@ import pytest
 import torch
 
 from commands import P, done, refused, skyclass
-from skyclass.classifier import Classifier
-from skyclass.data.pack import Pack
-from skyclass.data.pack_check import VERIFIED
-from skyclass.data.packing import prepare
-from skyclass.errors import SkyclassError
-from skyclass.models.sampling import Look
-from skyclass.predictions import NO_NUMBERS, read_predictions
-from skyclass.recipe import PixelRecipe
-from skyclass.training.checkpoints import read_checkpoint
-from skyclass.verbs.train import train
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.sampling import Look
+from skyclass.commands.train import train
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs.check import VERIFIED
+from skyclass.data.packs.pack import Pack
+from skyclass.data.packs.write import prepare
+from skyclass.evaluation.predictions import NO_NUMBERS, read_predictions
+from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.training.loop.checkpoints import read_checkpoint
 from toys import toy_pack, toy_recipe, write_recipe
 
 
@@ -102,7 +102,7 @@ def test_a_bit_that_rots_without_a_trace_of_time_is_found_by_check(place: Path) 
 
 
 def test_what_was_checked_is_read_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from skyclass.data import pack_check
+    from skyclass.data.packs import check as pack_check
 
     read: list[str] = []
     hash_of = pack_check.sha256_of

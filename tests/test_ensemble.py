@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from commands import done, drawn, refused, skyclass
-from skyclass import ensemble_run
-from skyclass.classifier import Classifier
-from skyclass.data.pack import Pack
-from skyclass.data.training_rows import training_rows
-from skyclass.ensemble_run import pooled
-from skyclass.predictions import probabilities, read_predictions
-from skyclass.run import Run
-from skyclass.training.task import Task
-from skyclass.verbs.train import train
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.run import Run
+from skyclass.commands.train import train
+from skyclass.data.packs.pack import Pack
+from skyclass.data.packs.training_rows import training_rows
+from skyclass.evaluation.predictions import probabilities, read_predictions
+from skyclass.training import ensemble as ensemble_run
+from skyclass.training.ensemble import pooled
+from skyclass.training.loop.task import Task
 from toys import toy_pack, toy_recipe, write_recipe
 
 RECIPE = toy_recipe(training={"epochs": 2}, model={"dropout": 0.2, "uncertainty": True}).model_copy(update={"seed": 7})

@@ -13,28 +13,13 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image as pillow
 
-from skyclass.drawing import (
-    THUMBNAIL,
-    Picture,
-    colour_and_line,
-    displayed,
-    figure_picture,
-    file_picture,
-    page,
-    picture_grid,
-    save_figure,
-    sheet_picture,
-    thumbnail,
-    thumbnail_picture,
-)
-from skyclass.errors import SkyclassError
+from skyclass.core.errors import SkyclassError
+from skyclass.core.plotting import THUMBNAIL, colour_and_line, displayed, picture_grid, save_figure, thumbnail
 from skyclass.evaluation import metrics
-from skyclass.evaluation.figures import (
-    class_balance_figure,
-    confusion_figure,
-    curves_figure,
-    roc_figure,
-)
+from skyclass.evaluation.figures.scores import confusion_figure, roc_figure
+from skyclass.reports.pages import Picture, figure_picture, file_picture, page, sheet_picture, thumbnail_picture
+from skyclass.reports.training_data import class_balance_figure
+from skyclass.training.figures import curves_figure
 
 LONG = ["spiral_anticlockwise", "in_between_round_smooth", "edge_on_without_bulge"]
 

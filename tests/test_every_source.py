@@ -19,7 +19,7 @@ from PIL import Image as pillow
 
 from commands import done, toy_recipe
 from make_data import class_folders, toy_image, write_image, write_table
-from skyclass.data.pack import Pack
+from skyclass.data.packs.pack import Pack
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "sources.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^(skyclass pack .*)$", PAGE, flags=re.MULTILINE)

@@ -5,16 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from skyclass.core.sample_sizes import LEAST_GRADED, LEAST_IN_CLASS, class_notes
 from skyclass.evaluation import metrics
-from skyclass.evaluation.evidence import (
-    LEAST_GRADED,
-    LEAST_IN_CLASS,
-    agreement_by_chance,
-    class_notes,
-    doubt_of_maps,
-    evaluation_notes,
-    is_above_chance,
-)
+from skyclass.evaluation.evidence import agreement_by_chance, doubt_of_maps, evaluation_notes, is_above_chance
 
 
 def test_a_network_that_knows_nothing_is_not_above_chance() -> None:

@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skyclass.errors import SkyclassError
+from skyclass.classifier.run import Run
+from skyclass.core.errors import SkyclassError
+from skyclass.core.files.replacing import new_contents
 from skyclass.explanation.figures import class_sheet, explanation_figure, half_contour, overlay
-from skyclass.explanation_files import LIST, listed_files, remove_listed
-from skyclass.explanation_folder import ON_SHEET, ExplanationFolder, Sheet
-from skyclass.replacing import new_contents
-from skyclass.reporting.examples import explanations_section
-from skyclass.reporting.scores import OF_CLASSES, class_rows
-from skyclass.run import Run
+from skyclass.explanation.output import LIST, ON_SHEET, ExplanationFolder, Sheet, listed_files, remove_listed
+from skyclass.reports.examples import explanations_section
+from skyclass.reports.scores import OF_CLASSES, class_rows
 
 
 def image_and_heatmap(n_bands: int = 3, height: int = 24, width: int = 40) -> tuple[np.ndarray, np.ndarray]:

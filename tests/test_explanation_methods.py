@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from skyclass.errors import SkyclassError
+from skyclass.core.errors import SkyclassError
 from skyclass.explanation.gradcam import Layer, grad_cam_plus_plus, layer_cam
 from skyclass.explanation.methods import METHODS, STEPS, integrated_gradients, method_called
 

@@ -21,7 +21,7 @@ from skyclass.explanation.faithfulness import (
     stability,
     weighted_layers,
 )
-from skyclass.orientations import orientations_of, turned, turned_back
+from skyclass.images.dihedral import orientations_of, turned, turned_back
 
 RNG = np.random.default_rng(0)
 

@@ -20,12 +20,13 @@ import pytest
 import requests
 
 from archives import tarred, zipped
-from skyclass import downloads, unpacking
+from skyclass.commands.fetch import fetch, list_datasets, next_command
+from skyclass.core.errors import SkyclassError
+from skyclass.data.public import download as downloads
+from skyclass.data.public import unpack as unpacking
+from skyclass.data.public.registry import PublicDataset, RemoteFile, read_datasets
 from skyclass.data.source_options import SourceOptions
-from skyclass.data.sources import read_source
-from skyclass.datasets import PublicDataset, RemoteFile, read_datasets
-from skyclass.errors import SkyclassError
-from skyclass.verbs.fetch import fetch, list_datasets, next_command
+from skyclass.data.sources.read import read_source
 from web_site import Page, Site, serve
 
 BODY = np.random.default_rng(3).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()  # three chunks
@@ -75,7 +76,7 @@ class Fetching:
         return self.of(stars)
 
     def of(self, stars: PublicDataset) -> Path:
-        self.monkeypatch.setattr("skyclass.verbs.fetch.find_dataset", lambda name: stars)
+        self.monkeypatch.setattr("skyclass.commands.fetch.find_dataset", lambda name: stars)
         fetched = fetch("stars", out=self.folder)
         assert fetched == self.folder
         return self.folder
@@ -139,7 +140,7 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 def test_a_file_arrives_with_citation_and_record_and_a_second_call_asks_for_nothing(
     fetching: Fetching, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skyclass.console.LINE_AFTER", 0.0)
+    monkeypatch.setattr("skyclass.core.console.LINE_AFTER", 0.0)
     folder = fetching("stars.bin", BODY, md5(BODY))
     assert (folder / "stars.bin").read_bytes() == BODY
     assert left_in(folder) == {"stars.bin", "source.json", "CITATION.txt"}

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from skyclass.data.pack import Pack
-from skyclass.errors import SkyclassError
+from skyclass.classifier.run import Run
+from skyclass.commands.train import train
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs.pack import Pack
 from skyclass.models.network import Network
-from skyclass.recipe import Recipe
-from skyclass.run import Run
-from skyclass.training import first_step
-from skyclass.training.losses import total_loss
-from skyclass.training.task import Task
-from skyclass.verbs.train import train
+from skyclass.recipes.recipe import Recipe
+from skyclass.training.loop import first_step
+from skyclass.training.loop.losses import total_loss
+from skyclass.training.loop.task import Task
 from toys import toy_pack, toy_recipe, write_recipe
 from trainings import copied, fit_toy, last_state, new_network
 

@@ -12,11 +12,11 @@ from astropy.io import fits
 
 from hostile import FITS_FILES, card, compressed, fits_file, frame, with_card
 from make_data import random_pixels
-from skyclass.data.table_files import is_fits_table
-from skyclass.errors import SkyclassError
-from skyclass.fits_cards import check_cards
-from skyclass.images import decode_image, read_image
-from skyclass.limits import MAX_HDUS, MAX_HEADER_BLOCKS
+from skyclass.core.errors import SkyclassError
+from skyclass.core.limits import MAX_HDUS, MAX_HEADER_BLOCKS
+from skyclass.data.tables.table_files import is_fits_table
+from skyclass.images.formats.fits.cards import check_cards
+from skyclass.images.formats.read import decode_image, read_image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -10,8 +10,8 @@ import pytest
 from astropy.io import fits
 
 from make_data import random_pixels, write_image
-from skyclass.errors import SkyclassError
-from skyclass.images import Image, decode_image, read_image
+from skyclass.core.errors import SkyclassError
+from skyclass.images.formats.read import Image, decode_image, read_image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SIZE = (20, 28)

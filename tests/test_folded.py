@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skyclass.models.folded import folded_norms, set_apart
+from skyclass.models.batchnorm import folded_norms, set_apart
 
 
 def convolutions() -> nn.Sequential:

@@ -10,11 +10,11 @@ import pytest
 from catalogs import rows, touch
 from commands import done, refused
 from make_data import class_folders, write_table
-from skyclass.data.pack import Pack
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs.pack import Pack
 from skyclass.data.source_options import SourceOptions
-from skyclass.data.sources import Source, read_source
+from skyclass.data.sources.read import Source, read_source
 from skyclass.data.split_names import split_of
-from skyclass.errors import SkyclassError
 
 SPELLINGS = {
     "train": "Train TRAIN training training_data train-data train_images train images training_set trainset "

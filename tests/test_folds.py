@@ -11,17 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyclass.data.pack import Chunk, Pack, write_pack
-from skyclass.data.split import assign_splits
-from skyclass.data.training_rows import fold_splits, training_rows
-from skyclass.errors import SkyclassError
+from skyclass.classifier.run import Run
+from skyclass.commands.evaluate import evaluate
+from skyclass.commands.explain import explain
+from skyclass.commands.report import report
+from skyclass.commands.train import train
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs.pack import Chunk, Pack, write_pack
+from skyclass.data.packs.split import assign_splits
+from skyclass.data.packs.training_rows import fold_splits, training_rows
 from skyclass.evaluation.label_errors import held_out
-from skyclass.recipe import DataRecipe, VotesRecipe, parse_recipe
-from skyclass.run import Run
-from skyclass.verbs.evaluate import evaluate
-from skyclass.verbs.explain import explain
-from skyclass.verbs.report import report
-from skyclass.verbs.train import train
+from skyclass.recipes.data_settings import DataRecipe, VotesRecipe
+from skyclass.recipes.recipe import parse_recipe
 from toys import toy_pack, toy_recipe, write_recipe
 
 VOTED = ("bar", "blob", "ring")

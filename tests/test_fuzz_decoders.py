@@ -18,8 +18,8 @@ import pytest
 import fuzz
 import hostile
 from fuzz_kinds import IMAGES, KINDS, OUR_OWN, TABLES
-from skyclass.errors import SkyclassError
-from skyclass.images import read_image
+from skyclass.core.errors import SkyclassError
+from skyclass.images.formats.read import read_image
 
 MUTANTS = 2000
 SEED = 11

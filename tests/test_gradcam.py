@@ -8,7 +8,7 @@ import torch
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
-from skyclass.errors import SkyclassError
+from skyclass.core.errors import SkyclassError
 from skyclass.explanation.gradcam import ClassMaps, Layer, grad_cam, heatmaps
 
 N_CLASSES = 4

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from commands import drawn
 from conftest import SmallRun
-from skyclass.classifier import Classifier
+from skyclass.classifier.classifier import Classifier
+from skyclass.data.simulation.lensing import draw_truth
+from skyclass.explanation.faithfulness import EVERY, RANDOM
+from skyclass.explanation.grading import CHECKS, grade, grade_table, has_substructure, write_grades
 from skyclass.explanation.methods import METHODS
-from skyclass.grading import CHECKS, EVERY, RANDOM, grade, grade_table, has_substructure, write_grades
 from skyclass.models.heads import LinearHead
 from skyclass.models.network import Network
-from skyclass.recipe import ModelRecipe, PixelRecipe
-from skyclass.simulation.lensing import draw_truth
+from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.model_settings import ModelRecipe
 
 SIZE = (24, 24)
 

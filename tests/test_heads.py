@@ -8,10 +8,10 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skyclass.errors import SkyclassError
+from skyclass.core.errors import SkyclassError
 from skyclass.explanation.gradcam import grad_cam
 from skyclass.models.network import Network, build_network
-from skyclass.recipe import ModelRecipe
+from skyclass.recipes.model_settings import ModelRecipe
 
 HEADS = ("linear", "refined", "convolutional")
 IMAGES = torch.rand(4, 3, 64, 48, generator=torch.Generator().manual_seed(1))

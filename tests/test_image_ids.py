@@ -10,8 +10,8 @@ import pytest
 
 from catalogs import rows, touch
 from make_data import write_table
-from skyclass.addresses import image_ids_of
-from skyclass.data.sources import read_source
+from skyclass.data.sources.read import read_source
+from skyclass.images.formats.locations import image_ids_of
 
 LONG = 6917528997577384321  # of Gaia's length: the nearest float64 is another number
 NAMES = (

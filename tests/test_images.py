@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from PIL import Image as pillow
 
 from make_data import bad_files, class_folders, image_table, odd_files, random_pixels, vote_table, write_image
-from skyclass import limits
-from skyclass.errors import SkyclassError
-from skyclass.image_arrays import RGB
-from skyclass.images import Image, decode_image, is_image_name, read_image
-from skyclass.limits import MAX_PIXELS
+from skyclass.core import limits
+from skyclass.core.errors import SkyclassError
+from skyclass.core.limits import MAX_PIXELS
+from skyclass.images.formats.arrays import RGB
+from skyclass.images.formats.read import Image, decode_image, is_image_name, read_image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SIZE = (20, 28)

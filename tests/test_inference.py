@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skyclass.models.inference import folded
+from skyclass.models.batchnorm import folded
 from skyclass.models.network import Network, build_network
-from skyclass.recipe import ModelRecipe
+from skyclass.recipes.model_settings import ModelRecipe
 
 
 def network(backbone: str, head: str = "linear") -> Network:

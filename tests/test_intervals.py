@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyclass.evaluation.calibration_error import errors_if_calibrated, expected_calibration_error
+from skyclass.evaluation.bootstrap import judge, scores_of
+from skyclass.evaluation.calibration.error import errors_if_calibrated, expected_calibration_error
 from skyclass.evaluation.intervals import (
     affordable_resamples,
     bootstrap,
@@ -17,8 +18,7 @@ from skyclass.evaluation.intervals import (
     percentile_interval,
     stratified_weights,
 )
-from skyclass.evaluation.judging import judge, scores_of
-from skyclass.evaluation.weighted_scores import prepare, weighted_scores
+from skyclass.evaluation.weighted_metrics import prepare, weighted_scores
 from test_calibration_error import drawn
 
 

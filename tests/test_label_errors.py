@@ -10,13 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyclass.errors import SkyclassError
-from skyclass.evaluation.label_errors import (
-    confident_classes,
-    held_out,
-    rank_label_errors,
-)
-from skyclass.predictions import predictions_writer
+from skyclass.core.errors import SkyclassError
+from skyclass.evaluation.label_errors import confident_classes, held_out, rank_label_errors
+from skyclass.evaluation.predictions import predictions_writer
 
 CLASSES = ("spiral", "smooth", "star")
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 
 from commands import done, refused
-from skyclass.classifier import Classifier
-from skyclass.errors import SkyclassError
-from skyclass.recipe import Recipe
-from skyclass.run import Leg, Run
-from skyclass.training.checkpoints import BestCheckpoints
-from skyclass.training.task import Task
-from skyclass.verbs.evaluate import evaluate
-from skyclass.verbs.explain import explain
-from skyclass.verbs.report import report
-from skyclass.verbs.train import train
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.run import Leg, Run
+from skyclass.commands.evaluate import evaluate
+from skyclass.commands.explain import explain
+from skyclass.commands.report import report
+from skyclass.commands.train import train
+from skyclass.core.errors import SkyclassError
+from skyclass.recipes.recipe import Recipe
+from skyclass.training.loop.checkpoints import BestCheckpoints
+from skyclass.training.loop.task import Task
 from toys import toy_pack, toy_recipe, write_recipe
 
 SETTINGS: dict[str, Any] = {"epochs": 2, "validations_per_epoch": 2, "checkpoint_steps": 1, "keep_every": 1}

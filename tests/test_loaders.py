@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from make_data import random_pixels
-from skyclass.data import loaders
-from skyclass.data.augment import augment, draw
-from skyclass.data.loaders import Batch, EpochOrder, Loader, augmenting
-from skyclass.errors import SkyclassError
-from skyclass.recipe import AugmentRecipe
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs import loader as loaders
+from skyclass.data.packs.augment import augment, draw
+from skyclass.data.packs.loader import Batch, EpochOrder, Loader, augmenting
+from skyclass.recipes.data_settings import AugmentRecipe
 from toys import toy_pack
 
 CPU = torch.device("cpu")

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skyclass.data.simulation.lensing import PSF_FWHM, SUBSTRUCTURE, draw_truth, pixel_scale, render
 from skyclass.explanation.localisation import beyond_chance, near, ring_map, substructure_mask
-from skyclass.simulation.lensing import PSF_FWHM, SUBSTRUCTURE, draw_truth, pixel_scale, render
 
 SIZE = (48, 64)
 SCALE = pixel_scale(SIZE)

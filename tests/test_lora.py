@@ -10,15 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skyclass.classifier import Classifier
-from skyclass.errors import SkyclassError
-from skyclass.models.adapt import adapt, count_parameters, describe_trained, merge_lora
-from skyclass.models.checkpointing import checkpoint_blocks
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.run import Run
+from skyclass.commands.train import train
+from skyclass.core.errors import SkyclassError
+from skyclass.evaluation.predictions import read_predictions
+from skyclass.models.fine_tuning import adapt, count_parameters, describe_trained, merge_lora
+from skyclass.models.gradient_checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network
-from skyclass.predictions import read_predictions
-from skyclass.recipe import ModelRecipe, PixelRecipe
-from skyclass.run import Run
-from skyclass.verbs.train import train
+from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.model_settings import ModelRecipe
 from toys import toy_pack, toy_recipe, write_recipe
 
 IMAGES = torch.rand(4, 3, 24, 32, generator=torch.Generator().manual_seed(1))

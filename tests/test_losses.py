@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from skyclass.errors import SkyclassError
+from skyclass.core.errors import SkyclassError
 from skyclass.models.heads import doubt_head
 from skyclass.models.network import Judgement
-from skyclass.recipe import TrainingRecipe
-from skyclass.training.losses import LOSSES, class_weights, total_loss, uncertainty_loss
+from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.training.loop.losses import LOSSES, class_weights, total_loss, uncertainty_loss
 
 
 def batch(seed: int, n: int = 6, k: int = 3, scale: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -205,7 +205,7 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
 
 @pytest.mark.parametrize("how", ["none", "balanced", "sqrt"])
 def test_a_class_without_a_training_image_is_refused_with_an_override_that_works(how: str) -> None:
-    from skyclass.recipe import load_recipe
+    from skyclass.recipes.recipe import load_recipe
 
     with pytest.raises(SkyclassError, match="class 'no' has no training image") as refusal:
         class_weights(np.array([0, 0, 2]), ["a", "no", "c"], how)

@@ -12,10 +12,10 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from conftest import SmallRun
+from skyclass.classifier.run import Run
+from skyclass.core.text import code, plain
 from skyclass.evaluation.comparison import comparison_markdown
-from skyclass.markdown import code, plain
-from skyclass.reporting.card import write_card
-from skyclass.run import Run
+from skyclass.reports.model_card import write_card
 
 HOSTILE = [
     "<script>alert(1)</script>",

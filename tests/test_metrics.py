@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from skyclass.errors import SkyclassError
+from skyclass.core.errors import SkyclassError
 from skyclass.evaluation import metrics
-from skyclass.evaluation.calibration_error import (
+from skyclass.evaluation.calibration.error import (
     adaptive_calibration_error,
     class_wise_calibration_error,
     expected_calibration_error,

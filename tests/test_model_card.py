@@ -10,9 +10,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from commands import done, toy_run
-from skyclass.classifier import Classifier
-from skyclass.recipe import PixelRecipe
-from skyclass.reporting.card import HUB_METRICS, pixel_steps
+from skyclass.classifier.classifier import Classifier
+from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.reports.model_card import HUB_METRICS, pixel_steps
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skyclass.errors import SkyclassError
-from skyclass.models.adapt import count_parameters, describe_trained, freeze
-from skyclass.models.hardware import computes_bfloat16, describe, free_memory, pick_device, pick_precision
+from skyclass.core.devices import computes_bfloat16, describe, free_memory, pick_device, pick_precision
+from skyclass.core.errors import SkyclassError
+from skyclass.models.fine_tuning import count_parameters, describe_trained, freeze
 from skyclass.models.network import architecture_of, build_network, check_backbone
 from skyclass.models.resnet_cifar import Block, ResNetCifar, resnet20_cifar
-from skyclass.recipe import ModelRecipe
+from skyclass.recipes.model_settings import ModelRecipe
 from toys import toy_pack, toy_recipe
 from trainings import fit_toy
 
@@ -244,7 +244,7 @@ def test_a_system_that_tells_less_of_its_memory(
 
 def test_precision_follows_the_hardware_only_when_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     for has_it, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr("skyclass.models.hardware.computes_bfloat16", lambda _, answer=has_it: answer)
+        monkeypatch.setattr("skyclass.core.devices.computes_bfloat16", lambda _, answer=has_it: answer)
         assert pick_precision("auto", CPU) == expected
         assert pick_precision("float32", CPU) == torch.float32
         assert pick_precision("bfloat16", CPU) == torch.bfloat16

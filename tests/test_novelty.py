@@ -13,16 +13,16 @@ from sklearn.covariance import LedoitWolf
 
 from commands import done
 from conftest import SmallRun
-from skyclass import conclusion
-from skyclass.classifier import Classifier
-from skyclass.data.pack import Pack
-from skyclass.data.packing import prepare
-from skyclass.data.training_rows import training_rows
-from skyclass.errors import SkyclassError
-from skyclass.evaluation.novelty import Gaussians, fit_gaussians, fit_novelty
-from skyclass.predictions import read_predictions
-from skyclass.run import Run
-from skyclass.verbs.train import train
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.novelty import Gaussians, fit_gaussians, fit_novelty
+from skyclass.classifier.run import Run
+from skyclass.commands.train import train
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs.pack import Pack
+from skyclass.data.packs.training_rows import training_rows
+from skyclass.data.packs.write import prepare
+from skyclass.evaluation.predictions import read_predictions
+from skyclass.training import finish as conclusion
 from toys import toy_recipe, write_recipe
 
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from skyclass.errors import SkyclassError
-from skyclass.models.adapt import adapt, freeze, parameter_groups
+from skyclass.core.errors import SkyclassError
+from skyclass.models.fine_tuning import adapt, freeze, parameter_groups
 from skyclass.models.network import Network, build_network
-from skyclass.recipe import ModelRecipe, TrainingRecipe
-from skyclass.training.optimizers import OPTIMIZERS, SCHEDULES, build_optimizer
+from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.training.loop.optimizers import OPTIMIZERS, SCHEDULES, build_optimizer
 
 BACKBONES = {
     "resnet20_cifar": (("conv1", "bn1", "layer1"), ("layer2",), ("layer3",)),

@@ -18,15 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from make_data import bad_files, class_folders, odd_files, random_pixels, toy_image, write_image
-from skyclass.data import packing
+from skyclass.core.errors import SkyclassError
 from skyclass.data.catalog import problems_frame
-from skyclass.data.pack import Chunk, Pack, is_pack, new_pack, write_pack
-from skyclass.data.packing import pack_catalog, prepare, settle
-from skyclass.data.training_rows import training_rows
-from skyclass.errors import SkyclassError
-from skyclass.images import read_image
-from skyclass.pixels import apply_recipe
-from skyclass.recipe import DataRecipe, PixelRecipe, TrainingPixels
+from skyclass.data.packs import write as packing
+from skyclass.data.packs.pack import Chunk, Pack, is_pack, new_pack, write_pack
+from skyclass.data.packs.training_rows import training_rows
+from skyclass.data.packs.write import pack_catalog, prepare, settle
+from skyclass.images.formats.read import read_image
+from skyclass.images.preprocess import apply_recipe
+from skyclass.recipes.data_settings import DataRecipe, PixelRecipe, TrainingPixels
 from toys import toy_pack
 
 NO_PROBLEMS = problems_frame([])
@@ -533,5 +533,5 @@ def test_a_pack_json_that_lacks_a_key_is_named(tmp_path: Path) -> None:
 
 
 def test_inspecting_and_packing_wait_for_no_network_library() -> None:
-    code = "import sys, skyclass.verbs.inspect, skyclass.verbs.pack; sys.exit('torch' in sys.modules)"
+    code = "import sys, skyclass.commands.inspect, skyclass.commands.pack; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,7 @@ import pytest
 
 from commands import done
 from make_data import class_folders
-from skyclass.data.packing import tell_enlarging
+from skyclass.data.packs.write import tell_enlarging
 
 
 def test_the_counts_of_the_splits_are_said(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from commands import refused, skyclass
-from skyclass import console
-from skyclass.downloads import _host
-from skyclass.errors import SkyclassError, one_line
-from skyclass.passwords import masked, secrets_in
-from skyclass.tuning import study
+from skyclass.core import console
+from skyclass.core.errors import SkyclassError, one_line
+from skyclass.core.passwords import masked, secrets_in
+from skyclass.data.public.download import _host
+from skyclass.training.tuning import study
 
 SECRET = "hunter2!x"
 QUOTED = urllib.parse.quote(SECRET + "@/")
@@ -82,10 +82,10 @@ def test_errors_messages_and_hosts_are_without_passwords(capsys: pytest.CaptureF
 
 def test_a_traceback_has_no_password(tmp_path: Path) -> None:
     code = (
-        "import sys, skyclass.verbs.report as module\n"
+        "import sys, skyclass.commands.report as module\n"
         "def fails(*a, **k): raise ValueError('postgresql://me:' + 'hun' + 'ter2!x@machine/db')\n"
         "module.report = fails\n"
-        "from skyclass.cli import main\nsys.argv = ['skyclass', 'report', 'run', '--debug']\nmain()\n"
+        "from skyclass.cli.app import main\nsys.argv = ['skyclass', 'report', 'run', '--debug']\nmain()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, cwd=tmp_path)
     assert done.returncode == 1
@@ -121,7 +121,7 @@ def test_an_older_tuning_that_kept_the_password_goes_on() -> None:
 
 
 def test_the_command_that_is_kept_has_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    from skyclass.training_run import _command
+    from skyclass.training.run import _command
 
     for url in WITH_SECRETS.values():
         monkeypatch.setattr(sys, "argv", ["skyclass", "tune", "r", "p", "--storage", url])

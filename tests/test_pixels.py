@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from make_data import random_pixels, toy_image
-from skyclass.errors import SkyclassError
-from skyclass.pixels import (
+from skyclass.core.errors import SkyclassError
+from skyclass.images.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     apply_recipe,
@@ -26,8 +26,8 @@ from skyclass.pixels import (
     select_bands,
     unit_scale,
 )
-from skyclass.recipe import PixelRecipe, TrainingPixels
-from skyclass.resizing import area_weights, linear_weights, resize
+from skyclass.images.resize import area_weights, linear_weights, resize
+from skyclass.recipes.data_settings import PixelRecipe, TrainingPixels
 
 RGB = ("red", "green", "blue")
 SIZE = (20, 28)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from make_data import random_pixels, toy_image
-from skyclass.errors import SkyclassError
-from skyclass.pixels import apply_recipe
-from skyclass.recipe import PixelRecipe
-from skyclass.stretching import NOISE_UNITS
+from skyclass.core.errors import SkyclassError
+from skyclass.images.preprocess import apply_recipe
+from skyclass.images.stretch import NOISE_UNITS
+from skyclass.recipes.data_settings import PixelRecipe
 
 IRG = ("i", "r", "g")
 SIZE = (40, 56)

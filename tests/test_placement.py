@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from skyclass.pixels import apply_recipes
-from skyclass.placement import Axis, Placement, placement, put_back
-from skyclass.recipe import PixelRecipe
+from skyclass.images.geometry import Axis, Placement, placement, put_back
+from skyclass.images.preprocess import apply_recipes
+from skyclass.recipes.data_settings import PixelRecipe
 
 SIDES = st.integers(6, 40)
 SIZES = st.tuples(SIDES, SIDES)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyclass.recipe import TrainingRecipe
-from skyclass.training.plan import Plan, Segment, plan_of
+from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.training.loop.segments import Plan, Segment, plan_of
 
 PLANS = st.builds(
     Plan,

@@ -14,8 +14,8 @@ from astropy.table import Table
 
 from commands import done, refused, toy_run
 from make_data import image_table
-from skyclass.prediction_formats import FORMATS, predictions_file, read_predictions_file
-from skyclass.predictions import carried_schema, read_predictions
+from skyclass.classifier.prediction_formats import FORMATS, predictions_file, read_predictions_file
+from skyclass.evaluation.predictions import carried_schema, read_predictions
 
 LONG = 6917528997577384321  # of Gaia's length: the nearest float64 is another number
 CLASSES = ["FR I", "p_FR-I", "spirale barrée", "none"]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import kstest
 
-from skyclass.errors import SkyclassError
-from skyclass.evaluation.prediction_sets import (
+from skyclass.core.errors import SkyclassError
+from skyclass.evaluation.calibration.conformal import (
     PredictionSets,
     conformal_quantile,
     fit_prediction_sets,
@@ -131,7 +131,7 @@ def test_lac_holds_the_classes_of_large_probability() -> None:
 def test_aps_adds_classes_until_the_threshold_and_part_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     p = np.array([[0.1, 0.6, 0.3]] * 3)
     shares = np.array([0.0, 0.5, 0.99])
-    monkeypatch.setattr("skyclass.evaluation.prediction_sets.random_shares", lambda ids, seed: shares)
+    monkeypatch.setattr("skyclass.evaluation.calibration.conformal.random_shares", lambda ids, seed: shares)
     # Scores of the classes in order of probability: u 0.6, 0.6 + u 0.3, 0.9 + u 0.1.
     members = {bound: PredictionSets("aps", 0.9, (bound,), (50,)).members(p, "abc").tolist() for bound in (0.55, 0.75)}
     assert members[0.55] == [[False, True, False], [False, True, False], [False, False, False]]

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from PIL import Image as pillow
 
-from skyclass.console import said_to
+from skyclass.core.console import said_to
+from skyclass.data.audit.file_kinds import Look, file_problems, mixture_problems
 from skyclass.data.catalog import problems_frame, tell_problems
-from skyclass.data.file_kinds import Look, file_problems, mixture_problems
 from skyclass.data.problem_kinds import KINDS, OTHER, group_problems
-from skyclass.images import read_image
+from skyclass.images.formats.read import read_image
 
 
 def problem(kind: str, file: str, severity: str = "warning", text: str = "odd") -> dict[str, str]:

@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from skyclass import console
-from skyclass.console import ProgressLines, ShownProgress
-from skyclass.training.watching import SHOWN, shown_scores
+from skyclass.core import console
+from skyclass.core.console import ProgressLines, ShownProgress
+from skyclass.training.loop.callbacks import SHOWN, shown_scores
 
 
 def lines_of(total: int | None, seconds_each: float, n: int, done: int = 0) -> list[str]:

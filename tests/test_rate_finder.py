@@ -13,17 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from commands import done, drawn
-from skyclass.data.pack import Pack
-from skyclass.errors import SkyclassError
-from skyclass.evaluation.figures import rates_figure
-from skyclass.models.checkpointing import checkpoint_blocks
+from skyclass.classifier.run import Run
+from skyclass.commands.train import train
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs.pack import Pack
+from skyclass.models.gradient_checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network
-from skyclass.recipe import ModelRecipe, TrainingRecipe
-from skyclass.run import Run
-from skyclass.training import rate_finder
-from skyclass.training.rate_finder import find_rate, suggest
-from skyclass.training.task import Task
-from skyclass.verbs.train import train
+from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.training import learning_rate_finder as rate_finder
+from skyclass.training.figures import rates_figure
+from skyclass.training.learning_rate_finder import find_rate, suggest
+from skyclass.training.loop.task import Task
 from toys import toy_pack, toy_recipe, write_recipe
 from trainings import last_state, same
 

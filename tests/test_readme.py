@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from make_data import class_folders, image_table
-from skyclass import cli
+from skyclass.cli import app as cli
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,7 +76,7 @@ def test_the_make_targets_of_the_readme_exist() -> None:
 
 
 def test_the_readme_names_every_shipped_recipe() -> None:
-    from skyclass.recipe import shipped_recipes
+    from skyclass.recipes.recipe import shipped_recipes
 
     for name in shipped_recipes():
         assert f"`{name}`" in README, name

@@ -12,15 +12,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyclass.errors import SkyclassError
+from skyclass.core.errors import SkyclassError
 from skyclass.models.heads import HEADS
-from skyclass.recipe import (
-    AugmentRecipe,
-    ModelRecipe,
-    PixelRecipe,
+from skyclass.recipes.data_settings import AugmentRecipe, PixelRecipe
+from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.recipe import (
     Recipe,
-    Settings,
-    TrainingRecipe,
     dump_recipe,
     json_schema,
     load_recipe,
@@ -30,8 +27,10 @@ from skyclass.recipe import (
     recipe_path,
     shipped_recipes,
 )
-from skyclass.training.losses import LOSSES
-from skyclass.training.optimizers import OPTIMIZERS, SCHEDULES
+from skyclass.recipes.schema import Settings
+from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.training.loop.losses import LOSSES
+from skyclass.training.loop.optimizers import OPTIMIZERS, SCHEDULES
 
 SECTIONS = {name for name, field in Recipe.model_fields.items() if isinstance(field.default, Settings)}
 

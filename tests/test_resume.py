@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from killing import in_a_process
-from skyclass.run import Run
+from skyclass.classifier.run import Run
 from toys import toy_pack, toy_recipe, write_recipe
 
 AUGMENT = {"flip_horizontal": 0.5, "rotation": 30.0, "noise": 0.02}

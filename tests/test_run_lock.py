@@ -17,16 +17,16 @@ from filelock import FileLock
 
 from commands import done, refused
 from conftest import SmallRun
-from skyclass.errors import MachineError
-from skyclass.run import Run
-from skyclass.run_lock import HOLDER, LOCK, held, holder_of
-from skyclass.training_run import begin_run
+from skyclass.classifier.run import Run
+from skyclass.core.errors import MachineError
+from skyclass.core.files.locks import HOLDER, LOCK, held, holder_of
+from skyclass.training.run import begin_run
 from toys import toy_pack, toy_recipe, write_recipe
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from skyclass.run_lock import held
+from skyclass.core.files.locks import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -11,15 +11,15 @@ import pytest
 
 from commands import done, drawn, refused
 from conftest import SmallRun
-from skyclass import sampled_uncertainty
-from skyclass.classifier import Classifier
-from skyclass.evaluation.calibration import Calibration
+from skyclass.classifier import dropout_uncertainty as sampled_uncertainty
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.dropout_uncertainty import sampled_scores
+from skyclass.classifier.run import Run
+from skyclass.commands.train import train
+from skyclass.core.files.atomic_files import read_json
+from skyclass.evaluation.calibration.scaling import Calibration
+from skyclass.evaluation.figures.uncertainty import uncertainty_figure
 from skyclass.evaluation.uncertainty import IN_WORDS, compare_scores
-from skyclass.evaluation.uncertainty_figures import uncertainty_figure
-from skyclass.files import read_json
-from skyclass.run import Run
-from skyclass.sampled_uncertainty import sampled_scores
-from skyclass.verbs.train import train
 from toys import toy_pack, toy_recipe, write_recipe
 
 
@@ -86,7 +86,7 @@ def test_a_network_without_dropout_or_members_has_fewer_scores(
 
 
 def test_many_images_are_judged_by_a_sample(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skyclass.verbs.evaluate.MOST_IMAGES", 10)
+    monkeypatch.setattr("skyclass.commands.evaluate.MOST_IMAGES", 10)
     said = done("evaluate", run, "--uncertainty", "--out", tmp_path / "out", "--device", "cpu").err
     assert "10 of the 36 images, drawn at random" in said
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["uncertainty"]["n"] == 10

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from commands import predictions
 from conftest import SmallRun
 from make_data import random_pixels
-from skyclass.classifier import Classifier
-from skyclass.errors import SkyclassError
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.sampling import dropout_layers, mc_dropout, orientation_samples
+from skyclass.core.errors import SkyclassError
+from skyclass.images.dihedral import Orientation, orientations_of, turned
 from skyclass.models.network import Network, build_network
-from skyclass.models.sampling import dropout_layers, mc_dropout, orientation_samples
-from skyclass.orientations import Orientation, orientations_of, turned
-from skyclass.recipe import ModelRecipe, PixelRecipe
+from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.model_settings import ModelRecipe
 
 CLASSES = ["left", "right", "round"]
 

@@ -6,8 +6,8 @@ import pytest
 from sklearn import metrics as sk
 
 from skyclass.evaluation import metrics
-from skyclass.evaluation.by_column import accuracy_by
-from skyclass.evaluation.score_figures import accuracy_by_figure, precision_recall_figure
+from skyclass.evaluation.figures.scores import accuracy_by_figure, precision_recall_figure
+from skyclass.evaluation.subgroups import accuracy_by
 from test_evaluation_figures import LONG, fits, legend_of
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binomtest
 
-from skyclass.evaluation.prediction_sets import PredictionSets, conformal_quantile
-from skyclass.evaluation.set_scores import expected_coverage, set_scores
+from skyclass.evaluation.calibration.conformal import PredictionSets, conformal_quantile, expected_coverage, set_scores
 
 CLASSES = ["bar", "blob", "ring"]
 

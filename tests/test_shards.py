@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from make_data import parquet_images, random_pixels, write_table
-from skyclass.data.arrays import split_named
+from skyclass.core.errors import SkyclassError
 from skyclass.data.source_options import SourceOptions
-from skyclass.data.sources import Source, read_source
-from skyclass.errors import SkyclassError
-from skyclass.images import read_image
+from skyclass.data.sources.array_stacks import split_named
+from skyclass.data.sources.read import Source, read_source
+from skyclass.images.formats.read import read_image
 
 SIZE = (6, 8)
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from commands import done
 from make_data import class_folders
 from skyclass.evaluation.metrics import SUM_TOLERANCE
-from skyclass.recipe import Recipe, load_recipe, shipped_recipes
+from skyclass.recipes.recipe import Recipe, load_recipe, shipped_recipes
 
 CLASSES = ("spiral_clockwise", "spiral_anticlockwise")  # `galaxies` swaps them in a mirror
 VOTES = ("Class1.2", "Class6.2")  # the two that the Galaxy Zoo recipes keep

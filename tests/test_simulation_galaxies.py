@@ -9,8 +9,9 @@ import torch
 from astropy.visualization import make_lupton_rgb
 from scipy.ndimage import map_coordinates
 
-from skyclass.errors import SkyclassError
-from skyclass.simulation import components, galaxies, telescope
+from skyclass.core.errors import SkyclassError
+from skyclass.data.simulation import galaxies, telescope
+from skyclass.data.simulation import galaxy_parts as components
 
 LABELS = [galaxies.CLASSES[i % 4] for i in range(9)]
 

@@ -10,8 +10,9 @@ from scipy import integrate, special
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from skyclass.errors import SkyclassError
-from skyclass.simulation import chunks, deflection, lensing, light, telescope
+from skyclass.core.errors import SkyclassError
+from skyclass.data.simulation import batches as chunks
+from skyclass.data.simulation import deflection, lensing, light, telescope
 
 LABELS = [lensing.CLASSES[i % 3] for i in range(10)]
 

@@ -11,8 +11,8 @@ from astropy.io import fits
 from astropy.nddata import Cutout2D
 from astropy.wcs import WCS
 
-from skyclass.addresses import BandFiles, Row, parse_address
-from skyclass.sky_maps import sky_header, write_map
+from skyclass.images.formats.fits.wcs import sky_header, write_map
+from skyclass.images.formats.locations import BandFiles, Row, parse_address
 
 
 def sky(ctype: str = "TAN", **cards: object) -> fits.Header:

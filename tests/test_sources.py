@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from catalogs import faults, rows, touch
-from skyclass.data.columns import name_columns
-from skyclass.data.opening import open_source
+from skyclass.core.errors import SkyclassError
+from skyclass.data.open import open_source
 from skyclass.data.source_options import SourceOptions
-from skyclass.data.sources import read_source
-from skyclass.data.table_files import read_rows
-from skyclass.errors import SkyclassError
+from skyclass.data.sources.read import read_source
+from skyclass.data.tables.columns import name_columns
+from skyclass.data.tables.table_files import read_rows
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

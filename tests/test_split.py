@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from skyclass.data.split import assign_splits, check_splits, split_number
-from skyclass.errors import SkyclassError
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs.split import assign_splits, check_splits, split_number
 
 FRACTIONS = (0.6, 0.2, 0.2)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as pillow
 
-from skyclass.data.pack import Pack, is_pack
-from skyclass.data.sources import read_source
-from skyclass.images import read_image
-from skyclass.verbs.pack import pack
+from skyclass.commands.pack import pack
+from skyclass.data.packs.pack import Pack, is_pack
+from skyclass.data.sources.read import read_source
+from skyclass.images.formats.read import read_image
 
 
 def source(root: Path) -> Path:

@@ -18,11 +18,14 @@ from PIL import Image as pillow
 from pyarrow import parquet
 
 from make_data import random_pixels, write_image
-from skyclass import limits, open_files, parquet_images, stacks
-from skyclass.errors import SkyclassError
-from skyclass.images import Image, decode_image, read_image
-from skyclass.stacks import read_column, stack_arrays
-from skyclass.threads import in_order
+from skyclass.core import limits
+from skyclass.core.errors import SkyclassError
+from skyclass.core.parallel import in_order
+from skyclass.images.formats import containers as stacks
+from skyclass.images.formats import open_files
+from skyclass.images.formats import parquet as parquet_images
+from skyclass.images.formats.containers import read_column, stack_arrays
+from skyclass.images.formats.read import Image, decode_image, read_image
 
 SIZE = (12, 20)
 RGB = ("red", "green", "blue")
@@ -299,7 +302,9 @@ def test_a_packed_array_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.Mon
     file = write_packed(tmp_path / "x", images=images)
     unpacked = []
     unpack = open_files.unpack
-    monkeypatch.setattr("skyclass.array_files.unpack", lambda *given: unpacked.append(given) or unpack(*given))
+    monkeypatch.setattr(
+        "skyclass.images.formats.array_files.unpack", lambda *given: unpacked.append(given) or unpack(*given)
+    )
     rows = in_order(lambda row: row_of(file, row).pixels[0], range(50), threads=4)
     np.testing.assert_array_equal(np.stack(list(rows)), images)
     assert len(unpacked) == 1

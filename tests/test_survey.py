@@ -17,10 +17,10 @@ from scipy import ndimage
 
 from commands import CLASSES, Result, done
 from make_data import class_folders, random_pixels, toy_image, write_image
-from skyclass.data.pack import Pack
-from skyclass.data.sources import read_source
-from skyclass.data.survey import survey_images
-from skyclass.images import Image, read_image
+from skyclass.data.audit.image_statistics import survey_images
+from skyclass.data.packs.pack import Pack
+from skyclass.data.sources.read import read_source
+from skyclass.images.formats.read import Image, read_image
 from toys import toy_pack, toy_recipe, write_recipe
 
 SIZE = (24, 32)

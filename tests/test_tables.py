@@ -19,13 +19,13 @@ from astropy.table import MaskedColumn, Table
 
 from catalogs import rows, touch
 from make_data import random_pixels, write_image, write_table
-from skyclass.data import table_files
-from skyclass.data.columns import name_columns
+from skyclass.core.errors import SkyclassError
 from skyclass.data.source_options import SourceOptions
-from skyclass.data.sources import read_source
-from skyclass.data.table_files import read_rows
-from skyclass.errors import SkyclassError
-from skyclass.images import read_image
+from skyclass.data.sources.read import read_source
+from skyclass.data.tables import table_files
+from skyclass.data.tables.columns import name_columns
+from skyclass.data.tables.table_files import read_rows
+from skyclass.images.formats.read import read_image
 
 FORMATS = (".csv", ".tsv", ".parquet", ".ecsv", ".fits", ".fits.gz", ".vot", ".votable", ".xml", ".xml.gz")
 OWN_TYPES = tuple(suffix for suffix in FORMATS if suffix not in (".csv", ".tsv"))

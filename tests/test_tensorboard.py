@@ -15,20 +15,21 @@ import torch
 from PIL import Image as pillow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from skyclass.data.pack import Pack
-from skyclass.drawing import displayed
+from skyclass.classifier.run import Run
+from skyclass.commands.train import train
+from skyclass.core.devices import peak_memory
+from skyclass.core.plotting import displayed
+from skyclass.data.packs.pack import Pack
 from skyclass.explanation.figures import beside_overlay
 from skyclass.explanation.gradcam import grad_cam, heatmaps
-from skyclass.models.hardware import peak_memory
+from skyclass.images.preprocess import channel_statistics
 from skyclass.models.network import build_network
-from skyclass.pixels import channel_statistics
-from skyclass.recipe import ModelRecipe, Recipe
-from skyclass.run import Run
-from skyclass.training import fit as fit_module
-from skyclass.training import tensorboard
-from skyclass.training.task import Task
-from skyclass.training.tensorboard import TensorBoardCallback, gradient_norms, parts_of, sampled_weights
-from skyclass.verbs.train import train
+from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.recipe import Recipe
+from skyclass.training.loop import fit as fit_module
+from skyclass.training.loop import tensorboard
+from skyclass.training.loop.task import Task
+from skyclass.training.loop.tensorboard import TensorBoardCallback, gradient_norms, parts_of, sampled_weights
 from toys import SHAPES, toy_pack, toy_recipe, write_recipe
 from trainings import last_state, new_network, same
 

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from skyclass import threads
-from skyclass.threads import in_order
+from skyclass.core import parallel as threads
+from skyclass.core.parallel import in_order
 
 
 def test_results_come_in_order_from_several_threads_that_never_run_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:

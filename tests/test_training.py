@@ -18,19 +18,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from skyclass.classifier import Classifier
-from skyclass.data.pack import Pack
-from skyclass.errors import SkyclassError
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.run import Run
+from skyclass.commands.train import train
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs.pack import Pack
+from skyclass.images.preprocess import channel_statistics
 from skyclass.models.network import Judgement
-from skyclass.pixels import channel_statistics
-from skyclass.recipe import DataRecipe, ModelRecipe, Recipe, TrainingRecipe
-from skyclass.run import Run
-from skyclass.training import task
-from skyclass.training.checkpoints import BestCheckpoints, LastCheckpoint
-from skyclass.training.losses import loss_terms, total_loss
-from skyclass.training.optimizers import OPTIMIZERS, SCHEDULES
-from skyclass.training.task import Task
-from skyclass.verbs.train import train
+from skyclass.recipes.data_settings import DataRecipe
+from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.recipe import Recipe
+from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.training.loop import task
+from skyclass.training.loop.checkpoints import BestCheckpoints, LastCheckpoint
+from skyclass.training.loop.losses import loss_terms, total_loss
+from skyclass.training.loop.optimizers import OPTIMIZERS, SCHEDULES
+from skyclass.training.loop.task import Task
 from toys import toy_pack, toy_recipe, write_recipe
 from trainings import fit_toy, last_state, new_network, plain_loop, same
 
@@ -304,7 +307,7 @@ def test_a_single_class_in_validation_is_no_trouble(tmp_path: Path, pack: Pack) 
 
 def cut(pack: Pack, folder: Path, keep: np.ndarray) -> Pack:
     """A pack of some rows of another."""
-    from skyclass.data.pack import Chunk, write_pack
+    from skyclass.data.packs.pack import Chunk, write_pack
 
     chunk = Chunk(np.array(pack.images)[keep], pack.catalog[keep])
     return write_pack([chunk], folder, pack.pixels, classes=None, source={})
@@ -614,9 +617,9 @@ def test_patience_is_in_epochs(tmp_path: Path, pack: Pack) -> None:
 
 def test_no_epochs_take_the_network_as_it_begins(tmp_path: Path, pack: Pack) -> None:
     """The published way of judging a pretrained network; all that follows a training works."""
-    from skyclass.verbs.evaluate import evaluate
-    from skyclass.verbs.explain import explain
-    from skyclass.verbs.report import report
+    from skyclass.commands.evaluate import evaluate
+    from skyclass.commands.explain import explain
+    from skyclass.commands.report import report
 
     recipe = toy_recipe(training={"epochs": 0})
     run = run_of(tmp_path, pack, recipe)

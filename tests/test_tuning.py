@@ -16,18 +16,21 @@ import yaml
 from rich.progress import Task, TaskID
 
 from commands import done, drawn, skyclass, the_error
-from skyclass.console import RateColumn, say
-from skyclass.data.pack import Pack
-from skyclass.errors import SkyclassError
-from skyclass.recipe import TuneRecipe, load_recipe
-from skyclass.tuning import leases, study, work
-from skyclass.tuning.folder import TuningFolder
-from skyclass.tuning.leases import take
-from skyclass.tuning.results import importances
-from skyclass.tuning.space import grid_values, recipe_with, sampler_for, search_space, suggest
-from skyclass.tuning.study import _open_study as opened
-from skyclass.tuning.study import open_tuning
-from skyclass.verbs.tune import device_of, tune
+from skyclass.commands.tune import device_of, tune
+from skyclass.core.console import RateColumn, say
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs.pack import Pack
+from skyclass.recipes.recipe import load_recipe
+from skyclass.recipes.training_settings import TuneRecipe
+from skyclass.training.tuning import study
+from skyclass.training.tuning import trial_locks as leases
+from skyclass.training.tuning import worker as work
+from skyclass.training.tuning.folder import TuningFolder
+from skyclass.training.tuning.results import importances
+from skyclass.training.tuning.space import grid_values, recipe_with, sampler_for, search_space, suggest
+from skyclass.training.tuning.study import _open_study as opened
+from skyclass.training.tuning.study import open_tuning
+from skyclass.training.tuning.trial_locks import take
 from toys import toy_pack, toy_recipe, write_recipe
 from tunings import curve, tuned, without_training
 

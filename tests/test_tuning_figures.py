@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from skyclass.errors import SkyclassError
-from skyclass.evaluation.tuning_figures import Dimension, history_figure, importance_figure, slices_figure
+from skyclass.core.errors import SkyclassError
+from skyclass.training.tuning.figures import Dimension, history_figure, importance_figure, slices_figure
 
 TABLE = pd.DataFrame(
     {

@@ -20,15 +20,15 @@ import torch
 from commands import done, drawn
 from killing import in_a_process
 from postgres import postgres_server
-from skyclass.errors import SkyclassError
-from skyclass.recipe import Recipe
-from skyclass.run import Run
-from skyclass.training.checkpoints import read_checkpoint
-from skyclass.tuning import study
-from skyclass.tuning.folder import TuningFolder
-from skyclass.verbs import tune as verb
-from skyclass.verbs.train import train
-from skyclass.verbs.tune import tune
+from skyclass.classifier.run import Run
+from skyclass.commands import tune as verb
+from skyclass.commands.train import train
+from skyclass.commands.tune import tune
+from skyclass.core.errors import SkyclassError
+from skyclass.recipes.recipe import Recipe
+from skyclass.training.loop.checkpoints import read_checkpoint
+from skyclass.training.tuning import study
+from skyclass.training.tuning.folder import TuningFolder
 from toys import toy_pack, toy_recipe, write_recipe
 from trainings import last_state
 from tunings import tuned

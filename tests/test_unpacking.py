@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archives import tarred, zipped
-from skyclass import limits, unpacking
-from skyclass.errors import SkyclassError
-from skyclass.unpacking import unpack
+from skyclass.core import limits
+from skyclass.core.errors import SkyclassError
+from skyclass.data.public import unpack as unpacking
+from skyclass.data.public.unpack import unpack
 
 BODY = np.random.default_rng(3).bytes(100_000)
 TREE = {"set/train/no/a.npy": b"1", "set/train/vort/b.npy": b"22", "__MACOSX/set/._a": b"x", "set/.DS_Store": b"x"}

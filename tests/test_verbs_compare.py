@@ -12,9 +12,9 @@ import pytest
 
 from commands import P, done, drawn, refused
 from conftest import SmallRun
-from skyclass.predictions import predictions_writer, read_predictions
-from skyclass.recipe import dump_recipe
-from skyclass.run import Run
+from skyclass.classifier.run import Run
+from skyclass.evaluation.predictions import predictions_writer, read_predictions
+from skyclass.recipes.recipe import dump_recipe
 
 
 @pytest.fixture

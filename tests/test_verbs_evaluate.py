@@ -14,10 +14,10 @@ import pytest
 
 from commands import done, drawn, refused
 from conftest import SmallRun
-from skyclass.data.leaks import doubled_in_training
-from skyclass.data.pack import Pack
+from skyclass.classifier.training_data import doubled_in_training
+from skyclass.data.packs.pack import Pack
 from skyclass.evaluation import metrics
-from skyclass.predictions import read_predictions
+from skyclass.evaluation.predictions import read_predictions
 
 
 @pytest.fixture

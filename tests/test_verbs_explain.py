@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from commands import CLASSES, done, drawn, refused, toy_run
 from conftest import SmallRun
 from make_data import class_folders, toy_image, write_image, write_jpeg
-from skyclass import explanation_folder
-from skyclass.classifier import Classifier
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.run import Run
+from skyclass.explanation import output as explanation_folder
 from skyclass.explanation.figures import class_sheet, explanation_figure
 from skyclass.explanation.methods import METHODS
 from skyclass.models.resnet_cifar import ResNetCifar
-from skyclass.recipe import PixelRecipe
-from skyclass.run import Run
+from skyclass.recipes.data_settings import PixelRecipe
 
 
 @pytest.fixture(scope="module")

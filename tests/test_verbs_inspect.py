@@ -13,14 +13,15 @@ from PIL import Image as pillow
 from rich.console import Console
 
 from make_data import bad_files, class_folders, image_table, odd_files, random_pixels, write_image
-from skyclass import console, threads
-from skyclass.data import inspection
-from skyclass.data.sources import read_source
-from skyclass.data.survey import SAMPLES, survey_images
-from skyclass.images import read_image
-from skyclass.verbs import inspect as verb
-from skyclass.verbs.inspect import inspect
-from skyclass.verbs.pack import pack
+from skyclass.commands import inspect as verb
+from skyclass.commands.inspect import inspect
+from skyclass.commands.pack import pack
+from skyclass.core import console
+from skyclass.core import parallel as threads
+from skyclass.data.audit.image_statistics import SAMPLES, survey_images
+from skyclass.data.sources.read import read_source
+from skyclass.images.formats.read import read_image
+from skyclass.reports import audit_page as inspection
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

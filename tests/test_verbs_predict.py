@@ -10,8 +10,8 @@ import pytest
 
 from commands import done, refused, skyclass, the_error
 from conftest import SmallRun
-from skyclass.errors import SkyclassError
-from skyclass.verbs.predict import predict
+from skyclass.commands.predict import predict
+from skyclass.core.errors import SkyclassError
 
 
 @pytest.fixture
@@ -98,5 +98,5 @@ def test_arguments_are_checked_before_an_image_is_read(
 
     for module in ("decoding", "data.packing", "data.survey", "verbs.inspect"):
         monkeypatch.setattr(f"skyclass.{module}.read_image", never, raising=False)
-    monkeypatch.setattr("skyclass.console.ShownProgress", never)
+    monkeypatch.setattr("skyclass.core.console.ShownProgress", never)
     assert told in refused(*words.split())

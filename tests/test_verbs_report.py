@@ -15,10 +15,10 @@ import yaml
 
 from commands import TOY, Result, done, refused, skyclass, toy_run
 from make_data import class_folders
-from skyclass import conclusion
-from skyclass.data.pack import Pack
-from skyclass.verbs import demo as demo_module
-from skyclass.verbs.report import SECTIONS
+from skyclass.commands import demo as demo_module
+from skyclass.commands.report import SECTIONS
+from skyclass.data.packs.pack import Pack
+from skyclass.training import finish as conclusion
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 

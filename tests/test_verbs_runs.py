@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 
 from commands import CLASSES, TOY, P, done, drawn, predictions, refused, skyclass, the_error, toy_run
 from make_data import class_folders, image_table, odd_files, random_pixels, toy_image, write_image, write_jpeg
-from skyclass import conclusion
-from skyclass.classifier import Classifier
-from skyclass.data.pack import Pack
-from skyclass.training.task import Task
+from skyclass.classifier.classifier import Classifier
+from skyclass.data.packs.pack import Pack
+from skyclass.training import finish as conclusion
+from skyclass.training.loop.task import Task
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from PIL import Image as pillow
 
 from commands import done, refused, toy_run
 from make_data import bad_files, class_folders, image_table, random_pixels, write_image, write_jpeg
-from skyclass.data.pack import Pack
-from skyclass.recipe import SHIPPED, PixelRecipe, dump_recipe, load_recipe
+from skyclass.data.packs.pack import Pack
+from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.recipe import SHIPPED, dump_recipe, load_recipe
 
 # simulate
 

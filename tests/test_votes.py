@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from make_data import vote_table
+from skyclass.core.errors import SkyclassError
 from skyclass.data.source_options import SourceOptions
-from skyclass.data.sources import read_source
+from skyclass.data.sources.read import read_source
 from skyclass.data.votes import label_by_votes, parse_votes
-from skyclass.errors import SkyclassError
-from skyclass.recipe import VotesRecipe
+from skyclass.recipes.data_settings import VotesRecipe
 
 FRAME = pd.DataFrame(
     {

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 import skyclass
-from skyclass.cli import app
+from skyclass.cli.app import app
 
 ROOT = Path(skyclass.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
@@ -62,7 +62,7 @@ def commands_of(module: str) -> set[str]:
     """The commands that import a module, directly or through others."""
     name = f"skyclass.{module}"
     above = {name, *GRAPH.find_downstream_modules(name)}
-    return {one for one in OPTIONS if f"skyclass.verbs.{one}" in above}
+    return {one for one in OPTIONS if f"skyclass.commands.{one}" in above}
 
 
 def strings_of(path: Path) -> Iterator[Said]:

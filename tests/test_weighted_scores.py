@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from skyclass.evaluation import metrics
-from skyclass.evaluation.weighted_scores import prepare, weighted_scores
+from skyclass.evaluation.weighted_metrics import prepare, weighted_scores
 
 
 def drawn(n: int, n_classes: int, seed: int, decimals: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

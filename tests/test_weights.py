@@ -21,11 +21,11 @@ from safetensors.torch import load_file, save_file
 from timm.models import adapt_input_conv
 from torch import Tensor
 
-from skyclass.errors import SkyclassError
-from skyclass.models import weights
+from skyclass.core.errors import SkyclassError
+from skyclass.models import pretrained as weights
 from skyclass.models.network import Network, build_network
-from skyclass.models.weights import LoadedWeights, _unreachable, fill, load_weights, read_state
-from skyclass.recipe import ModelRecipe
+from skyclass.models.pretrained import LoadedWeights, _unreachable, fill, load_weights, read_state
+from skyclass.recipes.model_settings import ModelRecipe
 from toys import toy_pack, toy_recipe
 from trainings import fit_toy
 
@@ -420,8 +420,8 @@ SCRIPT = """
 import sys
 import torch
 from skyclass.models.network import architecture_of, build_network
-from skyclass.models.weights import load_weights
-from skyclass.recipe import ModelRecipe
+from skyclass.models.pretrained import load_weights
+from skyclass.recipes.model_settings import ModelRecipe
 from safetensors.torch import save_file
 
 recipe = ModelRecipe(backbone=sys.argv[1], weights="imagenet")

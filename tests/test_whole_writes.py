@@ -18,21 +18,21 @@ from torch import nn
 
 from commands import done, refused, skyclass
 from make_data import class_folders
-from skyclass import replacing
-from skyclass.data.pack import NOT_PACKED, Pack, new_pack
-from skyclass.disk_errors import disk_error
-from skyclass.drawing import save_figure
-from skyclass.errors import MachineError, SkyclassError
-from skyclass.files import write_text, written_whole
-from skyclass.leftovers import is_part, part_of, remove_leftovers
+from skyclass.core.errors import MachineError, SkyclassError
+from skyclass.core.files import replacing
+from skyclass.core.files.atomic_files import write_text, written_whole
+from skyclass.core.files.disk_errors import disk_error
+from skyclass.core.files.leftovers import is_part, part_of, remove_leftovers
+from skyclass.core.files.replacing import REPLACING, finish_replacing, new_contents
+from skyclass.core.plotting import save_figure
+from skyclass.data.packs.pack import NOT_PACKED, Pack, new_pack
 from skyclass.models.weight_files import save_networks
-from skyclass.replacing import REPLACING, finish_replacing, new_contents
 from toys import toy_pack
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from skyclass.files import written_whole
+from skyclass.core.files.atomic_files import written_whole
 with written_whole(Path(sys.argv[1])) as part:
     part.write_text("half of it")
     print("writing", flush=True)
@@ -329,8 +329,8 @@ def test_a_stage_is_not_named_to_the_user(tmp_path: Path) -> None:
 
 
 def test_pixels_that_are_mapped_have_their_room_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from skyclass.data.packing import prepare
-    from skyclass.recipe import PixelRecipe
+    from skyclass.data.packs.write import prepare
+    from skyclass.recipes.data_settings import PixelRecipe
 
     pack = toy_pack(tmp_path)
 
@@ -346,8 +346,8 @@ def test_pixels_that_are_mapped_have_their_room_first(tmp_path: Path, monkeypatc
 
 
 def test_a_trial_that_the_machine_ended_has_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from skyclass.tuning import work
-    from skyclass.verbs.tune import tune
+    from skyclass.commands.tune import tune
+    from skyclass.training.tuning import worker as work
     from toys import toy_recipe, write_recipe
 
     pack = toy_pack(tmp_path / "pack")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from skyclass.errors import SkyclassError
-from skyclass.files import read_json
-from skyclass.recipe import PixelRecipe, load_recipe, parse_pixels, parse_recipe, stored_pixels
-from skyclass.settings import _MEANING
+from skyclass.core.errors import SkyclassError
+from skyclass.core.files.atomic_files import read_json
+from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.recipe import load_recipe, parse_pixels, parse_recipe, stored_pixels
+from skyclass.recipes.schema import _MEANING
 
 FAULTS = {
     "training.epochs=many": "should be a whole number",

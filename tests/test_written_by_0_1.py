@@ -12,17 +12,17 @@ import pytest
 import yaml
 
 import tiny_backbone  # noqa: F401  (timm has to know the backbone)
-from skyclass.classifier import Classifier
-from skyclass.data.pack import Pack
-from skyclass.predictions import read_predictions
-from skyclass.run import Run
-from skyclass.verbs.evaluate import evaluate
-from skyclass.verbs.explain import explain
-from skyclass.verbs.inspect import inspect
-from skyclass.verbs.predict import predict
-from skyclass.verbs.report import report
-from skyclass.verbs.train import train
-from skyclass.verbs.tune import tune
+from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.run import Run
+from skyclass.commands.evaluate import evaluate
+from skyclass.commands.explain import explain
+from skyclass.commands.inspect import inspect
+from skyclass.commands.predict import predict
+from skyclass.commands.report import report
+from skyclass.commands.train import train
+from skyclass.commands.tune import tune
+from skyclass.data.packs.pack import Pack
+from skyclass.evaluation.predictions import read_predictions
 
 WRITTEN = Path(__file__).parent / "data" / "written_by_0_1"
 CLASSIFIERS = {

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from skyclass.errors import SkyclassError
-from skyclass.limits import MAX_YAML, MAX_YAML_DEPTH
-from skyclass.recipe import load_recipe, shipped_recipes
-from skyclass.yaml_files import parse_yaml, read_yaml
+from skyclass.core.errors import SkyclassError
+from skyclass.core.files.yaml_files import parse_yaml, read_yaml
+from skyclass.core.limits import MAX_YAML, MAX_YAML_DEPTH
+from skyclass.recipes.recipe import load_recipe, shipped_recipes
 
 NESTED = "a: &a {k1: 1, k2: 2}\nm0: &m0 {p: *a, q: *a}\n" + "".join(
     f"m{i}: &m{i} {{p: *m{i - 1}, q: *m{i - 1}}}\n" for i in range(1, 27)

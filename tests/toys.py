@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from make_data import toy_image
-from skyclass.data.pack import Chunk, Pack, write_pack
-from skyclass.recipe import PixelRecipe, Recipe, dump_recipe, parse_recipe
+from skyclass.data.packs.pack import Chunk, Pack, write_pack
+from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.recipe import Recipe, dump_recipe, parse_recipe
 
 SHAPES = ("blob", "ring", "bar")
 BANDS = {1: ("grey",), 3: ("red", "green", "blue"), 5: ("u", "g", "r", "i", "z")}

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skyclass.data.loaders import Loader, augmenting
-from skyclass.data.pack import Pack
-from skyclass.data.training_rows import training_rows
-from skyclass.models.adapt import adapt
+from skyclass.classifier.run import Run
+from skyclass.data.packs.loader import Loader, augmenting
+from skyclass.data.packs.pack import Pack
+from skyclass.data.packs.training_rows import training_rows
+from skyclass.images.preprocess import channel_statistics, network_input
+from skyclass.models.fine_tuning import adapt
 from skyclass.models.network import Network, build_network
-from skyclass.pixels import channel_statistics, network_input
-from skyclass.recipe import Recipe
-from skyclass.run import Run
-from skyclass.training.fit import fit
-from skyclass.training.inputs import Inputs, OnValidation
-from skyclass.training.losses import class_weights
+from skyclass.recipes.recipe import Recipe
+from skyclass.training.loop.fit import fit
+from skyclass.training.loop.inputs import Inputs, OnValidation
+from skyclass.training.loop.losses import class_weights
 
 CPU = torch.device("cpu")
 State = dict[str, Tensor]
@@ -84,7 +84,7 @@ def plain_loop(recipe: Recipe, pack: Pack) -> State:
 
     AdamW and OneCycle in float32, shuffled and augmented; the network's tensors after the last epoch.
     """
-    from skyclass.data.augment import augment, draw
+    from skyclass.data.packs.augment import augment, draw
 
     settings = recipe.training
     classes = sorted(set(pack.catalog["label"]))

@@ -8,14 +8,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from skyclass.data.training_rows import TrainingRows
-from skyclass.errors import SkyclassError
-from skyclass.recipe import Recipe
-from skyclass.run import Run
-from skyclass.training.inputs import OnValidation
-from skyclass.training.watching import write_history
-from skyclass.tuning import work
-from skyclass.verbs import tune
+from skyclass.classifier.run import Run
+from skyclass.commands import tune
+from skyclass.core.errors import SkyclassError
+from skyclass.data.packs.training_rows import TrainingRows
+from skyclass.recipes.recipe import Recipe
+from skyclass.training.loop.callbacks import write_history
+from skyclass.training.loop.inputs import OnValidation
+from skyclass.training.tuning import worker as work
 
 BEST = {"val_auroc": 1e-3, "val_loss": 1e-2}  # the learning rates that each metric likes best
 

@@ -1,5 +1,5 @@
 """`python -m skyclass` is the command `skyclass`."""
 
-from .cli import main
+from .cli.app import main
 
 main()

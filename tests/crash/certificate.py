@@ -133,7 +133,7 @@ class Bench:
             if point or record:
                 self.report.unlink(missing_ok=True)
                 self._arm(point, devices)
-            from skyclass import cli
+            from skyclass.cli import app as cli
 
             try:
                 cli.main()

@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple, TypedDict
 
 import pandas as pd
 
-from ..console import say, say_where
-from ..counts import quantity
-from ..csv_files import write_csv
-from ..errors import SkyclassError
+from ..core.console import say, say_where
+from ..core.errors import SkyclassError
+from ..core.files.csv_files import write_csv
+from ..core.text import quantity
 from .problem_kinds import group_problems, kinds_of
 
 SPLITS = ("train", "val", "test")

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ..console import say
-from ..errors import SkyclassError, did_you_mean
-from ..recipe import VotesRecipe
+from ..core.console import say
+from ..core.errors import SkyclassError, did_you_mean
+from ..recipes.data_settings import VotesRecipe
 
 ALL = "all"  # the question that takes the largest fraction of all questions, for whoever means just that
 

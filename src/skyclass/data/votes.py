@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..console import say
-from ..errors import SkyclassError, did_you_mean
-from ..recipe import VotesRecipe
-from ..settings import apply_overrides, validate
+from ..core.console import say
+from ..core.errors import SkyclassError, did_you_mean
+from ..recipes.data_settings import VotesRecipe
+from ..recipes.schema import apply_overrides, validate
 from .vote_questions import answers_for
 
 _LONGEST = 1000  # characters of an expression

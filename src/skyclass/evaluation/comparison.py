@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..markdown import plain
-from .evidence import LEAST_DISCORDANT
+from ..core.sample_sizes import LEAST_DISCORDANT
+from ..core.text import plain
+from .bootstrap import judge, with_interval
 from .intervals import McNemar, ends, mcnemar, percentile_interval
-from .judging import judge
-from .score_table import with_interval
 
 SCORES = {
     "accuracy": "accuracy",

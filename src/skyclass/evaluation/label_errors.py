@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..errors import SkyclassError
-from ..predictions import PREFIX, read_predictions
-from ..run import Run, is_run, to_resume
+from ..classifier.run import Run, is_run, to_resume
+from ..core.errors import SkyclassError
 from .metrics import labelled_rows
+from .predictions import PREFIX, read_predictions
 
 ROUNDING = 1e-6  # the mean of equal probabilities can come out above each of them
 

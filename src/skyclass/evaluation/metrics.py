@@ -17,10 +17,10 @@ from scipy.special import entr
 from scipy.stats import rankdata
 from sklearn.metrics import classification_report as sklearn_report
 
-from ..errors import SkyclassError
+from ..core.errors import SkyclassError
+from .bootstrap import Judgement, judge, scores_of
 from .intervals import LEVEL, ends
-from .judging import Judgement, judge, scores_of
-from .weighted_scores import Scores
+from .weighted_metrics import Scores
 
 # Probabilities that went through float16 or a text file still pass; logits and percentages do not.
 SUM_TOLERANCE = 1e-3

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .evidence import LEAST_RANKED
+from ..core.sample_sizes import LEAST_RANKED
 from .intervals import LEVEL, affordable_resamples, bootstrap, ends, percentile_interval
 from .metrics import entropy_uncertainty
-from .weighted_scores import areas_under, curve_of
+from .weighted_metrics import areas_under, curve_of
 
 BASELINE = "max_probability"
 IN_WORDS = {

@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 from torch import nn
 
-from ..orientations import orientations_of, turned, turned_back
-from ..resizing import resize
+from ..images.dihedral import orientations_of, turned, turned_back
+from ..images.resize import resize
 
 STEPS = 20  # of the deletion and insertion curves
 BLUR = 0.1  # deviation of the Gaussian that takes the detail out of an image, as a share of its shorter side
@@ -130,3 +130,7 @@ def _centred(maps: np.ndarray) -> np.ndarray:
 
 def _ranks(maps: np.ndarray) -> np.ndarray:
     return np.asarray(rankdata(maps.reshape(len(maps), -1), axis=1)).reshape(maps.shape)
+
+
+RANDOM = "random"  # the method that knows nothing
+EVERY = "all"  # the classes together

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from ..drawing import displayed, figure_style, picture_grid, show_picture
-from ..errors import SkyclassError
+from ..core.errors import SkyclassError
+from ..core.plotting import displayed, figure_style, picture_grid, show_picture
 
 # Even steps in lightness, and legible to the colour-blind, which the usual "jet" is not.
 HEAT = "inferno"

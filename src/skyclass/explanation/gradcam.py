@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import SkyclassError
+from ..core.errors import SkyclassError
 
 Half = Callable[[Tensor], Tensor]
 # Of the gradient dy/dA and A, both (N, F, h, w), the weights (N, F, h, w) or (N, F, 1, 1).

@@ -9,10 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..drawing import COLOURS, colour_and_line, figure_style
-
-RANDOM = "random"  # the method that knows nothing
-EVERY = "all"  # the classes together
+from ..core.plotting import COLOURS, colour_and_line, figure_style
+from .faithfulness import EVERY, RANDOM
 
 
 def curves_figure(curves: Mapping[str, Mapping[str, np.ndarray]], n_images: int) -> Figure:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..errors import SkyclassError
+from ..core.errors import SkyclassError
 from .gradcam import ClassMaps, Half, Layer, grad_cam, grad_cam_plus_plus, layer_cam, targets_of
 
 STEPS = 32  # points along the path of integrated gradients (Gauss-Legendre)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..errors import SkyclassError
+from ..core.errors import SkyclassError
 
 REFINED = 512
 CONVOLUTIONS = (512, 256, 128)

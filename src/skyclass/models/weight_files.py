@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ..files import written_whole
+from ..core.files.atomic_files import written_whole
 
 
 def save_networks(path: Path, networks: Sequence[nn.Module]) -> None:

@@ -21,14 +21,14 @@ import torch
 
 import tiny_backbone
 from make_data import class_folders
-from skyclass.classifier import Classifier
-from skyclass.training.checkpoints import LastCheckpoint
-from skyclass.verbs.evaluate import evaluate
-from skyclass.verbs.explain import explain
-from skyclass.verbs.pack import pack
-from skyclass.verbs.predict import predict
-from skyclass.verbs.train import train
-from skyclass.verbs.tune import tune
+from skyclass.classifier.classifier import Classifier
+from skyclass.commands.evaluate import evaluate
+from skyclass.commands.explain import explain
+from skyclass.commands.pack import pack
+from skyclass.commands.predict import predict
+from skyclass.commands.train import train
+from skyclass.commands.tune import tune
+from skyclass.training.loop.checkpoints import LastCheckpoint
 
 CLASSES = ("bar", "blob", "ring")
 PIXELS = ("uint8", "uint16", "float16", "float32")

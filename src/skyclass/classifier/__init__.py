@@ -1,0 +1,1 @@
+"""A classifier, the run that it comes from, and what both read and write."""

@@ -1,0 +1,1 @@
+"""The command line: options and errors; the work is done by commands."""

@@ -1,0 +1,74 @@
+"""`skyclass demo`: simulated lenses from nothing to a report, by the same commands that a person would type."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ..classifier.run import Run, is_run
+from ..core.console import console, say, say_where
+from ..core.errors import SkyclassError
+from ..core.files.atomic_files import read_json
+from ..data.packs.pack import is_pack
+from ..explanation.output import LIST
+
+RECIPE = "lensing-demo"
+SPLITS = "0.68,0.1,0.22"  # about 1,000 of 4,500 images are left for the test
+
+
+def demo(
+    out: str | Path = "demo",
+    *,
+    per_class: int = 1500,
+    size: int = 75,
+    clean: bool = False,
+    overrides: tuple[str, ...] = (),
+) -> Path:
+    """Simulate, train, evaluate, explain and report into `out`; returns the report's path.
+
+    A second call reuses the steps whose results are there and says so; `clean` removes what an earlier demo left in
+    `out`, and starts anew. `overrides` change the recipe of a new training.
+    """
+    out = Path(out)
+    pack, run, report = out / "pack", Run(out / "run"), out / "report.html"
+    if clean:
+        say(f"Starting clean: an earlier demo in {out} is removed")
+        for folder in (pack, run.path):  # and nothing else: the folder may be somebody's home
+            shutil.rmtree(folder, ignore_errors=True)
+        report.unlink(missing_ok=True)
+    changes = [word for text in overrides for word in ("--set", text)]
+    choices = ["--per-class", per_class, "--size", size, "--splits", SPLITS]
+    simulate = ["simulate", "lensing", pack, *choices, "--overwrite"]
+    if is_run(run.path):
+        train = ["train", "--resume", run.path]
+    else:
+        train = ["train", RECIPE, pack, "--out", run.path, *changes]
+    _step("Pack", pack, lambda: is_pack(pack), simulate)
+    _step("Run", run.path, lambda: run.finished, train)
+    evaluation, explanations = run.evaluation / "metrics.json", run.explanations / LIST
+    new = _step("Evaluation", run.evaluation, evaluation.is_file, ["evaluate", run.path])
+    new |= _step("Explanations", run.explanations, explanations.is_file, ["explain", run.path])
+    _step("Report", report, lambda: report.is_file() and not new, ["report", run.path, "--out", report])
+    metrics = read_json(evaluation, "evaluation")
+    auroc = "undefined" if metrics["auroc_macro"] is None else f"{metrics['auroc_macro']:.4f}"
+    say(f"Macro AUROC {auroc} on {metrics['n']:,} {metrics['split']} images that the network never saw")
+    say_where("Report", report)
+    return report
+
+
+def _step(name: str, result: Path, is_there: Callable[[], bool], arguments: list[object]) -> bool:
+    """Run one command of Skyclass, unless its result is there already; returns whether it was run."""
+    if is_there():
+        say(f"{name}: {result} is there already, reused")
+        return False
+    words = [str(argument) for argument in arguments]
+    console.print(f"\n$ skyclass {shlex.join(words)}", style="bold cyan", markup=False, soft_wrap=True)
+    code = subprocess.run([sys.executable, "-m", "skyclass", *words], check=False).returncode
+    if code:
+        fix = "mend what it says above, then run the demo again: it goes on from there"
+        raise SkyclassError(f"`skyclass {words[0]}` ended with exit status {code}", where="demo", fix=fix)
+    return True

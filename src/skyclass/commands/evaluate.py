@@ -1,0 +1,316 @@
+"""`skyclass evaluate`: how good a set of predictions is, from the predictions file alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..classifier.prediction_formats import read_predictions_file
+from ..classifier.run import Run, is_run, to_resume
+from ..classifier.training_data import leaked_into, pack_of_run
+from ..core.arguments import check_out
+from ..core.console import say, say_where
+from ..core.errors import SkyclassError, did_you_mean
+from ..core.files.atomic_files import read_json, sha256_of, write_json, write_text
+from ..core.files.csv_files import write_csv
+from ..core.files.documents import sealed
+from ..core.files.replacing import new_contents
+from ..core.plotting import save_figure
+from ..data.open import columns_by_id
+from ..evaluation import metrics
+from ..evaluation.bootstrap import score_table, with_interval
+from ..evaluation.calibration.report import judge_calibration
+from ..evaluation.evidence import evaluation_notes
+from ..evaluation.figures.scores import accuracy_by_figure, confusion_figure, precision_recall_figure, roc_figure
+from ..evaluation.figures.uncertainty import uncertainty_figure
+from ..evaluation.intervals import RESAMPLES, SEED
+from ..evaluation.predictions import judged_rows, probabilities
+from ..evaluation.subgroups import IN_BIN, accuracy_by
+from ..evaluation.uncertainty import compare_scores, scores_of_probabilities
+from ..reports.model_card import write_card
+from ..training.check import check_run
+
+MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
+MOST_IMAGES = 5000
+"""Of which the networks are asked again: more make the intervals narrower, at nine times the cost of predicting."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What is judged, and where the answer goes.
+
+    frame : all predictions of the file; rows : those of the split that were predicted, labelled or not
+    labels : (N,) class names, None where unknown; p : (N, K); columns : to judge by; all of `rows`
+    origin : what the file says of its making
+    uncertainty : whether the run's networks are asked again, on `device`
+    """
+
+    file: Path
+    folder: Path
+    run: Run | None
+    frame: pd.DataFrame
+    rows: pd.DataFrame
+    split: str
+    classes: list[str]
+    labels: np.ndarray
+    p: np.ndarray
+    columns: pd.DataFrame
+    origin: dict[str, Any]
+    uncertainty: bool
+    device: str
+
+
+def evaluate(
+    path: str | Path,
+    *,
+    out: str | Path | None = None,
+    split: str | None = None,
+    by: Sequence[str] = (),
+    catalog: str | Path | None = None,
+    uncertainty: bool = False,
+    device: str = "auto",
+    check: bool = False,
+) -> dict[str, Any]:
+    """Judge a run or a predictions file; returns what `metrics.json` holds.
+
+    Writes `metrics.json`, the same scores as a table `metrics.csv`, `classification_report.txt`, `confusion.png`,
+    `roc.png`, `precision_recall.png`, `reliability.png` and `uncertainty.png` into `out` (default: `evaluation` in the
+    run, or beside the file), and where the file has prediction sets, `prediction_sets.png` and the objects without
+    exactly one class in `ambiguous.csv`. Scores have 95 % intervals (`metrics.evaluate`). Rows without a label or a
+    prediction do not count. The model card of a run's classifier tells these scores, unless they go elsewhere by `out`.
+
+    split : train, val, test or all (default: test where the file knows a test split, else all)
+    by : columns against which the accuracy is drawn, into `by_<column>.png` and `.csv`; of the predictions, of
+        `catalog`, or of the run's pack
+    catalog : a table with a row an image, or a pack
+    uncertainty : compare all scores of uncertainty that a run can give, and not only those that its predictions hold:
+        the disagreement of an ensemble, Monte Carlo dropout, the orientations of the images. Its networks look at up to
+        5,000 of the images some nine times
+    check : first compare every byte of the run and its pack with their hashes
+    """
+    path = Path(path)
+    file, folder, run = path, path.parent / f"{path.stem}-evaluation", None
+    if is_run(path):
+        run = Run.open(path)
+        if not run.finished:
+            raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=to_resume(path))
+        file, folder = run.predictions_file, run.evaluation
+        if check:
+            check_run(run)
+    if check and run is None:
+        raise SkyclassError("a file of predictions has no hashes to check", where="--check", fix="name the run")
+    if uncertainty and run is None:
+        what = "the networks are asked again, and a file of predictions has none"
+        raise SkyclassError(what, where="--uncertainty", fix="name the run")
+    folder = check_out(Path(out) if out else folder)
+    frame, classes, origin = read_predictions_file(file)
+    rows, split = judged_rows(frame, split, file)
+    labels = rows["label"].where(rows["label"].notna() & (rows["label"] != ""), None).to_numpy(dtype=object)
+    p = probabilities(rows, classes)
+    columns = _columns(rows.reset_index(drop=True), by, run, Path(catalog) if catalog else None)
+    with new_contents(folder, "metrics.json", lambda: _files_of(folder)) as new:
+        result = _written(
+            Judged(file, new, run, frame, rows, split, classes, labels, p, columns, origin, uncertainty, device)
+        )
+    if run and folder == run.evaluation:
+        write_card(run, result)
+    say_where("Evaluation", folder)
+    return result
+
+
+def _written(judged: Judged) -> dict[str, Any]:
+    """Do all that an evaluation consists of; returns its result."""
+    result: dict[str, Any] = {}
+    for section in SECTIONS:
+        result |= section(judged, result)
+    result = sealed(result)
+    write_json(judged.folder / "metrics.json", result)
+    write_csv(score_table(result), judged.folder / "metrics.csv")
+    return result
+
+
+def _scores(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
+    """All scores with their intervals, and what they were made from."""
+    try:
+        result = metrics.evaluate(judged.labels, judged.p, judged.classes, resamples=RESAMPLES)
+    except SkyclassError as refusal:
+        place = f"{judged.file}, {refusal.where}" if refusal.where else judged.file
+        raise SkyclassError(refusal.what, where=place, fix=refusal.fix) from None
+    report = metrics.classification_report(judged.labels, judged.p, judged.classes)
+    write_text(judged.folder / "classification_report.txt", report)
+    say(report)
+    say(f"Split {judged.split}: {_in_words(result)}")
+    for note in evaluation_notes(result):
+        say(note)
+    made_from = {"split": judged.split, "predictions_sha256": sha256_of(judged.file)}
+    return {**result, **made_from, "n_unpredicted": _unpredicted(judged.frame, judged.split)}
+
+
+def _pictures(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
+    """The confusion matrix and the curves."""
+    what = (judged.labels, judged.p, judged.classes)
+    save_figure(confusion_figure(result["confusion_matrix"], judged.classes), judged.folder / "confusion.png")
+    save_figure(roc_figure(*what), judged.folder / "roc.png")
+    save_figure(precision_recall_figure(*what), judged.folder / "precision_recall.png")
+    return {}
+
+
+def _near_duplicates(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
+    """How many judged images the training holds under another name, and the main scores without them.
+
+    `near_duplicates` has `n`, the number of them (None where it is not known, and `reason` says why), and `without`,
+    the main scores of the other images and their `intervals`; None where there is none, or nothing would be left.
+    """
+    ids = leaked_into(judged.run) if judged.run else "these are predictions of a file, not of a run"
+    if isinstance(ids, str):
+        say(f"Near-duplicates in training: not known, {ids}")
+        return {"near_duplicates": {"n": None, "reason": ids, "without": None}}
+    known = pd.notna(judged.labels)
+    doubled = judged.rows["image_id"].isin(ids).to_numpy() & known
+    n, without = int(doubled.sum()), None
+    say(f"Near-duplicates in training: {n:,} of {result['n']:,} images")
+    if 0 < n < known.sum():
+        rest = metrics.evaluate(judged.labels[~doubled], judged.p[~doubled], judged.classes, resamples=RESAMPLES)
+        without = {"n": rest["n"], **{name: rest[name] for name in MAIN}}
+        without["intervals"] = {name: rest["intervals"][name] for name in MAIN}
+        without["ece_by_chance"] = rest["ece_by_chance"]
+        change = result["accuracy"] - rest["accuracy"]
+        verb = "raise" if change > 0 else "lower"
+        effect = f"{verb} the accuracy by {abs(change):.3f}" if change else "do not change the accuracy"
+        say(f"Without them: {_in_words(rest)}; they {effect}")
+    return {"near_duplicates": {"n": n, "reason": None, "without": without}}
+
+
+def _by_columns(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
+    """The accuracy against each column asked for: a figure, a table, and `by` in the metrics."""
+    if judged.columns.empty:
+        return {}
+    known = pd.notna(judged.labels)
+    right = np.array(judged.classes, dtype=object)[judged.p[known].argmax(axis=1)] == judged.labels[known]
+    found = {}
+    for name in map(str, judged.columns):
+        by = accuracy_by(judged.columns[name][known], right)
+        if by.table.empty:
+            say(f"By {name}: no labelled image has a value")
+            continue
+        stem = "by_" + re.sub(r"[^\w.+-]+", "_", name)
+        write_csv(by.table, judged.folder / f"{stem}.csv")
+        save_figure(accuracy_by_figure(by, name, result["accuracy"]), judged.folder / f"{stem}.png")
+        bins = by.table.astype(object).where(by.table.notna(), None).to_dict("records")
+        found[name] = {"file": f"{stem}.png", "n_missing": by.n_missing, "numeric": by.numeric, "bins": bins}
+        missing = f", {by.n_missing:,} images without a value" if by.n_missing else ""
+        low, high = by.table["accuracy"].min(), by.table["accuracy"].max()
+        if by.numeric and len(by.table) == 1:
+            say(f"By {name}: one bin, with accuracy {low:.3f}; more take {IN_BIN} images each{missing}")
+        else:
+            say(f"By {name}: accuracy {low:.3f} to {high:.3f} in {len(by.table)} bins{missing}")
+    return {"by": found}
+
+
+def _files_of(folder: Path) -> list[str]:
+    """What an earlier evaluation says it drew of columns, and the list that a new one may not have; the folder may be
+    the user's, with files of theirs.
+    """
+    try:
+        earlier = read_json(folder / "metrics.json", "evaluation")
+    except SkyclassError:
+        return ["ambiguous.csv"]  # there is none
+    columns = earlier.get("by")
+    found = columns.values() if isinstance(columns, dict) else ()
+    files = [column.get("file") for column in found if isinstance(column, dict)]
+    drawn = [name for name in files if isinstance(name, str) and re.fullmatch(r"by_[\w.+-]+\.png", name)]
+    tables = [str(Path(name).with_suffix(".csv")) for name in drawn]
+    return ["metrics.json", "ambiguous.csv", *drawn, *tables]
+
+
+def _calibration(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
+    """What calibration has changed, and whether the prediction sets hold what they promise."""
+    found = judge_calibration(judged.rows, judged.classes, judged.origin)
+    for name, figure in found.figures.items():
+        save_figure(figure, judged.folder / name)
+    if found.ambiguous is not None:
+        write_csv(found.ambiguous, judged.folder / "ambiguous.csv")
+    for sentence in found.in_words():
+        say(sentence)
+    return found.scores
+
+
+def _uncertainty(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
+    """Which score of uncertainty tells the wrong predictions from the right ones: a figure, and `uncertainty`."""
+    rows = np.flatnonzero(pd.notna(judged.labels))
+    if judged.uncertainty and len(rows) > MOST_IMAGES:
+        say(f"The uncertainty is judged by {MOST_IMAGES:,} of the {len(rows):,} images, drawn at random")
+        rows = np.sort(np.random.default_rng(SEED).choice(rows, MOST_IMAGES, replace=False))
+    p = judged.p[rows]
+    wrong = np.array(judged.classes, dtype=object)[p.argmax(axis=1)] != judged.labels[rows]
+    scores = scores_of_probabilities(p)
+    told = judged.rows["uncertainty"].to_numpy()[rows] if "uncertainty" in judged.rows else scores["entropy"]
+    # Where there is no such head, it is the entropy; in a file of another program it may be anything.
+    if np.isfinite(told).all() and not np.allclose(told, scores["entropy"], atol=1e-4):
+        scores["uncertainty_head"] = told
+    if judged.uncertainty and judged.run:
+        ids = judged.rows["image_id"].iloc[rows].tolist()
+        from ..classifier.dropout_uncertainty import sampled_scores  # torch, which nothing else here needs
+
+        scores |= sampled_scores(judged.run, ids, device=judged.device)
+    compared = compare_scores(wrong, scores, SEED)
+    save_figure(uncertainty_figure(wrong, scores, compared), judged.folder / "uncertainty.png")
+    say(compared["advice"])
+    return {"uncertainty": compared}
+
+
+# What an evaluation consists of, in this order. Each is given what is judged and the result so far, writes its files,
+# and returns what it adds to the result.
+SECTIONS: tuple[Callable[[Judged, dict[str, Any]], dict[str, Any]], ...] = (
+    _scores,
+    _pictures,
+    _calibration,
+    _near_duplicates,
+    _by_columns,
+    _uncertainty,
+)
+
+
+def _columns(rows: pd.DataFrame, by: Sequence[str], run: Run | None, catalog: Path | None) -> pd.DataFrame:
+    """The columns asked for: of the predictions, the table, or the run's pack.
+
+    Errors: SkyclassError for a column that is nowhere, a table that knows none of the images, and one for no column.
+    """
+    if catalog and not by:
+        raise SkyclassError("a table of columns, and none to judge by", where="--catalog", fix="add --by COLUMN")
+    table, where, path = rows, "the predictions", catalog
+    if path is None and run and not set(by) <= set(table):
+        pack = pack_of_run(run)
+        path = pack.path if pack else None
+    if path is not None and "image_id" in table:
+        more = columns_by_id(path)
+        if not table["image_id"].isin(more.index).any():
+            fix = f"its ids are like {more.index[0]!r}, those of the predictions like {table['image_id'].iloc[0]!r}"
+            raise SkyclassError("the table knows none of the judged images", where=path, fix=fix)
+        new = [name for name in more.columns if name not in table]
+        table, where = table.join(more[new], on="image_id"), f"the predictions and {path}"
+    for name in by:
+        if name not in table:
+            fix = did_you_mean(name, table.columns) or f"the columns of {where} are {', '.join(table.columns)}"
+            if path is None:
+                fix += "; --catalog names a table with more"
+            raise SkyclassError(f"no column {name!r} to judge by", where="--by", fix=fix)
+    return table[list(dict.fromkeys(by))]
+
+
+def _in_words(result: dict[str, Any]) -> str:
+    """The scores in one line; an AUROC needs two classes among the labels."""
+    shown = [f"{name} {with_interval(result[name], result['intervals'][name], 4)}" for name in MAIN]
+    return ", ".join([f"{result['n']:,} images", *shown])
+
+
+def _unpredicted(frame: pd.DataFrame, split: str) -> int:
+    """Images of the split that could not be predicted."""
+    rows = frame if split == "all" else frame[frame["split"] == split]
+    return int(rows["error"].notna().sum()) if "error" in rows else 0

@@ -1,0 +1,163 @@
+"""`skyclass predict`: a classifier over any source; results reach the disk as they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..classifier.classifier import BATCH, Classifier
+from ..classifier.prediction_formats import check_suffix, predictions_file
+from ..core.arguments import check_at_least_one, check_out
+from ..core.console import progress, say, say_where
+from ..core.devices import pick_device
+from ..core.errors import SkyclassError, did_you_mean
+from ..core.text import quantity
+from ..data.catalog import COORDINATES, Problem, pixel_problems, problems_frame, tell_problems, write_problems
+from ..data.open import Opened, open_source
+from ..data.packs.pack import Pack
+from ..data.source_options import SourceOptions
+from ..evaluation.predictions import carried_schema
+from ..images.decode import Decoded, decode_rows
+
+CARRIED = ("label", "split", "group", "file")
+
+
+def predict(
+    classifier: str | Path,
+    source: str | Path,
+    *,
+    out: str | Path = "predictions.parquet",
+    batch_size: int = BATCH,
+    orientations: bool = False,
+    device: str = "auto",
+    strict: bool = False,
+    check: bool = False,
+    columns: Sequence[str] = (),
+    options: SourceOptions = SourceOptions(),
+) -> Path:
+    """Predict every image of a source, read as `options` say; returns the file, in the format of its suffix.
+
+    Labels, splits, groups, `ra` and `dec` of the source are carried along. Images that cannot be read, or of which the
+    source names a file that is not there, have a row with the reason in `error`; they and odd ones are listed in
+    `<out>.problems.csv` too.
+
+    check : first compare every byte of a pack with its hashes; those of the classifier are compared in any case
+    orientations : whether to look at each image in its 8 orientations (4 where it is not square) and to take the mean
+    strict : refuse where any image could not be predicted, not only where none could
+    columns : more columns of the source's catalog to carry along
+    Errors: SkyclassError where no image could be predicted, once the table and the list of problems are written.
+    """
+    out = check_out(Path(out))
+    check_suffix(out)
+    check_at_least_one(batch_size, "--batch-size", "images at a time")
+    pick_device(device)
+    model = Classifier.load(classifier, device)
+    opened = open_source(source, options, check=check)
+    catalog, pack = opened.catalog, opened.pack
+    carried = _carried(catalog, columns)
+    ids = catalog["image_id"].tolist()
+    if pack:
+        frames = _pack_frames(model, pack, ids, batch_size, orientations)
+    else:
+        frames = model.stream(catalog["file"].tolist(), batch_size, orientations, ids)
+    lost = _lost(opened)
+    if len(lost):
+        # Absent integers would turn all others into floating-point numbers, and long ids into other ids.
+        whole = [name for name in carried if pd.api.types.is_integer_dtype(catalog[name].dtype)]
+        catalog = catalog.assign(**{name: catalog[name].convert_dtypes() for name in whole})
+        catalog = pd.concat([catalog, lost[["image_id", "file"]]], ignore_index=True).astype({"label": object})
+        unread = [Decoded(None, problem, None) for problem in lost["problem"]]
+        frames = chain(frames, [model.frame(lost["file"].tolist(), unread, image_ids=lost["image_id"].tolist())])
+    source_of = {"source": str(source), "source_hash": pack.hash if pack else None, "orientations": orientations}
+    wrong, unlike = _write(out, model, frames, catalog, carried, {**source_of, **model.origin})
+    problems = pd.concat([opened.problems.drop(lost.index), problems_frame(wrong)], ignore_index=True)
+    listed = out.with_name(f"{out.stem}.problems.csv")
+    write_problems(problems, listed)
+    failed = sum(row["severity"] == "error" for row in wrong)
+    say(f"{len(catalog) - failed:,} of {quantity(len(catalog), 'image')} predicted, {failed:,} could not be read")
+    if unlike:
+        are = f"{quantity(unlike, 'image')} {'is' if unlike == 1 else 'are'}"
+        say(f"{are} unlike all that the classifier was trained on: true in the column `unlike`")
+    if orientations and model.calibration.method != "none":
+        say("The calibration was fitted without --orientations: p may be less sure, and sets larger, than they need be")
+    tell_problems(problems, listed)
+    say_where("Predictions", out)
+    if failed and (strict or failed == len(catalog)):
+        raise _unpredicted(failed, len(catalog), wrong, out, listed)
+    return out
+
+
+def _unpredicted(failed: int, n: int, wrong: list[Problem], out: Path, listed: Path) -> SkyclassError:
+    """What is said where none, or with `strict` not every image could be predicted."""
+    first = next(row["problem"] for row in wrong if row["severity"] == "error")
+    which = f"none of {quantity(n, 'image')}" if failed == n else f"{failed:,} of {quantity(n, 'image')}"
+    what = f"{which} could {'' if failed == n else 'not '}be predicted, the first because: {first}"
+    return SkyclassError(what, where=out, fix=f"{listed} has the reason of each")
+
+
+def _carried(catalog: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """The catalog's columns that go along beside those of CARRIED.
+
+    Errors: SkyclassError for one that it lacks.
+    """
+    for name in columns:
+        if name not in catalog:
+            fix = did_you_mean(name, catalog.columns) or f"its columns are {', '.join(catalog.columns)}"
+            raise SkyclassError(f"the source has no column {name!r}", where="--columns", fix=fix)
+    wanted = dict.fromkeys((*(name for name in COORDINATES if name in catalog), *columns))
+    return [name for name in wanted if name not in ("image_id", *CARRIED)]
+
+
+def _lost(opened: Opened) -> pd.DataFrame:
+    """The problems of images that the catalog lacks, such as files that are not there: one a missing image id."""
+    problems = opened.problems
+    absent = problems["image_id"].ne("") & ~problems["image_id"].isin(opened.catalog["image_id"])
+    return problems[absent & (problems["severity"] == "error")].drop_duplicates("image_id")
+
+
+def _write(
+    out: Path,
+    model: Classifier,
+    frames: Iterator[pd.DataFrame],
+    catalog: pd.DataFrame,
+    more: Sequence[str],
+    origin: dict[str, Any],
+) -> tuple[list[Problem], int]:
+    """Write the frames as they come, with the catalog's columns; returns the problems, and the images unlike all."""
+    schema = carried_schema(catalog, more)
+    wrong: list[Problem] = []
+    start = unlike = 0
+    writer = predictions_file(out, model.classes, origin, schema)
+    with writer as append, progress("Predicting", len(catalog)) as advance:
+        for frame in frames:
+            rows = catalog.iloc[start : start + len(frame)]
+            own = set(frame)
+            for name in (name for name in (*CARRIED, *more) if name in catalog):
+                called = f"table_{name}" if name in more and name in own else name
+                frame[called] = rows[name].array
+            append(frame)
+            told = frame[["error", "warning"]].astype(object).where(frame[["error", "warning"]].notna(), None)
+            for image_id, file, error, oddity in zip(
+                frame["image_id"], frame["file"], told["error"], told["warning"], strict=True
+            ):
+                wrong += pixel_problems(image_id, file, error, oddity)
+            start += len(frame)
+            unlike += int(frame["unlike"].sum())
+            advance(len(frame))
+    return wrong, unlike
+
+
+def _pack_frames(
+    model: Classifier, pack: Pack, ids: list[str], batch_size: int, orientations: bool
+) -> Iterator[pd.DataFrame]:
+    """Frames of predictions of a pack's images, in order."""
+    recipes = model.recipes_for(pack.pixels, pack.path)
+    decoded = decode_rows(pack.images, range(len(pack.images)), pack.bands, recipes)
+    for start in range(0, len(pack.images), batch_size):
+        chunk = list(islice(decoded, batch_size))
+        names = ids[start : start + len(chunk)]
+        yield model.frame(names, chunk, orientations, names)

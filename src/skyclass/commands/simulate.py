@@ -1,0 +1,144 @@
+"""`skyclass simulate`: lenses or galaxies with their truth, as a pack or as class folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from PIL import Image as PillowImage
+
+from ..core.console import progress, say, say_where
+from ..core.devices import pick_device
+from ..core.errors import SkyclassError
+from ..core.files.atomic_files import new_folder, written_whole
+from ..core.files.disk_errors import disk_errors
+from ..core.files.replacing import finish_replacing, new_contents
+from ..core.text import quantity
+from ..data.catalog import SPLITS
+from ..data.packs.pack import OVERWRITE, Chunk, new_pack, write_pack
+from ..data.packs.split import assign_splits
+from ..data.simulation import galaxies, lensing
+from ..recipes.data_settings import PixelRecipe
+
+Chunks = Iterator[tuple[np.ndarray, pd.DataFrame]]
+TRUTH = "truth.parquet"
+KINDS = {"lensing": (lensing.CLASSES, 150), "galaxies": (galaxies.CLASSES, 64)}
+
+
+def simulate(
+    kind: str,
+    out: str | Path,
+    *,
+    per_class: int = 1000,
+    size: int | None = None,
+    difficulty: float | None = None,
+    seed: int = 0,
+    form: Literal["pack", "folders"] = "pack",
+    splits: Sequence[float] = (0.7, 0.1, 0.2),
+    workers: int | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+) -> Path:
+    """Simulate `per_class` images of each class of `lensing` or `galaxies`; returns the folder.
+
+    size : height and width in pixels (default 150 for lenses, 64 for galaxies)
+    difficulty : factor on the substructure masses of lenses (default 2); smaller is harder
+    workers : processes (default: one a core where that pays); device : where lenses are computed
+    form : a pack, or folders `train/no/*.npy` (lenses) and `train/smooth_round/*.png` (galaxies) with `truth.parquet`
+    splits : shares of train, val and test, drawn by image id
+    """
+    out = Path(out)
+    if kind not in KINDS:
+        raise SkyclassError(f"{kind!r} cannot be simulated", where="simulate", fix=f"there are {', '.join(KINDS)}")
+    if per_class < 1:
+        raise SkyclassError(f"{per_class} images a class", where="--per-class", fix="ask for at least one")
+    classes, usual = KINDS[kind]
+    size = usual if size is None else size
+    labels = list(classes) * per_class
+    catalog = _catalog(kind, labels, seed, splits)
+    if kind == "lensing":
+        place, difficulty = str(pick_device(device)), 2.0 if difficulty is None else difficulty
+        chunks = lensing.simulate(labels, size, difficulty=difficulty, seed=seed, workers=workers, device=place)
+    elif difficulty is not None or device != "cpu":
+        raise SkyclassError("galaxies have no difficulty and no device", where="simulate", fix="leave them out")
+    else:
+        chunks = galaxies.simulate(labels, size, seed=seed, workers=workers)
+    source = {"simulated": kind, "per_class": per_class, "size": size, "difficulty": difficulty, "seed": seed}
+    if form == "pack":
+        with new_pack(out, overwrite=overwrite) as folder:
+            _as_pack(_with_catalog(chunks, catalog), folder, kind, size, classes, source)
+    else:
+        finish_replacing(out)
+        new_folder(out, overwrite=overwrite, fix=OVERWRITE)
+        with new_contents(out, TRUTH, lambda: _files_of(out)) as folder:
+            _as_folders(_with_catalog(chunks, catalog), folder, kind)
+    counts = ", ".join(f"{(catalog['split'] == name).sum():,} {name}" for name in SPLITS)
+    of = f"{quantity(len(labels), 'image')} of {size}x{size} pixels"
+    say(f"{of}, {per_class:,} of each of {', '.join(classes)} ({counts})")
+    say_where("Pack" if form == "pack" else "Folders", out)
+    return out
+
+
+def _catalog(kind: str, labels: Sequence[str], seed: int, splits: Sequence[float]) -> pd.DataFrame:
+    ids = [f"{kind}-{seed}-{index:07d}" for index in range(len(labels))]
+    frame = pd.DataFrame({"image_id": ids, "file": [f"simulated:{name}" for name in ids], "label": list(labels)})
+    frame["split"] = None
+    train, val, test = splits
+    return assign_splits(frame, (train, val, test), seed)
+
+
+def _with_catalog(chunks: Chunks, catalog: pd.DataFrame) -> Iterator[Chunk]:
+    """Chunks with their catalog rows and the truth beside them, under a progress bar."""
+    start = 0
+    with progress("Simulating", len(catalog)) as advance:
+        for images, truth in chunks:
+            rows = catalog.iloc[start : start + len(images)].reset_index(drop=True)
+            truth = truth.drop(columns=[name for name in rows.columns if name in truth]).reset_index(drop=True)
+            yield Chunk(images, pd.concat([rows, truth], axis=1))
+            start += len(images)
+            advance(len(images))
+
+
+def _as_pack(
+    chunks: Iterator[Chunk], out: Path, kind: str, size: int, classes: Sequence[str], source: dict[str, Any]
+) -> None:
+    bands = ("grey",) if kind == "lensing" else ("red", "green", "blue")
+    dtype: Literal["float32", "uint8"] = "float32" if kind == "lensing" else "uint8"
+    pixels = PixelRecipe(bands=bands, size=(size, size), dtype=dtype)
+    write_pack(chunks, out, pixels, classes=list(classes), source=source)
+
+
+def _as_folders(chunks: Iterator[Chunk], out: Path, kind: str) -> None:
+    """One file an image, as the published lens set has them; the truth goes to `truth.parquet`."""
+    write: Callable[[np.ndarray, Path], None] = _write_npy if kind == "lensing" else _write_png
+    suffix = ".npy" if kind == "lensing" else ".png"
+    frames = []
+    for chunk in chunks:
+        files = []
+        for image, row in zip(chunk.images, chunk.rows.itertuples(), strict=True):
+            file = Path(str(row.split)) / str(row.label) / f"{row.image_id}{suffix}"
+            with disk_errors(out / file):
+                (out / file).parent.mkdir(parents=True, exist_ok=True)
+                write(image, out / file)
+            files.append(file.as_posix())
+        frames.append(chunk.rows.assign(file=files))
+    with written_whole(out / TRUTH) as part:
+        pd.concat(frames, ignore_index=True).to_parquet(part, index=False)
+
+
+def _files_of(out: Path) -> list[str]:
+    """The images of an earlier simulation, which would mix with the new ones; other files are not ours."""
+    if not (out / TRUTH).is_file():
+        return []
+    return [TRUTH, *pd.read_parquet(out / TRUTH, columns=["file"])["file"]]
+
+
+def _write_npy(image: np.ndarray, file: Path) -> None:
+    np.save(file, image, allow_pickle=False)
+
+
+def _write_png(image: np.ndarray, file: Path) -> None:
+    PillowImage.fromarray(image.transpose(1, 2, 0)).save(file)

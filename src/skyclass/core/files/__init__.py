@@ -1,0 +1,1 @@
+"""Files of our own: written whole, replaced at once, locked, and read back with checks."""

@@ -1,0 +1,57 @@
+"""Words for sentences: counts, lists of names, and names shown as they are inside Markdown."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+
+def quantity(n: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun, as in 1 image, 2,000 images, 3 classes, 2 bodies of fish.
+
+    Parameters
+    ----------
+    n : the number
+    noun : in the singular; the word before the first "of" takes the plural: "image of the split"
+    plural : where the plural is irregular
+
+    Returns
+    -------
+    The number with commas between thousands, and the noun in the number that fits.
+    """
+    return f"{n:,} {noun if n == 1 else plural or _plural(noun)}"
+
+
+def _plural(noun: str) -> str:
+    head, of, rest = noun.partition(" of ")
+    if re.search(r"(s|x|z|ch|sh)$", head):
+        return f"{head}es{of}{rest}"
+    if re.search(r"[^aeiou]y$", head):
+        return f"{head[:-1]}ies{of}{rest}"
+    return f"{head}s{of}{rest}"
+
+
+# < and > become entities; an underscore between letters is one to Markdown too.
+_SIGNS = re.compile(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_]))")
+_HEADS = re.compile(r"^(\d*)([-+#=>.)])(?=\s|[-+#=]|$)")  # what begins a list, a heading or a quotation
+
+
+def plain(text: object) -> str:
+    """Any text on one line of Markdown, also inside a table, without a sign of it that counts."""
+    line = html.escape(" ".join(str(text).split()), quote=False)
+    return _HEADS.sub(r"\1\\\2", _SIGNS.sub(r"\\\1", line))
+
+
+def code(name: object) -> str:
+    """A name between backticks, also inside a table, whatever signs it has."""
+    return "`" + " ".join(str(name).replace("`", "'").split()).replace("|", "\\|") + "`"
+
+
+NAMED = 8  # classes named in a sentence
+
+
+def listed(names: Sequence[str], most: int = NAMED) -> str:
+    """Names in a sentence, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")

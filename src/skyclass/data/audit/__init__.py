@@ -1,0 +1,1 @@
+"""The audit of a set of images: problems, duplicates, statistics."""

@@ -1,0 +1,107 @@
+"""What a file of pixels is beside its pixels: whether its name tells the truth, and what its colours were made from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image as pillow
+
+from ...core.text import quantity
+from ...images.formats.read import Image
+from ..catalog import Problem
+
+USUAL = 0.8  # share of the images that must agree before another size, number of bands or type is odd
+
+_FORMATS = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "jpeg"),
+    **dict.fromkeys((".tif", ".tiff"), "tiff"),
+    **dict.fromkeys((".fits", ".fit", ".fts"), "fits"),
+    **{f".{name}": name for name in ("png", "webp", "gif", "npy", "npz")},
+}
+_PICTURES = ("jpeg", "png", "webp", "gif", "tiff")
+_GREY, _COLOUR = "grey", "red green blue"
+
+
+def file_problems(image_id: str, file: str, image: Image) -> list[Problem]:
+    """Warnings of a file whose name says another format, and of one with a palette, CMYK colours or transparency.
+
+    Parameters
+    ----------
+    image_id, file : of the catalog; an address of more than one image has no such problems
+    image : what was read from it
+    """
+    path = Path(file)
+    suffix = path.with_suffix("").suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    found = []
+    if suffix in _FORMATS and "::" not in file and _FORMATS[suffix] != image.format:
+        found.append(("extension", f"named {suffix}, but it is {image.format.upper()}: read as what it is"))
+    if image.format in _PICTURES and path.is_file():
+        found += _colour_problems(path)
+    return [Problem(image_id=image_id, file=file, problem=text, severity="warning", kind=kind) for kind, text in found]
+
+
+def _colour_problems(path: Path) -> list[tuple[str, str]]:
+    """By the header alone; the pixels have been read already, so that it is sound."""
+    try:
+        with pillow.open(path, formats=("JPEG", "PNG", "WEBP", "GIF", "TIFF")) as picture:
+            mode, is_transparent = picture.mode, "transparency" in picture.info
+            is_gif = picture.format == "GIF"
+    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError):  # Pillow knows fewer TIFFs than we read
+        return []
+    found = []
+    if mode in ("P", "PA") and not is_gif:  # every GIF has one
+        found.append(("palette", "colours of a palette: its values are read as red, green and blue"))
+    if mode in ("CMYK", "YCCK"):
+        found.append(("colour", "CMYK colours of print: converted to red, green and blue without their profile"))
+    if mode in ("RGBA", "LA", "PA") or is_transparent:
+        found.append(("colour", "transparency: it is dropped, and the colours beneath it are kept"))
+    return found
+
+
+class Look(NamedTuple):
+    """Size (height x width), names of the bands and type of the pixels of an image, in words; None: not readable."""
+
+    size: str | None
+    bands: str | None
+    type: str | None
+
+
+NOTHING = Look(None, None, None)
+
+
+def look_of(image: Image) -> Look:
+    """What an image looks like."""
+    _, height, width = image.pixels.shape
+    return Look(f"{height}x{width}", " ".join(image.bands), str(image.pixels.dtype))
+
+
+def mixture_problems(looks: Sequence[Look], place: str) -> list[Problem]:
+    """A warning each where no size, no type, or neither grey nor colour is that of nearly all images.
+
+    Parameters
+    ----------
+    looks : of all images
+    place : what names the source
+    """
+    found = []
+    sizes, bands, types = zip(*looks, strict=True) if looks else ((), (), ())
+    for kind, what, values, then in (
+        ("size", "sizes (height x width)", sizes, "`skyclass pack SOURCE PACK --pixels size=...` brings them to one"),
+        ("depth", "types of pixels", types, "scales may differ: `skyclass pack SOURCE PACK --pixels interval=...`"),
+    ):
+        counts = Counter(value for value in values if value is not None)
+        if len(counts) > 1 and counts.most_common(1)[0][1] < USUAL * counts.total():
+            told = ", ".join(f"{value} ({n:,})" for value, n in counts.most_common(3))
+            more = f" and {len(counts) - 3:,} more" if len(counts) > 3 else ""
+            found.append((kind, f"{len(counts):,} {what}: {told}{more}; {then}"))
+    grey, colour = (sum(names == kind for names in bands) for kind in (_GREY, _COLOUR))
+    if grey and colour and max(grey, colour) < USUAL * sum(names is not None for names in bands):
+        fewer, others = (("grey", grey), ("colour", colour))[:: 1 if grey <= colour else -1]
+        text = (
+            f"{quantity(fewer[1], f'{fewer[0]} image')} among {others[1]:,} in {others[0]}: a pack has one set of bands"
+        )
+        found.append(("colour", text))
+    return [Problem(image_id="", file=place, problem=text, severity="warning", kind=kind) for kind, text in found]

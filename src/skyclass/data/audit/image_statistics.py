@@ -1,0 +1,157 @@
+"""What the images of a catalog look like: every one opened once, in threads, and measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ...core.console import progress
+from ...core.errors import SkyclassError, one_line
+from ...core.parallel import in_order
+from ...core.plotting import thumbnail
+from ...images.decode import judge
+from ...images.formats.read import Image
+from ..catalog import Problem, pixel_problems
+from .file_kinds import file_problems
+from .fingerprints import Fingerprint, fingerprint
+
+SAMPLES = 8  # images a class on the sample sheet
+UNLABELLED = "unlabelled"
+
+Row = Mapping[Any, Any]
+Reader = Callable[[Row], Image]
+
+
+class Seen(NamedTuple):
+    """What one image looks like, or why it cannot be read (`error` and nothing else)."""
+
+    error: str | None
+    warning: str | None = None
+    size: str | None = None
+    format: str | None = None
+    bands: str | None = None
+    type: str | None = None
+    ranges: Mapping[str, tuple[float, float]] = {}
+    sample: np.ndarray | None = None
+    fingerprint: Fingerprint | None = None
+    file_problems: Sequence[Problem] = ()
+
+
+@dataclass
+class Survey:
+    """What was seen of the images, in the catalog's order.
+
+    sizes, formats, bands, types : one an image, None where it could not be read
+    ranges : band -> least and largest finite value
+    samples : class -> ids and thumbnails of its first readable images
+    fingerprints, fingerprinted : of the images that are of use, and their rows
+    """
+
+    sizes: list[str | None] = field(default_factory=list)
+    formats: list[str | None] = field(default_factory=list)
+    bands: list[str | None] = field(default_factory=list)
+    types: list[str | None] = field(default_factory=list)
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    samples: dict[str, list[tuple[str, np.ndarray]]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    fingerprints: list[Fingerprint] = field(default_factory=list)
+    fingerprinted: list[int] = field(default_factory=list)
+
+    def wants(self, row: Row) -> bool:
+        """Whether the class of the row has too few samples so far."""
+        return len(self.samples.get(class_of(row), ())) < SAMPLES
+
+    def add(self, row: Row, seen: Seen) -> None:
+        """Count one image."""
+        self.problems += [*pixel_problems(row["image_id"], row["file"], seen.error, seen.warning), *seen.file_problems]
+        self.sizes.append(seen.size)
+        self.formats.append(seen.format)
+        self.bands.append(seen.bands)
+        self.types.append(seen.type)
+        for band, (low, high) in seen.ranges.items():
+            least, largest = self.ranges.get(band, (low, high))
+            self.ranges[band] = (min(least, low), max(largest, high))
+        if seen.sample is not None and self.wants(row):
+            self.samples.setdefault(class_of(row), []).append((row["image_id"], seen.sample))
+        if seen.fingerprint is not None:
+            self.fingerprints.append(seen.fingerprint)
+            self.fingerprinted.append(row["row"])
+
+    @property
+    def readable(self) -> int:
+        """How many images could be read."""
+        return sum(size is not None for size in self.sizes)
+
+
+def survey_images(catalog: pd.DataFrame, read: Reader, *, fingerprints: bool) -> Survey:
+    """Look at every image of a catalog, with `fingerprints` of those that are of use.
+
+    `read` opens the image of a row, a mapping with `row` (its number), `image_id`, `file` and `label`. The survey does
+    not depend on which thread ends first; what is kept of an image is small.
+    """
+    survey = Survey()
+
+    def look(row: Row) -> tuple[Row, Seen]:
+        # Samples only grow, so whoever is still wanted when its turn comes was wanted here too.
+        return row, _look(row, read, survey.wants(row), fingerprints)
+
+    with progress("Inspecting", len(catalog)) as advance:
+        for row, seen in in_order(look, _rows(catalog)):
+            survey.add(row, seen)
+            advance(1)
+    return survey
+
+
+def _rows(catalog: pd.DataFrame) -> Iterator[Row]:
+    columns = (catalog[name] for name in ("image_id", "file", "label"))
+    for number, (image_id, file, label) in enumerate(zip(*columns, strict=True)):
+        yield {"row": number, "image_id": image_id, "file": file, "label": label}
+
+
+def _look(row: Row, read: Reader, sampled: bool, fingerprinted: bool) -> Seen:
+    """Read and measure one image; a bad one is a finding, never an exception."""
+    try:
+        image = read(row)
+        error, warning = judge(image, [])
+        _, height, width = image.pixels.shape
+        return Seen(
+            error,
+            warning,
+            size=f"{height}x{width}",
+            format=image.format,
+            bands=" ".join(image.bands),
+            type=str(image.pixels.dtype),
+            ranges=_ranges(image),
+            sample=thumbnail(image.pixels) if sampled and not error else None,
+            fingerprint=fingerprint(image.pixels) if fingerprinted and not error else None,
+            file_problems=file_problems(row["image_id"], row["file"], image) if image.format != "pack" else (),
+        )
+    except SkyclassError as refusal:
+        return Seen(f"{refusal.what}; {refusal.fix}" if refusal.fix else refusal.what)
+    except Exception as error:  # a decoder's own bug must not cost the rest
+        return Seen(f"cannot be decoded: {one_line(error)}")
+
+
+def _ranges(image: Image) -> dict[str, tuple[float, float]]:
+    """Band -> least and largest finite value."""
+    ranges = {}
+    for name, band in zip(image.bands, image.pixels, strict=True):
+        finite = band if band.dtype.kind == "u" else band[np.isfinite(band)]
+        if finite.size:
+            ranges[name] = (float(finite.min()), float(finite.max()))
+    return ranges
+
+
+def class_of(row: Row) -> str:
+    """The class that a row is shown under."""
+    return UNLABELLED if pd.isna(row["label"]) else str(row["label"])
+
+
+def counted(values: Sequence[str | None]) -> dict[str, int]:
+    """How often each value occurs, the commonest first, without the images that could not be read."""
+    return dict(Counter(value for value in values if value is not None).most_common())

@@ -1,0 +1,1 @@
+"""Packs: images on disk as training reads them, and what loads them."""

@@ -1,0 +1,277 @@
+"""A pack: a catalog and its decoded images in a folder of plain NumPy and Parquet, written once and read for ever."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tokenize
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from ...core.errors import SkyclassError
+from ...core.files.artefact_tables import read_own_parquet
+from ...core.files.atomic_files import new_folder, sha256_of, write_json, written_whole
+from ...core.files.documents import Document, read_document, sealed
+from ...core.files.leftovers import remove_leftovers
+from ...core.files.replacing import finish_replacing, new_contents
+from ...core.version import __version__
+from ...recipes.data_settings import PixelRecipe
+from ...recipes.recipe import StoredPixels, stored_pixels
+from ..catalog import REQUIRED, SPLITS, TEXT, check_catalog
+from .check import VERIFIED, remember, verify_files
+
+OVERWRITE = "add --overwrite to replace it, or name another folder"
+PROBLEMS = "problems.csv"
+NOT_PACKED = "not-packed.csv"
+"""The problems of a pack that could not be made, where an older one still stands."""
+IMAGES, CATALOG = "images.npy", "catalog.parquet"
+FILES = ("pack.json", IMAGES, CATALOG, "duplicates.csv", PROBLEMS, NOT_PACKED, VERIFIED, "prepared")
+ARRAYS = tuple(f"{name}.npz" for name in (*SPLITS, "unlabelled"))
+"""What a pack becomes with `--as npz`, one file a split."""
+
+AGAIN = "pack the source again"
+TYPES = ("uint8", "uint16", "float16", "float32")
+
+
+class Chunk(NamedTuple):
+    """Images (n, C, H, W) and their n catalog rows."""
+
+    images: np.ndarray
+    rows: pd.DataFrame
+
+
+class PackDocument(Document):
+    """What readers of pack.json rely on. 0.1 wrote all of it but `rows_sha256`."""
+
+    classes: list[str]
+    bands: list[str]
+    pixels: StoredPixels
+    source: dict[str, Any]
+    hash: str
+    sha256: dict[str, str] = Field(default_factory=dict)
+    """Hash of the bytes of each file."""
+    rows_sha256: str | None = None
+    """`rows_hash` of the catalog."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """An opened pack; the images are memory-mapped."""
+
+    path: Path
+    meta: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> Pack:
+        """A finished pack, its catalog checked, its images not yet: that is for `verify`.
+
+        Errors: SkyclassError where the folder is no pack, or an unfinished or damaged one, one whose images and rows
+        do not belong together, and one with an id that repeats.
+        """
+        if not is_pack(path):
+            fix = "make one with `skyclass pack SOURCE PACK`"
+            raise SkyclassError("this folder is no finished pack", where=path, fix=fix)
+        meta, document = read_document(path / "pack.json", "pack", PackDocument, AGAIN)
+        pack = cls(path, meta)
+        if len(pack.images) != len(pack.catalog):
+            what = f"{len(pack.images)} images but {len(pack.catalog)} catalog rows"
+            raise SkyclassError(what, where=path, fix=AGAIN)
+        if document.rows_sha256 and document.rows_sha256 != rows_hash(pack.catalog):
+            what = "the rows of the catalog are not those that were packed, or are in another order"
+            raise SkyclassError(what, where=path / CATALOG, fix="restore it from a copy, or pack the source again")
+        return pack
+
+    def verify(self, *, every_byte: bool = False) -> None:
+        """Compare the bytes of images and catalog with their hashes, as of `verify_files`.
+
+        Errors: SkyclassError where they are not those that were packed.
+        """
+        hashes = self.meta.get("sha256", {})
+        if hashes and self.hash != _whole_hash(hashes):
+            raise SkyclassError("its hash is not that of its files", where=self.path / "pack.json", fix=AGAIN)
+        verify_files(self.path, hashes, every_byte=every_byte)
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """(N, C, H, W), memory-mapped and read-only."""
+        try:
+            images: np.ndarray = np.lib.format.open_memmap(self.path / IMAGES, mode="r")
+        except (OSError, ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError):  # of NumPy, on headers
+            what, where = "damaged images: they cannot be read as an array", self.path / IMAGES
+            raise SkyclassError(what, where=where, fix=AGAIN) from None
+        shape, kind = images.shape, str(images.dtype)
+        if len(shape) != 4 or 0 in shape[1:] or kind not in TYPES or len(self.bands or range(shape[1])) != shape[1]:
+            what = f"damaged images: {kind} of shape {shape}, and {len(self.bands)} bands"
+            raise SkyclassError(what, where=self.path / IMAGES, fix=AGAIN)
+        return images
+
+    @cached_property
+    def catalog(self) -> pd.DataFrame:
+        """One row an image, in the order of the images."""
+        path = self.path / CATALOG
+        catalog = read_own_parquet(path, "catalog", AGAIN, REQUIRED)
+        ids = catalog["image_id"]
+        if ids.isna().any() or ids.duplicated().any():
+            what = f"damaged catalog: {int((ids.isna() | ids.duplicated()).sum())} ids are empty or repeat another"
+            raise SkyclassError(what, where=path, fix=AGAIN)
+        for name in ("image_id", "file", "label", "split"):
+            if pd.api.types.infer_dtype(catalog[name], skipna=True) not in ("string", "empty"):
+                raise SkyclassError(f"damaged catalog: the column {name} is no text", where=path, fix=AGAIN)
+        if not set(catalog["split"].dropna()) <= set(SPLITS):
+            raise SkyclassError("damaged catalog: it has unknown splits", where=path, fix=AGAIN)
+        return catalog
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels that occur, in order."""
+        return list(self.meta["classes"])
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the C bands."""
+        return tuple(self.meta["bands"])
+
+    @property
+    def pixels(self) -> PixelRecipe:
+        """How the files became these images."""
+        return stored_pixels(self.meta["pixels"])
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the hashes of the images and of the catalog."""
+        return str(self.meta["hash"])
+
+
+def is_pack(path: Path) -> bool:
+    """Whether the folder holds a finished pack; one that a killed command had decided on is completed."""
+    finish_replacing(path)
+    return (path / "pack.json").is_file()
+
+
+def write_pack(
+    chunks: Iterable[Chunk],
+    folder: Path,
+    pixels: PixelRecipe,
+    *,
+    classes: list[str] | None,
+    source: dict[str, Any],
+    finish: Callable[[pd.DataFrame], pd.DataFrame] = lambda catalog: catalog,
+) -> Pack:
+    """Write chunks as they come; `pack.json` is written last, so an unfinished pack is never taken for a whole one.
+
+    `pixels` must name the bands; `classes` fixes their order (alphabetical where None). `source` says where the
+    images come from and lands in `pack.json`; `finish` gives the catalog what only all images together can tell.
+    Errors: SkyclassError where no image comes at all, or where the catalog has a fault.
+    """
+    frames: list[pd.DataFrame] = []
+    with written_whole(folder / IMAGES) as part, part.open("wb") as stream:
+        shape, dtype = _write_images(chunks, stream, frames)
+        if not frames:
+            raise SkyclassError("no image could be read", where=folder, fix="see problems.csv for the reason of each")
+    catalog = finish(check_catalog(pd.concat(frames, ignore_index=True), folder))
+    with written_whole(folder / CATALOG) as part:
+        catalog.to_parquet(part, index=False)
+    labels = set(catalog["label"].dropna())
+    order = sorted(labels) if classes is None else [name for name in classes if name in labels]
+    hashes = {name: sha256_of(folder / name) for name in (IMAGES, CATALOG)}
+    remember(folder, hashes)
+    meta = {
+        "skyclass": __version__,
+        "classes": order,
+        "bands": list(pixels.bands or ()),
+        "shape": list(shape),
+        "dtype": str(dtype),
+        "pixels": pixels.model_dump(mode="json"),
+        "splits": {name: int((catalog["split"] == name).sum()) for name in SPLITS},
+        "source": source,
+        "sha256": hashes,
+        "rows_sha256": rows_hash(catalog),
+        "hash": _whole_hash(hashes),
+    }
+    write_json(folder / "pack.json", sealed(meta))
+    return Pack(folder, meta)
+
+
+def _whole_hash(hashes: dict[str, str]) -> str:
+    return hashlib.sha256("".join(hashes[name] for name in (IMAGES, CATALOG) if name in hashes).encode()).hexdigest()
+
+
+def rows_hash(catalog: pd.DataFrame) -> str:
+    """SHA-256 of what belongs to the images, in their order: ids, files, labels, splits and groups.
+
+    Columns that a user adds to the catalog do not change it.
+    """
+    digest = hashlib.sha256()
+    for name in TEXT:
+        if name in catalog:
+            column = catalog[name].astype(object)
+            cells = column.where(column.notna(), None).tolist()
+            digest.update(json.dumps([name, cells]).encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def new_pack(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A hidden folder to write a pack into, which is put in place when the block ends well.
+
+    overwrite : replace an old pack in `folder`, which stands until the new one is whole; files of other names stay
+    Errors: SkyclassError where the folder holds something and `overwrite` is not set. Where the block fails, the
+    problems.csv that it has written is kept: under another name, `NOT_PACKED`, where an old pack stands.
+    """
+    finish_replacing(folder)
+    remove_leftovers(folder)
+    if folder.is_dir() and [entry.name for entry in folder.iterdir()] == [PROBLEMS]:
+        overwrite = True  # all that a pack of which no image could be read has left
+    new_folder(folder, overwrite=overwrite, fix=OVERWRITE)
+    with new_contents(folder, "pack.json", lambda: _files_of(folder)) as stage:
+        try:
+            yield stage
+        except SkyclassError as error:
+            problems, kept = stage / PROBLEMS, folder / (NOT_PACKED if is_pack(folder) else PROBLEMS)
+            if not problems.is_file():
+                raise
+            problems.replace(kept)
+            where = str(kept) if error.where == str(problems) else error.where
+            raise type(error)(error.what, where=where, fix=error.fix) from error
+
+
+def _files_of(folder: Path) -> list[str]:
+    """What a pack in the folder consists of."""
+    if not (folder / CATALOG).is_file():
+        return []
+    return [name for name in (*FILES, *ARRAYS) if (folder / name).exists()]
+
+
+def _write_images(
+    chunks: Iterable[Chunk], stream: BinaryIO, frames: list[pd.DataFrame]
+) -> tuple[tuple[int, ...], np.dtype]:
+    """Append the chunks' images behind an .npy header, then set the header right; fills `frames`."""
+    shape: tuple[int, ...] = (0,)
+    dtype = np.dtype("float32")
+    for chunk in chunks:
+        if not frames:
+            dtype, shape = chunk.images.dtype, (0, *chunk.images.shape[1:])
+            stream.write(_npy_header((0, *shape[1:]), dtype))
+        stream.write(np.ascontiguousarray(chunk.images, dtype).data)
+        frames.append(chunk.rows)
+        shape = (shape[0] + len(chunk.images), *shape[1:])
+    stream.seek(0)
+    stream.write(_npy_header(shape, dtype))
+    return shape, dtype
+
+
+def _npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """An .npy header of the same length for every number of images: NumPy leaves room for the first axis to grow."""
+    stream = io.BytesIO()
+    content = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, content)
+    return stream.getvalue()

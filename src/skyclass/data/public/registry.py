@@ -1,0 +1,69 @@
+"""The public data sets that `skyclass fetch` knows, as `datasets.yaml` lists them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ...core.errors import SkyclassError, did_you_mean
+from ...core.files.yaml_files import read_yaml
+from ...recipes.schema import Settings, validate
+
+LIST = Path(__file__).with_name("registry.yaml")
+
+
+class RemoteFile(Settings):
+    """One file, and how it is had."""
+
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="what it is called on disk; archives are unpacked")
+    url: str = Field(pattern=r"^https?://", description="its address, which a browser opens too (but for Kaggle's)")
+    via: Literal["http", "drive", "kaggle", "hub"] = Field("http", description="the downloader")
+    checksum: str | None = Field(
+        None, pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$", description="as its publisher states it"
+    )
+
+
+class PublicDataset(Settings):
+    """A data set that somebody has published."""
+
+    title: str
+    files: tuple[RemoteFile, ...] = Field(min_length=1)
+    classes: tuple[str, ...] = Field((), description="names of the classes that the files number from 0")
+    size: str = Field(description="of the download, as its publisher states it")
+    licence: str
+    citation: str
+    page: str = Field(pattern=r"^https?://", description="where people read about it")
+    found_in: tuple[str, ...] = Field(min_length=1, description="the public sources of what is said here")
+    verified: bool = Field(description="whether the addresses were called and the content looked at")
+    convert: Literal["pickled_batches"] | None = Field(
+        None, description="what is made of the files that no other part of Skyclass reads as they are"
+    )
+    note: str = Field("", description="what a person has to know of its content")
+    then: str = Field(description="the next command; {out} is the folder, {classes} are the classes")
+
+
+class _List(Settings):
+    datasets: dict[str, PublicDataset]
+
+
+def read_datasets(path: Path = LIST) -> dict[str, PublicDataset]:
+    """Name -> data set, in the order of the list.
+
+    Errors: SkyclassError with the line of the first fault of the list.
+    """
+    document, node = read_yaml(path)
+    return validate(_List, {"datasets": document}, path.name, node, {}).datasets
+
+
+def find_dataset(name: str) -> PublicDataset:
+    """The data set called so.
+
+    Errors: SkyclassError with the nearest name, or all names.
+    """
+    known = read_datasets()
+    if name not in known:
+        fix = did_you_mean(name, known) or f"the names are {', '.join(known)}"
+        raise SkyclassError("no public data set is called so", where=name, fix=fix)
+    return known[name]

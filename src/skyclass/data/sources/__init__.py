@@ -1,0 +1,1 @@
+"""Sources of images, each of which becomes a catalog."""

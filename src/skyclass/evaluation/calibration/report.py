@@ -1,0 +1,137 @@
+"""What `evaluate` says about calibration and prediction sets, from a table of predictions."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..bootstrap import Judgement, judge
+from ..figures.calibration import prediction_sets_figure, reliability_figure
+from ..intervals import RESAMPLES, ends, percentile_interval
+from ..metrics import labelled_rows
+from ..predictions import UNCALIBRATED, probabilities
+from .conformal import PredictionSets, read_names, set_scores
+from .scaling import Calibration
+
+SCORES = ("ece", "adaptive_ece", "class_wise_ece", "log_loss", "brier", "accuracy")
+AMBIGUOUS = ("image_id", "label", "predicted", "confidence", "prediction_set", "classes_in_set", "file")
+
+
+class Calibrated(NamedTuple):
+    """Scores for `metrics.json` under `calibration` and `prediction_sets`, figures by file name, ambiguous objects.
+
+    ambiguous : rows of the table whose set does not hold exactly one class; None where there are no sets
+    """
+
+    scores: dict[str, Any]
+    figures: dict[str, Figure]
+    ambiguous: pd.DataFrame | None
+
+    def in_words(self) -> list[str]:
+        """A sentence about each."""
+        return [*_calibration_in_words(self.scores["calibration"]), *_sets_in_words(self.scores["prediction_sets"])]
+
+
+def judge_calibration(
+    rows: pd.DataFrame, classes: list[str], origin: dict[str, Any], resamples: int = RESAMPLES
+) -> Calibrated:
+    """Judge predicted rows, some of them labelled, by what the origin of their file says of their making.
+
+    rows : `p_<class>`, `label`, and where there are any `uncalibrated_<class>`, `prediction_set` and `split`
+    """
+    after = probabilities(rows, classes)
+    index, p, _ = labelled_rows(rows["label"].to_numpy(dtype=object), after, classes)
+    known = rows["label"].notna() & (rows["label"] != "")
+    kept = all(f"{UNCALIBRATED}{name}" in rows for name in classes)
+    before = probabilities(rows[known], classes, UNCALIBRATED) if kept else None
+    scores: dict[str, Any] = {"calibration": calibration_scores(index, p, before, resamples)}
+    fitted = Calibration.from_json(origin["calibration"]).to_json() if "calibration" in origin else {"method": None}
+    scores["calibration"] |= fitted
+    known_kinds = [scores["calibration"][when] for when in ("after", "before") if scores["calibration"][when]]
+    figures = {
+        "reliability.png": reliability_figure(index, p, before, [one["ece"]["by_chance"] for one in known_kinds])
+    }
+    if "prediction_set" not in rows or rows["prediction_set"].isna().all():
+        return Calibrated({**scores, "prediction_sets": None}, figures, None)
+    members = read_names(rows["prediction_set"].fillna(""), classes)  # a CSV file has no empty text
+    labels = np.full(len(rows), -1)
+    labels[known.to_numpy()] = index
+    sets = PredictionSets.from_json(origin.get("prediction_sets"))
+    # Nothing is promised of the images that the thresholds, or the weights, were made from, nor of other probabilities
+    # than theirs.
+    unlike = origin.get("orientations") or ("split" in rows and rows["split"].isin(["train", "val"]).any())
+    found = set_scores(members, labels, classes, None if unlike else sets)
+    how = {"target": sets.coverage, **sets.to_json()} if sets else {"target": None}
+    figures["prediction_sets.png"] = prediction_sets_figure(members, labels, found, how["target"])
+    size = members.sum(axis=1)
+    ambiguous = rows.assign(confidence=after.max(axis=1), classes_in_set=size)[size != 1].sort_values(
+        ["classes_in_set", "confidence"]
+    )
+    table = ambiguous[[name for name in AMBIGUOUS if name in ambiguous]]
+    return Calibrated({**scores, "prediction_sets": {**how, **found}}, figures, table)
+
+
+def calibration_scores(
+    labels: np.ndarray, after: np.ndarray, before: np.ndarray | None, resamples: int = RESAMPLES
+) -> dict[str, Any]:
+    """The scores that calibration changes, before it and after, with 95 % intervals, ready for JSON.
+
+    labels : (N,) integers in [0, K), N > 0; after, before : (N, K), before is None where only one is known
+    `by_chance` is what a calibrated classifier with these probabilities would show, None for scores that are no
+    calibration errors. `change` is after - before on the same images, its interval that of the paired bootstrap.
+    """
+    judged = judge(labels, after, resamples)
+    result: dict[str, Any] = {"before": None, "after": _scores(judged), "change": None}
+    if before is None:
+        return result
+    earlier = judge(labels, before, resamples)
+    result["before"] = _scores(earlier)
+    result["change"] = {
+        name: {
+            "value": float(judged.scores[name] - earlier.scores[name]),
+            "interval": ends(*percentile_interval(judged.samples[name] - earlier.samples[name])),
+        }
+        for name in SCORES
+    }
+    return result
+
+
+def _scores(judged: Judgement) -> dict[str, Any]:
+    return {
+        name: {
+            "value": float(judged.scores[name]),
+            "interval": ends(judged.low[name], judged.high[name]),
+            "by_chance": judged.by_chance.get(name),
+        }
+        for name in SCORES
+    }
+
+
+def _calibration_in_words(scores: dict[str, Any]) -> list[str]:
+    if scores["before"] is None or scores["method"] == "none":
+        return []
+    parts = []
+    for name, called in (("ece", "ECE"), ("log_loss", "log loss")):
+        one, other = scores["before"][name], scores["after"][name]
+        interval = other["interval"]
+        within = f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
+        within += f" ({other['by_chance']:.4f} by chance)" if other["by_chance"] is not None else ""
+        parts.append(f"{called} {one['value']:.4f} -> {other['value']:.4f}{within}")
+    return [f"Calibration ({scores['method'] or 'of unknown method'}): {', '.join(parts)}"]
+
+
+def _sets_in_words(scores: dict[str, Any] | None) -> list[str]:
+    if scores is None:
+        return []
+    coverage, n = scores["coverage"], sum(scores["sizes"])
+    said = f"Prediction sets: {scores['mean_size']:.2f} classes on average, {scores['ambiguous']:,} of {n:,} ambiguous"
+    if coverage["share"] is not None:
+        said += f"; {coverage['share']:.1%} hold the true class"
+    if coverage["expected"]:
+        low, high = coverage["expected"]
+        verdict = "as expected" if coverage["within"] else "NOT as expected"
+        said += f", {verdict} for a target of {scores['target']:.0%} ({low:.1%} to {high:.1%})"
+    return [said]

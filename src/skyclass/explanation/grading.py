@@ -1,0 +1,305 @@
+"""How far the maps of a classifier can be believed: every method of explanation, graded a class at a time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..classifier.classifier import BATCH, Classifier
+from ..core.files.atomic_files import write_json
+from ..core.files.csv_files import write_csv
+from ..core.plotting import save_figure
+from ..core.sample_sizes import LEAST_GRADED
+from ..data.simulation.lensing import FIELD, PSF_FWHM, SUBSTRUCTURE
+from ..evaluation.evidence import doubt_of_maps, doubt_of_network
+from ..images.geometry import placement, put_back
+from ..images.preprocess import unit_scale
+from . import faithfulness as faith
+from .faithfulness import EVERY, RANDOM
+from .grade_figures import curves_figure, localisation_figure, sanity_figure
+from .localisation import beyond_chance, near, ring_map, substructure_mask
+from .methods import METHODS, layer_for, resolution
+
+CURVES = ("deletion", "insertion")
+DEPTHS = ("head", "network")  # what is given random weights
+SEEDS = 3  # random networks a depth
+CHANGES = 0.5  # rank correlation with the maps of random networks below which a map depends on what was learned
+STAYS = 0.5  # correlation with the maps of the other orientations from which a map is stable
+ERRORS = 1.96  # standard errors by which a mean is above chance
+CHECKS = ("deletion", "insertion", "randomisation", "stability", "localisation")
+
+Truth = Mapping[Any, Any]
+
+
+class How(NamedTuple):
+    """What maps are drawn or graded."""
+
+    method: str
+    layer: str | None
+    """The backbone's module; None for its last feature map, and for a method that maps no layers."""
+
+    def maps(self, model: Classifier, images: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+        """As `Classifier.maps`."""
+        return model.maps(images, classes, method=self.method, layer=self.layer)
+
+    def cells(self, model: Classifier, images: np.ndarray) -> tuple[int, int]:
+        """As `Classifier.map_size`."""
+        return model.map_size(images, self.method, self.layer)
+
+
+class Grades(NamedTuple):
+    """The grades of all methods."""
+
+    images: pd.DataFrame
+    """A row an image and a method, `random` among them, with every measure that it has."""
+    curves: dict[str, dict[str, np.ndarray]]
+    """deletion and insertion -> method -> (N, S) probability of the class explained."""
+    table: pd.DataFrame
+    """A row a method and a class, and one for all classes: means over the images, and the checks passed and failed.
+
+    `layer` is the one whose maps were graded, and None where none was named."""
+
+
+def has_substructure(row: Truth) -> bool:
+    """Whether a catalog row holds the truth of a simulated lens with subhalos or a vortex line."""
+    if not all(name in row for name in SUBSTRUCTURE):
+        return False
+    return (np.ndim(row["sub_x"]) == 1 and len(row["sub_x"]) > 0) or bool(np.isfinite(row["vort_mass"]))
+
+
+def grade(
+    model: Classifier,
+    images: np.ndarray,
+    classes: Sequence[str],
+    truth: Sequence[Truth | None],
+    advance: Callable[[int], None] = lambda _: None,
+    layer: str | None = None,
+    labels: Sequence[str | None] = (),
+) -> Grades:
+    """Grade every method on images (N, C, h, w) that have been through the pixel path.
+
+    classes : N names of the class explained
+    truth : N rows of a simulation's catalog; None for an image that is no lens with substructure, or whose map explains
+        another class than the true one
+    advance : told the number of images done, `len(METHODS)` times N in all
+    layer : of the backbone, whose class activation maps are graded; its last where None. Integrated gradients have none
+    labels : the N true classes, None where unknown, by which a network is told from one that knows nothing
+    """
+    pixels = images.astype(np.float32) * np.float32(unit_scale(images.dtype))
+    noise = faith.random_maps(len(images), (images.shape[2], images.shape[3]), seed=0)
+    curves: dict[str, dict[str, np.ndarray]] = {name: {} for name in CURVES}
+    frames = []
+    for method in (*METHODS, RANDOM):
+        how = How(method, layer_for(method, layer))
+        frame = pd.DataFrame({"method": method, "class": list(classes)})
+        maps = noise if method == RANDOM else how.maps(model, pixels, classes)
+        for curve, scores in _curves(model, pixels, classes, maps).items():
+            curves[curve][method] = scores
+            frame[curve] = faith.area(scores)
+        if method != RANDOM:
+            frame["stability"] = _stability(model, pixels, classes, maps, how)
+            for depth in DEPTHS:
+                frame[f"randomised_{depth}"] = _randomised(model, pixels, classes, maps, how, depth)
+            frame = pd.concat([frame, _localised(model, pixels, maps, truth, how)], axis=1)
+            advance(len(images))
+        frames.append(frame)
+    table = pd.concat(frames, ignore_index=True)
+    graded = grade_table(table, _doubt_of_network(model, pixels, labels))
+    graded.insert(1, "layer", [layer_for(method, layer) for method in graded["method"]])
+    return Grades(table, curves, graded)
+
+
+def _doubt_of_network(model: Classifier, pixels: np.ndarray, labels: Sequence[str | None]) -> str:
+    """As `doubt_of_network`, of the images with a label."""
+    rows = [row for row, name in enumerate(labels) if name in model.classes]
+    parts = [model.probabilities(pixels[rows[start : start + BATCH]]) for start in range(0, len(rows), BATCH)]
+    truth = np.array([model.classes.index(str(labels[row])) for row in rows])
+    return doubt_of_network(truth, np.concatenate(parts).argmax(axis=1)) if rows else ""
+
+
+def grade_table(images: pd.DataFrame, doubt: str = "") -> pd.DataFrame:
+    """The table of `Grades` from its rows of images.
+
+    A method passes `deletion` and `insertion` where its area is better than that of random maps on the same images,
+    and `localisation` where more of its heat lies near the substructure than of a map of the Einstein ring alone, each
+    by more than `ERRORS` standard errors; `randomisation` where its maps and those of a random network have a rank
+    correlation below `CHANGES`; `stability` where the correlation over orientations is `STAYS` or more. The means are
+    given whatever they are worth; where `cannot_tell` says why, no check is called passed or failed.
+    """
+    random = images[images["method"] == RANDOM]
+    rows = []
+    for method, own in images[images["method"] != RANDOM].groupby("method", sort=False):
+        for name in (*dict.fromkeys(own["class"]), EVERY):
+            chosen = np.ones(len(own), bool) if name == EVERY else own["class"].to_numpy() == name
+            grades = _grades_of(own[chosen], random[chosen])
+            reason = doubt_of_maps(grades["n"], doubt)
+            if reason:
+                grades |= {"passed": None, "failed": ""}
+            rows.append({"method": method, "class": name, **grades, "cannot_tell": reason})
+    return pd.DataFrame(rows)
+
+
+def write_grades(grades: Grades, folder: Path) -> list[str]:
+    """Write `grades.csv` (the table), `grades.json` (with the curves and what the checks ask) and the figures.
+
+    Returns lines that tell the grades.
+    """
+    table = grades.table
+    write_csv(table, folder / "grades.csv", float_format="%.4f")
+    rows = [{key: None if value != value else value for key, value in row.items()} for row in table.to_dict("records")]
+    curves = {name: {key: one.mean(axis=0).tolist() for key, one in of.items()} for name, of in grades.curves.items()}
+    asked = {"rank_correlation_below": CHANGES, "orientation_correlation_from": STAYS, "standard_errors": ERRORS}
+    checks = {"names": CHECKS, **asked, "least_images": LEAST_GRADED}
+    write_json(folder / "grades.json", {"grades": rows, "curves": curves, "checks": checks})
+    n_images = int((grades.images["method"] == RANDOM).sum())
+    save_figure(curves_figure(grades.curves, n_images), folder / "grades-curves.png")
+    save_figure(sanity_figure(table, STAYS, CHANGES), folder / "grades-sanity.png")
+    (folder / "grades-localisation.png").unlink(missing_ok=True)
+    if table["n_localised"].any():
+        save_figure(localisation_figure(table), folder / "grades-localisation.png")
+    return _in_words(table)
+
+
+def _in_words(table: pd.DataFrame) -> list[str]:
+    """The table as a person reads it, and a line a method, or one where no check can be called passed."""
+    shown = {
+        "method": table["method"],
+        "class": table["class"],
+        "images": table["n"],
+        "deletion": table["deletion"] - table["deletion_random"],
+        "insertion": table["insertion"] - table["insertion_random"],
+        "random network": table["randomised_network"],
+        "orientations": table["stability"],
+        "heat": table["heat_beyond_ring"],
+        "maxima": table["peak_beyond_ring"],
+        "passed": [_passed(row) for row in table.to_dict("records")],
+    }
+    lines = pd.DataFrame(shown).to_string(index=False, float_format="{:.2f}".format, na_rep="").splitlines()
+    lines += [f"class activation maps are those of {name}" for name in table["layer"].dropna().unique()]
+    lines.append("deletion (good below 0) and insertion (good above 0): area beyond that of random maps")
+    if table["n_localised"].any():
+        lines.append(
+            "heat and maxima near the substructure, beyond those of a map of the Einstein ring (1: all, 0: as it)"
+        )
+    every = table[table["class"] == EVERY].to_dict("records")
+    reasons = dict.fromkeys(row["cannot_tell"] for row in every if row["cannot_tell"])
+    lines += [f"Too few to tell how far these maps can be believed: {reason}" for reason in reasons]
+    for row in every:
+        if not row["cannot_tell"]:
+            lines.append(
+                f"{row['method']}: {_passed(row)} checks passed" + f"; not {row['failed']}" * bool(row["failed"])
+            )
+    return lines
+
+
+def _passed(row: Mapping[Any, Any]) -> str:
+    return "too few to tell" if row["cannot_tell"] else f"{row['passed']:.0f} of {row['checks']}"
+
+
+def _grades_of(own: pd.DataFrame, random: pd.DataFrame) -> dict[str, Any]:
+    """The means over some images of one method, and its checks."""
+    found: dict[str, Any] = {"n": len(own), "n_localised": int(own["heat_near"].notna().sum())}
+    for curve in CURVES:
+        found[curve], found[f"{curve}_random"] = own[curve].mean(), random[curve].mean()
+    for name in ("randomised_head", "randomised_network", "stability", "heat_near", "peak_near", "ring_near"):
+        found[name] = own[name].mean()
+    found["area_near"] = own["area_near"].mean()
+    for name in ("heat", "peak"):
+        for chance in ("ring", "area"):
+            found[f"{name}_beyond_{chance}"] = beyond_chance(found[f"{name}_near"], found[f"{chance}_near"])
+    passed = {
+        "deletion": _is_above(random["deletion"].to_numpy() - own["deletion"].to_numpy()),
+        "insertion": _is_above(own["insertion"].to_numpy() - random["insertion"].to_numpy()),
+        "randomisation": bool(found["randomised_network"] < CHANGES),
+        "stability": bool(found["stability"] >= STAYS),
+    }
+    if found["n_localised"]:
+        passed["localisation"] = _is_above((own["heat_near"] - own["ring_near"]).dropna().to_numpy())
+    failed = [name for name, good in passed.items() if not good]
+    return {**found, "passed": len(passed) - len(failed), "checks": len(passed), "failed": " ".join(failed)}
+
+
+def _is_above(differences: np.ndarray) -> bool:
+    """Whether a mean is above zero by more than `ERRORS` standard errors."""
+    error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else 0.0
+    return bool(differences.mean() > ERRORS * error)
+
+
+def _curves(model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray) -> dict[str, np.ndarray]:
+    """Curve -> (N, S) probability of the class explained, as pixels are deleted and inserted in the order of a map."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in CURVES}
+    for row, (image, heatmap) in enumerate(zip(pixels, maps, strict=True)):
+        order = faith.relevance_order(heatmap, seed=row)
+        both = np.concatenate([faith.deletion(image, order), faith.insertion(image, order)])
+        parts = [model.probabilities(both[start : start + BATCH]) for start in range(0, len(both), BATCH)]
+        scores = np.concatenate(parts)[:, model.classes.index(classes[row])]
+        for name, part in zip(CURVES, np.split(scores, 2), strict=True):
+            found[name].append(part)
+    return {name: np.stack(scores) for name, scores in found.items()}
+
+
+def _stability(model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, how: How) -> np.ndarray:
+    mirrored = [model.classes[model.swapped()[model.classes.index(name)]] for name in classes]
+
+    def explain(view: np.ndarray, is_mirrored: bool) -> np.ndarray:
+        return how.maps(model, view, mirrored if is_mirrored else classes)
+
+    return faith.stability(explain, pixels, maps)
+
+
+def _randomised(
+    model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, how: How, depth: str
+) -> np.ndarray:
+    """(N,) mean rank correlation of the maps with those of networks whose head, or all, has random weights."""
+    found = []
+    for seed in range(SEEDS):
+        networks = copy.deepcopy(list(model.networks))
+        for member, network in enumerate(networks):
+            layers = faith.weighted_layers(network.head)
+            layers += faith.weighted_layers(network.backbone) if depth == "network" else []
+            faith.randomise(layers, seed=SEEDS * member + seed)
+        other = how.maps(replace(model, networks=networks), pixels, classes)
+        found.append(faith.rank_correlation(maps, other))
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _localised(
+    model: Classifier, pixels: np.ndarray, maps: np.ndarray, truth: Sequence[Truth | None], how: How
+) -> pd.DataFrame:
+    """Shares of heat and maxima near the substructure, and those of the ring and of the area; NaN without truth.
+
+    Near is within half the width of the PSF and of what the map resolves, added in quadrature. Maps are compared on
+    the pixels of the simulated image.
+    """
+    cell = resolution(how.method, how.cells(model, pixels), maps.shape[1:])
+    unknown = dict.fromkeys(("heat_near", "peak_near", "ring_near", "area_near"), np.nan)
+    rows = [
+        unknown if row is None else {**unknown, **_near_substructure(model, heatmap, row, cell)}
+        for heatmap, row in zip(maps, truth, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _near_substructure(model: Classifier, heatmap: np.ndarray, truth: Truth, cell: float) -> dict[str, float]:
+    """The shares of one map that resolves `cell` pixels of the network's input; none where the truth was cropped away.
+
+    The images of the simulation are square.
+    """
+    scale = float(truth["pixel_scale"])
+    size = (round(FIELD / scale),) * 2
+    place = placement(size, model.pixels)
+    reach = 0.5 * float(np.hypot(PSF_FWHM, cell * scale * max(place.rows.scale, place.columns.scale)))
+    mask = substructure_mask(truth, size, scale, reach)
+    seen = put_back(heatmap, place, size)
+    visible = np.isfinite(seen)
+    if mask is None or not (mask & visible).any():
+        return {}
+    heat, peak = near(seen, mask)
+    ring = near(np.where(visible, ring_map(truth, size, scale, reach), 0.0), mask).heat
+    return {"heat_near": heat, "peak_near": peak, "ring_near": ring, "area_near": float(mask[visible].mean())}

@@ -1,0 +1,1 @@
+"""Images: files become arrays, and arrays the pixels that a network sees."""

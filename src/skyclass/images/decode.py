@@ -1,0 +1,169 @@
+"""Many image files through the pixel path: decoded in threads, returned in order, each with its pixels or a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.errors import SkyclassError, one_line
+from ..core.parallel import in_order
+from ..recipes.data_settings import PixelRecipe
+from .formats.arrays import RGB
+from .formats.read import Image, read_image
+from .preprocess import apply_recipes, are_numbered, bad_pixel_fraction, named_bands
+
+SATURATED = 0.02  # share of a band's pixels at its largest value; of 2,778 SDSS galaxies the worst has 0.007
+
+
+class Decoded(NamedTuple):
+    """Pixels (C, H, W), or None and the `error`; `warning` says what is odd about an image that was used.
+
+    bad : share of the decoded values that are NaN or infinite, in [0, 1]; 0 where nothing was decoded
+    """
+
+    pixels: np.ndarray | None
+    error: str | None
+    warning: str | None
+    bad: float = 0.0
+
+
+def decode_files(files: Sequence[str | Path], recipes: Sequence[PixelRecipe]) -> Iterator[Decoded]:
+    """One result a file, in order. Nothing is raised for a bad file; memory does not grow with their number."""
+    return in_order(lambda file: decode_file(file, recipes), files)
+
+
+def decode_file(file: str | Path, recipes: Sequence[PixelRecipe]) -> Decoded:
+    """Read one file and take it through the recipes."""
+    return read_and_decode(file, recipes)[1]
+
+
+def read_and_decode(file: str | Path, recipes: Sequence[PixelRecipe]) -> tuple[Image | None, Decoded]:
+    """As `decode_file`, with the image as it was read, if it could be."""
+    image = None
+    try:
+        image = read_image(file)
+        return image, decode_image(image, recipes)
+    except SkyclassError as refusal:
+        return image, Decoded(None, _without_place(refusal), None)
+    except Exception as error:  # a decoder's own bug must not cost the good rows
+        return image, Decoded(None, f"cannot be decoded: {one_line(error)}", None)
+
+
+def decode_rows(
+    images: np.ndarray, rows: Iterable[int], bands: Sequence[str], recipes: Sequence[PixelRecipe]
+) -> Iterator[Decoded]:
+    """As `decode_files`, for rows of stored images (N, C, H, W) that were judged when they were packed.
+
+    Errors: SkyclassError of the pixel path.
+    """
+    return in_order(lambda row: Decoded(apply_recipes(np.asarray(images[row]), bands, recipes)[0], None, None), rows)
+
+
+def decode_image(image: Image, recipes: Sequence[PixelRecipe]) -> Decoded:
+    """Take an image through the recipes, unless it is of no use. Errors: SkyclassError of the pixel path."""
+    bad = bad_pixel_fraction(image.pixels)
+    error, warning = _judge(image, recipes, bad)
+    if error:
+        return Decoded(None, error, None, bad)
+    pixels, _ = apply_recipes(image.pixels, image.bands, recipes)
+    return Decoded(pixels, None, warning, bad)
+
+
+def decode_arrays(images: np.ndarray, bands: Sequence[str], recipes: Sequence[PixelRecipe]) -> Iterator[Decoded]:
+    """Take decoded pixels (N, C, H, W) through the recipes, with the bands of the files that these were made for.
+
+    bands : names where the first recipe gives none
+    Errors: SkyclassError for an array of another shape or another number of bands.
+    """
+    return (_decode_array(pixels, bands, recipes) for pixels in images)
+
+
+def decode_named(
+    images: str | Path | Sequence[str | Path] | np.ndarray, bands: Sequence[str], recipes: Sequence[PixelRecipe]
+) -> tuple[list[str], Iterator[Decoded]]:
+    """Files, as `decode_files`, or an array (N, C, H, W) or (C, H, W), as `decode_arrays`, with a name for each image:
+    the file's, or the row's number.
+    """
+    if isinstance(images, np.ndarray):
+        array = images[None] if images.ndim < 4 else images
+        return [str(row) for row in range(len(array))], decode_arrays(array, bands, recipes)
+    files = [images] if isinstance(images, str | Path) else list(images)
+    return [str(file) for file in files], decode_files(files, recipes)
+
+
+def _decode_array(pixels: np.ndarray, bands: Sequence[str], recipes: Sequence[PixelRecipe]) -> Decoded:
+    first = recipes[0]
+    bands = first.bands or bands
+    if first.file_bands and pixels.ndim == 3 and len(pixels) == len(first.file_bands):
+        bands = first.file_bands
+    if pixels.ndim != 3 or len(pixels) != len(bands):
+        fix = f"give (N, {len(bands)}, H, W) with the bands {', '.join(bands)}"
+        raise SkyclassError(f"images of shape {pixels.shape}", where="array", fix=fix)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        pixels = pixels.astype(np.float32)  # as `images` gives every other number
+    return decode_image(Image(pixels, tuple(bands), "array"), recipes)
+
+
+def judge(image: Image, recipes: Sequence[PixelRecipe]) -> tuple[str | None, str | None]:
+    """(error, warning): why the image is of no use, and what is odd about it. Either may be None.
+
+    Errors: SkyclassError where the first recipe's `file_bands` counts other bands than the image has.
+    """
+    return _judge(image, recipes, bad_pixel_fraction(image.pixels))
+
+
+def _judge(image: Image, recipes: Sequence[PixelRecipe], bad: float) -> tuple[str | None, str | None]:
+    """As `judge`, where the share of `bad` pixels is known."""
+    oddities = [image.warning] if image.warning else []
+    pixels = image.pixels
+    if bad == 1.0:
+        return "blank: every pixel is NaN or infinite", None
+    finite = pixels[np.isfinite(pixels)] if bad else pixels
+    low, high = finite.min(), finite.max()
+    if low == high:
+        return f"blank: every pixel is {low:g}", None
+    first = recipes[0] if recipes else PixelRecipe()
+    scaled = first.interval != "none" or first.stretch == "lupton"
+    if first.dtype in ("uint8", "uint16") and not scaled and pixels.dtype.kind == "f":
+        expected = "8-bit" if first.dtype == "uint8" else "16-bit"
+        return f"floating-point pixels among {expected} images; set an interval (percentile, zscale) for both", None
+    if bad:
+        filled = {"zero": "zero", "min": "the least finite value", "median": "the median"}[first.fill_nan]
+        oddities.append(f"{bad:.2%} of the pixels are NaN or infinite; packing and predicting fill them with {filled}")
+    bands = named_bands(image.bands, first.file_bands)
+    if first.bands == RGB and are_numbered(bands):
+        oddities.append("the file does not name its bands: taken in order as red, green, blue")
+    shares = saturated_shares(pixels)
+    if max(shares):
+        whose = f" of {bands[int(np.argmax(shares))]}" if len(bands) > 1 else ""
+        oddities.append(f"saturated: {max(shares):.0%} of the pixels are at the largest value{whose}")
+    return None, "; ".join(oddities) or None
+
+
+def saturated_shares(pixels: np.ndarray) -> list[float]:
+    """Share of the pixels of each band of (C, H, W) at its largest finite value, where they pile up there; else 0.
+
+    A pile is more than `SATURATED` of all pixels, and more than have the value below it, which clears counts of few
+    photons.
+    """
+    tops = np.max(pixels, axis=(1, 2), keepdims=True)
+    if not np.isfinite(tops).all():
+        tops = np.max(pixels, axis=(1, 2), keepdims=True, where=np.isfinite(pixels), initial=-np.inf)
+    some = pixels[:, :: max(1, pixels.shape[1] // 64)]  # a plateau shows in some rows too, at a fraction of the time
+    if np.count_nonzero(some == tops) <= 0.5 * SATURATED * some[0].size:
+        return [0.0] * len(pixels)
+    return [_share_at(band, top) for band, top in zip(pixels, tops[:, 0, 0], strict=True)]
+
+
+def _share_at(band: np.ndarray, top: Any) -> float:
+    at_top, below = np.count_nonzero(band == top), band[band < top]
+    piled_up = at_top > SATURATED * band.size and below.size and at_top > np.count_nonzero(below == below.max())
+    return at_top / band.size if piled_up else 0.0
+
+
+def _without_place(error: SkyclassError) -> str:
+    """What is wrong and the way out; the file has a column of its own."""
+    return f"{error.what}; {error.fix}" if error.fix else error.what

@@ -1,0 +1,1 @@
+"""Formats of image files, and where an image lies that is no file of its own."""

@@ -1,0 +1,1 @@
+"""FITS: images, cutouts of frames, cards checked first, and world coordinates."""

@@ -1,0 +1,89 @@
+"""Maps as FITS files over the sky: the WCS of the image that they explain, and the file itself."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from ....core.files.atomic_files import written_whole
+from ..locations import Address, BandFiles, Cutout, Row
+from ..open_files import plain_fits
+from .cards import check_cards
+from .cutouts import frame_header
+from .images import image_hdus
+
+# FITS WCS papers I to IV, SIP and TPV: cards of the first two axes, of the main or an alternative description (A to Z).
+_CARDS = re.compile(
+    r"WCSAXES[A-Z]?|(CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA|CRDER|CSYER|CNAME)[12][A-Z]?|(CD|PC)[12]_[12][A-Z]?"
+    r"|(PV|PS)[12]_[0-9]{1,2}[A-Z]?|(LONPOLE|LATPOLE|RADESYS|EQUINOX|WCSNAME)[A-Z]?|RADECSYS|EPOCH"
+    r"|(A|B|AP|BP)_(ORDER|DMAX|[0-9]_[0-9])|DATE-OBS|MJD-OBS"
+)
+
+
+def sky_header(address: Address) -> fits.Header:
+    """The WCS cards of a FITS image, of the frame that it is cut from (moved to the cutout), or of its first band.
+
+    Empty where there is none: in files of other formats, and where the WCS is damaged or the sky is not on the image's
+    own two axes. Cards that cannot be printed or parsed are left out.
+    """
+    if isinstance(address, BandFiles):
+        return sky_header(next(iter(address.files.values())))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of astropy, about cards that it mends or gives up
+            header = _header_of(address)
+            return header if WCS(header, naxis=2).has_celestial else fits.Header()
+    except Exception:  # a file is wrong in any way, and a map without coordinates is still a map
+        return fits.Header()
+
+
+def write_map(path: Path, heatmap: np.ndarray, sky: fits.Header | None, cards: Mapping[str, tuple[str, str]]) -> None:
+    """Write a map (H, W) as FITS, float32, its rows in the order of the image's.
+
+    cards : name -> text and comment, after the coordinates; what a FITS text cannot hold becomes a question mark
+    """
+    header = sky.copy() if sky else fits.Header()
+    for name, (text, comment) in cards.items():
+        header[name] = (re.sub(r"[^ -~]", "?", text), comment)
+    with written_whole(path) as part:
+        fits.PrimaryHDU(heatmap.astype(np.float32), header).writeto(part, output_verify="silentfix", overwrite=True)
+
+
+def wcs_cards(header: fits.Header) -> fits.Header:
+    """The cards of a header that say where its first two axes lie in the sky."""
+    kept = fits.Header()
+    for card in header.cards:
+        try:
+            if _CARDS.fullmatch(card.keyword):
+                kept[card.keyword] = (card.value, card.comment)
+        except (fits.VerifyError, ValueError):  # raised where a damaged card is looked at
+            continue
+    for key in [key for key in kept if key.startswith("WCSAXES")]:
+        kept[key] = 2
+    return kept
+
+
+def _header_of(address: Path | Row | Cutout) -> fits.Header:
+    if isinstance(address, Cutout):
+        frame, (x, y) = frame_header(address)
+        header = wcs_cards(frame)
+        for key in [key for key in header if key.startswith("CRPIX")]:
+            header[key] -= x if key[5] == "1" else y
+        return header
+    if isinstance(address, Row) or not _may_be_fits(address):
+        return fits.Header()
+    with plain_fits(address) as file:
+        check_cards(file)
+        with fits.open(file) as hdus:
+            return wcs_cards(image_hdus(hdus)[0].header)
+
+
+def _may_be_fits(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(10).startswith((b"SIMPLE  =", b"\x1f\x8b"))

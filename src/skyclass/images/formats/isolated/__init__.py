@@ -1,0 +1,1 @@
+"""Risky decoders in a process of their own."""

@@ -1,0 +1,1 @@
+"""Recipes: what a training is told, in sections that are checked."""

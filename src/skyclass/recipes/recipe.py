@@ -1,0 +1,211 @@
+"""Recipes: every setting of a training and its default, read from YAML and refused with the line at fault.
+
+A recipe names choices (`loss: cross_entropy`), never import paths. The functions behind a choice live in a dict beside
+each other (`training/losses.py`, ...); a test holds those dicts against the names allowed here. The sections stand in
+`image_settings`, `training_settings` and `calibration_settings`; this module is the one door to all of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BeforeValidator, Field
+
+from ..core.errors import SkyclassError, did_you_mean
+from ..core.files.yaml_files import read_yaml
+from .data_settings import AugmentRecipe, DataRecipe, PixelRecipe, TrainingPixels, VotesRecipe
+from .model_settings import LoraRecipe, ModelRecipe
+from .schema import Settings, apply_overrides, validate
+from .training_settings import CalibrationRecipe, RangeRecipe, RatesRecipe, TrainingRecipe, TuneRecipe, score_mode
+
+__all__ = [
+    "SHIPPED",
+    "AugmentRecipe",
+    "CalibrationRecipe",
+    "DataRecipe",
+    "LoraRecipe",
+    "ModelRecipe",
+    "PixelRecipe",
+    "RangeRecipe",
+    "RatesRecipe",
+    "Recipe",
+    "StoredPixels",
+    "TrainingPixels",
+    "TrainingRecipe",
+    "TuneRecipe",
+    "VotesRecipe",
+    "as_begun",
+    "dump_recipe",
+    "json_schema",
+    "load_recipe",
+    "parse_pixels",
+    "parse_recipe",
+    "recipe_hash",
+    "recipe_path",
+    "score_mode",
+    "shipped_recipes",
+    "stored_pixels",
+    "stored_recipe",
+]
+
+SHIPPED = Path(__file__).parent / "shipped"
+
+# Defaults that a later version changed: section -> key -> what a stored recipe that lacks the key was made with.
+_OLD_DEFAULTS: dict[str, dict[str, Any]] = {"pixels": {"fit": "stretch"}, "data.votes": {"question": "all"}}
+
+
+class Reported(Settings):
+    """What the authors of a published system reported on their own data: cited, never claimed as ours."""
+
+    source: str = Field(description="who reported it, on which data")
+    scores: dict[str, float] = Field({}, description="score: value, as in accuracy: 0.971")
+
+
+class About(Settings):
+    """What a reader wants to know before running the recipe."""
+
+    question: str = Field("", description="the question this recipe answers")
+    command: str = Field("", description="the command that runs it")
+    cost: str = Field("", description="what it costs on 2 cores and on one GPU, measured or 'not measured'")
+    score: str = Field("", description="the score to expect, on which data")
+    reported: Reported | None = Field(None, description="what the authors of a published system reported")
+
+
+class Recipe(Settings):
+    """What to train and how."""
+
+    name: str = Field("recipe", description="a short name")
+    about: About = About()
+    seed: int = Field(0, ge=0, description="seed of the weights, the order of images and the augmentation")
+    data: DataRecipe = DataRecipe()
+    pixels: TrainingPixels = TrainingPixels()
+    augment: AugmentRecipe = AugmentRecipe()
+    model: ModelRecipe = ModelRecipe()
+    training: TrainingRecipe = TrainingRecipe()
+    calibration: CalibrationRecipe = CalibrationRecipe()
+    tune: TuneRecipe = TuneRecipe()
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name -> file of the recipes that come with Skyclass."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def recipe_path(name: str | Path) -> Path:
+    """The file of a recipe given by its path or by the name of a shipped one."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_recipes()
+    if str(name) in shipped:
+        return shipped[str(name)]
+    hint = did_you_mean(str(name), shipped) or f"the shipped ones are {', '.join(shipped)}"
+    raise SkyclassError("no such recipe", where=name, fix=hint)
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = (), *, stored: bool = False) -> Recipe:
+    """Read a recipe file or a shipped recipe, change it by `KEY.KEY=VALUE` overrides, and check it.
+
+    stored : whether it is one that Skyclass wrote into a run, which means the defaults of its day
+
+    Errors: SkyclassError with the line (or the override) of the first fault and the nearest valid key.
+    """
+    path = recipe_path(name)
+    document, node = read_yaml(path)
+    document = document or {}
+    if not isinstance(document, dict):
+        raise SkyclassError("a recipe is a mapping of keys", where=path, fix="see `skyclass recipes show`")
+    origin = dict(apply_overrides(document, overrides))
+    document.setdefault("name", path.stem)
+    if stored:
+        _with_old_defaults(document)
+    return validate(Recipe, document, str(path), node, origin)
+
+
+def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
+    """A recipe from a plain dict, checked as a file is."""
+    return validate(Recipe, document, where, None, {})
+
+
+def stored_recipe(document: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe that Skyclass wrote as JSON; what it lacks has the default of its day."""
+    whole = copy.deepcopy(dict(document))
+    _with_old_defaults(whole)
+    return parse_recipe(whole, where)
+
+
+def _old_pixels(document: Any) -> Any:
+    return {**_OLD_DEFAULTS["pixels"], **document} if isinstance(document, dict) else document
+
+
+StoredPixels = Annotated[PixelRecipe, BeforeValidator(_old_pixels)]
+"""A pixel recipe in the JSON of an artefact, read as by `stored_pixels`."""
+
+
+def stored_pixels(document: Mapping[str, Any]) -> PixelRecipe:
+    """The pixel recipe of a pack or a classifier, as stored in JSON; what it lacks has the default of its day."""
+    return validate(PixelRecipe, {**_OLD_DEFAULTS["pixels"], **document}, "stored pixels", None, {})
+
+
+def as_begun(recipe: Recipe, begun: Recipe) -> Recipe:
+    """The recipe with the defaults of the day when something began by it, where only these have changed since."""
+    now, then = recipe.model_dump(mode="json"), begun.model_dump(mode="json")
+    new: Any = {"pixels": TrainingPixels(), "data.votes": VotesRecipe()}
+    for path, defaults in _OLD_DEFAULTS.items():
+        section, before = _section(now, path), _section(then, path)
+        for key, old in defaults.items():
+            if section and before and section[key] == getattr(new[path], key) and before[key] == old:
+                section[key] = old
+    return parse_recipe(now)
+
+
+def _section(document: dict[str, Any], path: str) -> dict[str, Any] | None:
+    section: Any = document
+    for part in path.split("."):
+        section = section.get(part) if isinstance(section, dict) else None
+    return section if isinstance(section, dict) else None
+
+
+def _with_old_defaults(document: dict[str, Any]) -> None:
+    for path, defaults in _OLD_DEFAULTS.items():
+        section = _section(document, path)
+        if section is not None:
+            section.update({key: value for key, value in defaults.items() if key not in section})
+        elif path == "pixels":
+            document[path] = dict(defaults)
+
+
+def parse_pixels(recipe: PixelRecipe, overrides: Sequence[str]) -> PixelRecipe:
+    """A pixel recipe changed by `KEY=VALUE` overrides, and checked."""
+    document = recipe.model_dump()
+    origin = dict(apply_overrides(document, overrides, "--pixels"))
+    return validate(PixelRecipe, document, "pixels", None, origin)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The whole recipe, defaults included, as YAML that `load_recipe` reads back."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def recipe_hash(recipe: Settings) -> str:
+    """SHA-256 of the settings in canonical JSON.
+
+    A key that recipes of the first version lack is left out where it has the meaning of these, so that their hashes
+    stay.
+    """
+    document = recipe.model_dump(mode="json")
+    votes = (document.get("data") or {}).get("votes") or {}
+    if votes.get("question") in (None, "all"):
+        votes.pop("question", None)
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a recipe, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}

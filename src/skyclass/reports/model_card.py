@@ -1,0 +1,151 @@
+"""The model card of a classifier: `README.md` in its folder, as the Hugging Face Hub reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from ..classifier.run import Run
+from ..core.files.atomic_files import write_text
+from ..core.text import code, plain
+from ..evaluation.evidence import evaluation_notes
+from ..recipes.data_settings import PixelRecipe
+from ..recipes.recipe import stored_pixels
+from .material import Material
+from .pages import page
+from .scores import class_rows, score_rows
+from .training_data import class_counts
+
+# Our scores by the names that the Hub knows them by, and how they are taken over the classes.
+HUB_METRICS: dict[str, tuple[str, dict[str, str] | None]] = {
+    "accuracy": ("accuracy", None),
+    "balanced_accuracy": ("balanced_accuracy", None),
+    "macro_f1": ("f1", {"average": "macro"}),
+    "auroc_macro": ("roc_auc", {"average": "macro", "multi_class": "ovr"}),
+    "average_precision_macro": ("average_precision", {"average": "macro"}),
+    "log_loss": ("log_loss", None),
+    "brier": ("brier_score", None),
+    "ece": ("expected_calibration_error", None),
+}
+
+
+def write_card(run: Run, metrics: dict[str, Any] | None = None) -> None:
+    """Write the card of a run's classifier, with the scores of its evaluation, if there is one already.
+
+    No licence is named: that is for its maker to choose.
+    """
+    material = Material(run, metrics or {})
+    data = card_data(material)
+    # Markdown of the template stands below the metadata, which the Hub's own class writes.
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{page('model_card.md.j2', _content(material))}")
+    write_text(run.classifier / "README.md", str(card))
+
+
+def card_data(material: Material) -> ModelCardData:
+    """The metadata of the card; one result a score, of the split that was judged."""
+    name, metrics = material.recipe.name, material.metrics
+    origin = material.run.origin()
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type="skyclass-pack",
+            dataset_name=f"pack {origin['pack_hash'][:16]}",
+            dataset_split=metrics["split"],
+            dataset_revision=origin["pack_hash"],
+            metric_type=kind,
+            metric_name=score.replace("_", " "),
+            metric_value=metrics[score],
+            metric_args=args,
+        )
+        for score, (kind, args) in HUB_METRICS.items()
+        if metrics.get(score) is not None
+    ]
+    backbone = material.recipe.model.backbone
+    return ModelCardData(
+        model_name=" ".join(name.split()),  # on one line, lest a part of it end the metadata
+        library_name="skyclass",
+        pipeline_tag="image-classification",
+        tags=["astronomy", "image-classification", "skyclass", backbone.rsplit(":")[-1].rsplit("/")[-1]],
+        eval_results=results or None,
+    )
+
+
+def _content(material: Material) -> dict[str, Any]:
+    """What the template shows."""
+    metrics, classifier = material.metrics, material.classifier
+    pack = material.pack
+    judged = metrics if metrics else None
+    return {
+        "name": material.recipe.name,
+        "about": material.recipe.about,
+        "classes": [code(name) for name in classifier["classes"]],
+        "bands": [code(name) for name in classifier["bands"]],
+        "pixels": pixel_steps(classifier),
+        "backbone": code(classifier["architecture"]),
+        "members": classifier["members"],
+        "counts": class_counts(pack, material.recipe.data) if pack else None,
+        "code": code,
+        "plain": plain,
+        "metrics": judged,
+        "rows": score_rows(metrics) if judged else [],
+        "notes": [plain(note) for note in evaluation_notes(metrics)] if judged else [],
+        "of_classes": class_rows(metrics) if judged else [],
+        "calibration": classifier.get("calibration") or {"method": "none"},
+        "sets": classifier.get("prediction_sets"),
+        "novelty": classifier.get("novelty"),
+        "hashes": {
+            "pack": material.run.origin()["pack_hash"],
+            "recipe": classifier["made_from"]["recipe"],
+            "weights": classifier["weights_sha256"],
+        },
+        "environment": material.run.environment(),
+        "skyclass": classifier["skyclass"],
+    }
+
+
+def pixel_steps(classifier: dict[str, Any]) -> list[str]:
+    """The way of a file's pixels to the network, one step a sentence, from what classifier.json holds."""
+    steps = []
+    for recipe in map(stored_pixels, classifier["pixels"]):
+        steps += _steps(recipe)
+    scaled = zip(classifier["bands"], classifier["mean"], classifier["std"], strict=True)
+    values = ", ".join(f"{code(band)} ({mean:.4g}, {std:.4g})" for band, mean, std in scaled)
+    steps = list(dict.fromkeys(steps))  # of the pack's recipe and the training's, those that do the same are one
+    return [
+        *steps,
+        f"The mean is subtracted and divided by the deviation, on the scale of [0, 1] for integers: {values}.",
+    ]
+
+
+def _steps(recipe: PixelRecipe) -> list[str]:
+    """The steps of one recipe, in their order; those that change nothing are left out."""
+    softening = f" with softening {recipe.softening:g}" if recipe.softening else ""
+    filled = {"zero": "zero", "min": "the least value of the band", "median": "the median of the band"}
+    interval = recipe.interval + (f" ({recipe.percentile:g} %)" if recipe.interval == "percentile" else "")
+    fitted = {"stretch": "stretched", "crop": "cropped at the centre", "pad": "padded with zeros"}[recipe.fit]
+    averaged = {"area": "areas", "bilinear": "bilinear interpolation"}[recipe.interpolation]
+    apart = ", each band by itself" * recipe.per_band
+    told = {
+        "bands": f"The bands {', '.join(map(code, recipe.bands or ()))} are taken, in this order.",
+        "fill": f"NaN and infinite pixels become {filled[recipe.fill_nan]}.",
+        "interval": f"Values are mapped to [0, 1] by the interval {interval}{apart}.",
+        "stretch": f"The stretch is {recipe.stretch}{softening}.",
+        "crop": f"The central {_size(recipe.crop)} are kept.",
+        "size": f"Images are resized to {_size(recipe.size)} by {averaged}; other aspect ratios are {fitted}.",
+        "dtype": f"Pixels are stored as {recipe.dtype}.",
+    }
+    changes = {
+        "bands": recipe.bands,
+        "fill": True,
+        "interval": recipe.interval != "none",
+        "stretch": recipe.stretch != "linear",
+        "crop": recipe.crop,
+        "size": recipe.size,
+        "dtype": recipe.dtype,
+    }
+    return [sentence for step, sentence in told.items() if changes[step]]
+
+
+def _size(size: tuple[int, int] | None) -> str:
+    return f"{size[0]} × {size[1]} pixels (height × width)" if size else ""

@@ -1,0 +1,118 @@
+"""The data of a run and their audit, and what the training took."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ..core.errors import SkyclassError
+from ..core.files.artefact_tables import read_own_csv
+from ..core.plotting import colour_and_line, figure_style
+from ..data.packs.pack import Pack
+from ..data.packs.training_rows import training_rows
+from ..data.problem_kinds import group_problems
+from ..recipes.data_settings import DataRecipe
+from .material import Material, picture_of
+from .pages import Picture, figure_picture
+
+SAMPLES = 4  # images a class
+SAMPLED = 24  # classes shown
+
+
+def class_counts(pack: Pack, recipe: DataRecipe) -> pd.DataFrame:
+    """Images of each class (rows) in train, val and test (columns), by the labels and splits of the training."""
+    used = training_rows(pack, recipe)
+    counts = pd.crosstab(used.catalog["label"], used.catalog["split"])
+    return counts[[name for name in ("train", "val", "test") if name in counts]].reindex(used.classes)
+
+
+def data_section(material: Material) -> dict[str, Any] | None:
+    """Counts, some images of each class, the problems of the source; None where the pack is gone."""
+    pack = material.pack
+    if pack is None:
+        return None
+    counts = class_counts(pack, material.recipe.data)
+    return {
+        "counts": counts,
+        "balance": figure_picture(class_balance_figure(counts), "images of each class in each split"),
+        "samples": _samples(material),
+        "classes_left_out": max(len(counts) - SAMPLED, 0),
+        "shape": pack.images.shape,
+        "dtype": str(pack.images.dtype),
+        "bands": ", ".join(pack.bands),
+        "source": pack.meta["source"],
+        **_problems(pack.path / "problems.csv"),
+    }
+
+
+def _samples(material: Material) -> dict[str, list[Picture]]:
+    """The first images of each class."""
+    assert material.pack is not None
+    used = training_rows(material.pack, material.recipe.data)
+    samples = {}
+    for name in used.classes[:SAMPLED]:
+        ids = used.catalog.loc[used.catalog["label"] == name, "image_id"].head(SAMPLES)
+        shown = [material.picture(image_id, f"{name}: {image_id}") for image_id in ids]
+        samples[name] = [picture for picture in shown if picture]
+    return samples
+
+
+def _problems(path: Path) -> dict[str, Any]:
+    """How many errors and warnings the source had (`problems`, empty where it had none), and their kinds."""
+    if not path.is_file():
+        return {"problems": {}, "groups": []}
+    columns = ("image_id", "file", "problem", "severity")
+    table = read_own_csv(path, "list of problems", "remove it", columns, dtype=str, keep_default_na=False)
+    groups = group_problems(table)
+    counts = {str(name): int(n) for name, n in table["severity"].value_counts().items()}
+    return {"problems": counts, "groups": groups}
+
+
+def training_section(material: Material) -> dict[str, Any]:
+    """Epochs, curves and cost."""
+    run = material.run
+    done = run.history()["epoch"]
+    text = "losses, scores and learning rate after each validation"
+    return {
+        "epochs": f"{done.iloc[-1]:.4g}" if len(done) else None,
+        "best_epoch": f"{material.classifier['made_from']['best_epoch']:.4g}",
+        "monitor": material.recipe.training.monitor,
+        "members": material.classifier["members"],
+        "cost": run.cost(),
+        "curves": picture_of(run.curves_file, text) if len(done) else None,
+    }
+
+
+def class_balance_figure(counts: pd.DataFrame) -> Figure:
+    """Number of images of each class in each split, as bars.
+
+    counts : index class, a column a split, values >= 0. Errors: SkyclassError for an empty table.
+    """
+    if counts.empty:
+        raise SkyclassError("no class to count", fix="give a table with a row a class and a column a split")
+    n_classes, n_splits = counts.shape
+    thickness = 0.8 / n_splits
+    with figure_style():
+        figure = Figure(
+            figsize=(6.4, 0.8 + 0.3 * (n_splits > 1) + max(0.19 * n_splits, 0.3) * n_classes * 1.25),
+            layout="constrained",
+        )
+        axes = figure.subplots()
+        for k, split in enumerate(counts.columns):
+            where = np.arange(n_classes) + (k - (n_splits - 1) / 2) * thickness
+            bars = axes.barh(where, counts[split], height=thickness, color=colour_and_line(k)[0], label=str(split))
+            axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
+        axes.set_yticks(range(n_classes), [str(name) for name in counts.index])
+        axes.set_ylim(n_classes - 0.4, -0.6)  # first class on top
+        axes.margins(x=0.12)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set(xlabel="images", ylabel="class")
+        if n_splits > 1:
+            figure.legend(loc="outside upper right", ncols=n_splits, frameon=False)
+    return figure

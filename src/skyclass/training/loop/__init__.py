@@ -1,0 +1,1 @@
+"""The training loop: what happens in an epoch, and what is kept of it."""

@@ -1,0 +1,54 @@
+"""Averages of the weights over the steps of a training: validated and kept in place of the weights themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+from ...recipes.training_settings import TrainingRecipe
+
+# The share that the weights after optimiser step n (from 0, over all legs) get in the average, which keeps the rest.
+Share = Callable[[int], float]
+
+
+def ema(decay: float) -> Share:
+    """Exponential: the average keeps min(decay, (1 + n) / (10 + n)) of itself.
+
+    The ramp lets the random weights of the beginning be forgotten fast (as in TensorFlow's ExponentialMovingAverage
+    with `num_updates`).
+    """
+    return lambda n: 1.0 - min(decay, (1 + n) / (10 + n))
+
+
+def swa(begin: int) -> Share:
+    """Stochastic weight averaging (Izmailov et al. 2018, arXiv:1803.05407): the mean of the weights after step `begin`
+    and all later ones; until then the weights themselves.
+    """
+    return lambda n: 1.0 / (max(0, n - begin) + 1)
+
+
+class Averaging(WeightAveraging):
+    """Lightning's, which validates with the average and saves both it and the weights, with a `Share`.
+
+    Buffers are averaged with the weights, so that batch normalisation has statistics to its weights; those that are
+    whole numbers (batches counted) are copied.
+    """
+
+    def __init__(self, share: Share) -> None:
+        def average(averages: list[Tensor], currents: list[Tensor], n: Tensor | int) -> None:
+            if averages[0].is_floating_point():
+                # a + w (c - a): what is frozen stays as it is, to the last bit.
+                torch._foreach_lerp_(averages, currents, share(int(n)))
+            else:
+                torch._foreach_copy_(averages, currents)
+
+        super().__init__(use_buffers=True, multi_avg_fn=average)
+
+
+def averaging_of(recipe: TrainingRecipe, first_step: int, steps: int) -> Averaging | None:
+    """The callback for a leg of `steps` optimiser steps that begins after `first_step`; None without averaging."""
+    shares = {"ema": ema(recipe.ema_decay), "swa": swa(first_step + int(recipe.swa_start * steps))}
+    return Averaging(shares[recipe.averaging]) if recipe.averaging in shares else None
