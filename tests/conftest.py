@@ -13,10 +13,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 
-from make_data import class_folders
+from helpers.make_data import class_folders
 from skyclass.commands.pack import pack
 from skyclass.commands.train import train
-from toys import SHAPES, toy_recipe, write_recipe
+from helpers.toys import SHAPES, toy_recipe, write_recipe
 
 torch.set_num_threads(1)
 

@@ -75,7 +75,7 @@ class Bench:
 
     def prepare(self, needs: set[str]) -> None:
         """Make what scenarios need."""
-        from make_data import class_folders
+        from helpers.make_data import class_folders
 
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import pandas as pd
 import torch
 
-import tiny_backbone
-from make_data import class_folders
+from helpers import tiny_backbone
+from helpers.make_data import class_folders
 from skyclass.classifier.classifier import Classifier
 from skyclass.commands.evaluate import evaluate
 from skyclass.commands.explain import explain

@@ -1,0 +1,157 @@
+"""Trainings that are killed at any moment, and resumed, end as if nothing had been: to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from helpers.killing import in_a_process
+from skyclass.classifier.run import Run
+from helpers.toys import toy_pack, toy_recipe, write_recipe
+
+AUGMENT = {"flip_horizontal": 0.5, "rotation": 30.0, "noise": 0.02}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plateau": {
+        "epochs": 3,
+        "batch_size": 4,
+        "accumulate": 2,
+        "validations_per_epoch": 2,
+        "checkpoint_steps": 1,
+        "averaging": "ema",
+        "schedule": "plateau",
+        "plateau_monitor": "val_auroc",  # 1 before the last epoch, so that the rate falls
+        "plateau_patience": 0,
+        "plateau_factor": 0.5,
+        "keep_best": 2,
+        "keep_every": 1,
+        "early_stopping": 2,
+        "clip": 1.0,
+    },
+    "onecycle": {
+        "epochs": 2,
+        "batch_size": 4,
+        "validate_every_steps": 4,
+        "checkpoint_steps": 3,
+        "averaging": "swa",
+        "swa_start": 0.4,
+        "rates": {"head": 0.01},
+    },
+}
+LEG = "training.epochs=+1"
+RANDOM = ("plateau/random1", "plateau/random2", "onecycle/random3")
+
+
+class Place(NamedTuple):
+    """Runs of the variants by name, and the kills that each took."""
+
+    root: Path
+    kills: dict[str, list[str]]
+
+    def run(self, name: str) -> Run:
+        return Run(self.root / name)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """For each variant a run and a second leg of it that nothing interrupted, and others that were killed.
+
+    All in one process, which imports torch once.
+    """
+    root = tmp_path_factory.mktemp("resume")
+    toy_pack(root / "pack", splits={"train": 12, "val": 3, "test": 2})
+    for name, training in VARIANTS.items():
+        recipe = toy_recipe(augment=AUGMENT, model={"dropout": 0.3, "uncertainty": True}, training=training)
+        write_recipe(root / name, recipe)
+    leg = [LEG]
+    jobs = [
+        job_of(root, "plateau/run"),
+        job_of(root, "onecycle/run"),
+        job_of(root, "plateau/moments", "moments"),
+        *(job_of(root, name, "random") for name in RANDOM),
+        job_of(root, "onecycle/leg", copy="onecycle/run", overrides=leg),
+        job_of(root, "onecycle/turns", "turns", copy="onecycle/run", overrides=leg),
+    ]
+    return Place(root, in_a_process(root, jobs))
+
+
+def job_of(root: Path, run: str, how: str = "once", copy: str = "", overrides: Sequence[str] = ()) -> dict[str, Any]:
+    return {
+        "run": str(root / run),
+        "recipe": str(root / run.split("/")[0] / "recipe.yaml"),
+        "pack": str(root / "pack"),
+        "log": str(root / f"{run.replace('/', '-')}.log"),
+        "how": how,
+        "copy": str(root / copy) if copy else "",
+        "overrides": list(overrides),
+    }
+
+
+def assert_same_run(run: Run, expected: Run) -> None:
+    """Everything that a run leaves but times: history, checkpoints with all their state, weights, predictions."""
+    assert run.history_file.read_text() == expected.history_file.read_text()
+    assert names_in(run.checkpoints) == names_in(expected.checkpoints)
+    for name in names_in(run.checkpoints):
+        found, wanted = (torch.load(one.checkpoints / name, weights_only=True) for one in (run, expected))
+        assert_same(found, wanted, name)
+    weights, others = (load_file(one.classifier / "model.safetensors") for one in (run, expected))
+    assert_same(weights, others, "classifier")
+    frames = [pd.read_parquet(one.predictions_file) for one in (run, expected)]
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+    assert run.legs() == expected.legs()
+    assert run.recipe() == expected.recipe()
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_same(found: Any, wanted: Any, where: str) -> None:
+    """Equal to the last bit, but for paths, which hold the names of the runs."""
+    assert type(found) is type(wanted), where
+    if isinstance(found, dict):
+        assert [Path(str(key)).name for key in found] == [Path(str(key)).name for key in wanted], where
+        for key, one, other in zip(found, found.values(), wanted.values(), strict=True):
+            assert_same(one, other, f"{where}/{key}")
+    elif isinstance(found, list | tuple):
+        assert len(found) == len(wanted), where
+        for index, (one, other) in enumerate(zip(found, wanted, strict=True)):
+            assert_same(one, other, f"{where}/{index}")
+    elif isinstance(found, torch.Tensor):
+        assert torch.equal(found.nan_to_num(7.0), wanted.nan_to_num(7.0)), where
+    elif isinstance(found, str):
+        assert Path(found).name == Path(wanted).name or {Path(found).name, Path(wanted).name} == {"checkpoints"}, where
+    else:
+        assert found == wanted or found != found, where
+
+
+def test_killed_at_every_kind_of_moment(place: Place) -> None:
+    assert len(place.kills["plateau/moments"]) == 10, place.kills
+    assert_same_run(place.run("plateau/moments"), place.run("plateau/run"))
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_killed_at_random(place: Place, name: str) -> None:
+    assert place.kills[name]
+    assert_same_run(place.run(name), place.run(f"{name.split('/')[0]}/run"))
+
+
+def test_a_leg_killed_while_it_begins(place: Place) -> None:
+    """The command that adds epochs is repeated after each kill, and adds them once."""
+    assert len(place.kills["onecycle/turns"]) == 8, place.kills
+    assert len(place.run("onecycle/turns").legs()) == 2
+    assert_same_run(place.run("onecycle/turns"), place.run("onecycle/leg"))
+
+
+def test_there_were_kills_enough_and_something_to_lose(place: Place) -> None:
+    assert sum(map(len, place.kills.values())) >= 20, place.kills
+    history = pd.read_csv(place.run("plateau/run").history_file)
+    assert len(history) == 6
+    checkpoint = torch.load(place.run("plateau/run").last_checkpoint, weights_only=True)
+    assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] < history["learning_rate"].iloc[0]
+    assert history["val_loss"].nunique() == 6
