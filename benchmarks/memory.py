@@ -20,13 +20,13 @@ import torch
 from skyclass.core.devices import describe, forget_peak_memory, memory_in_use, peak_memory, pick_device
 from skyclass.models.gradient_checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network
-from skyclass.recipes.model_settings import ModelRecipe
-from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.recipes.model_settings import ModelSettings
+from skyclass.recipes.training_settings import TrainingSettings
 from skyclass.training.loop.losses import total_loss
 from skyclass.training.loop.optimizers import build_optimizer
 
-MODEL = ModelRecipe(backbone="resnet18", head="refined", dropout=0.3, uncertainty=True)
-TRAINING = TrainingRecipe(loss="focal", optimizer="adamw", learning_rate=3e-4)
+MODEL = ModelSettings(backbone="resnet18", head="refined", dropout=0.3, uncertainty=True)
+TRAINING = TrainingSettings(loss="focal", optimizer="adamw", learning_rate=3e-4)
 N_CLASSES = 8
 TRAINED = [(batch, dtype, kept) for batch in (3, 6) for dtype in ("float32", "bfloat16") for kept in (False, True)]
 INFERRED = [(batch, dtype) for batch in (1, 8) for dtype in ("float32", "bfloat16")]

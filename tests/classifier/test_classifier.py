@@ -24,10 +24,10 @@ from skyclass.explanation.gradcam import grad_cam, heatmaps
 from skyclass.explanation.maps import FOLDING_PAYS
 from skyclass.explanation.methods import METHODS
 from skyclass.images.formats.read import read_image
-from skyclass.images.preprocess import apply_recipes
+from skyclass.images.preprocess import preprocess
 from skyclass.models.network import build_network
-from skyclass.recipes.data_settings import PixelRecipe
-from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.data_settings import PixelSettings
+from skyclass.recipes.model_settings import ModelSettings
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +47,12 @@ def p_of(frame: pd.DataFrame, classifier: Classifier) -> np.ndarray:
 def five_bands(precision: str = "float32") -> Classifier:
     """An untrained classifier of five bands in float32."""
     torch.manual_seed(1)
-    model = ModelRecipe(backbone="resnet20_cifar")
+    model = ModelSettings(backbone="resnet20_cifar")
     names = tuple("ugriz")
-    recipe = PixelRecipe(bands=names, size=(16, 12), interval="percentile", stretch="asinh", dtype="float32")
+    settings = PixelSettings(bands=names, size=(16, 12), interval="percentile", stretch="asinh", dtype="float32")
     network = build_network(model, 5, 4)
     mean, std = (0.2,) * 5, (0.3,) * 5
-    return Classifier([network], model, list("abcd"), names, [recipe], mean, std, precision).to("cpu")
+    return Classifier([network], model, list("abcd"), names, [settings], mean, std, precision).to("cpu")
 
 
 # Predictions
@@ -87,7 +87,7 @@ def test_files_arrays_and_the_run_agree(classifier: Classifier, small_run: Small
 def test_predictions_follow_the_formula(classifier: Classifier, files: list[Path]) -> None:
     """The softmax of the network on (pixels - mean) / deviation, in plain torch."""
     images = [read_image(file) for file in files]
-    pixels = np.stack([apply_recipes(image.pixels, image.bands, classifier.pixels)[0] for image in images])
+    pixels = np.stack([preprocess(image.pixels, image.bands, classifier.pixels)[0] for image in images])
     mean, std = (np.array(values)[:, None, None] for values in (classifier.mean, classifier.std))
     with torch.no_grad():
         p = torch.softmax(classifier.networks[0](torch.from_numpy((pixels - mean) / std).float()), 1).numpy()
@@ -220,10 +220,10 @@ def test_bfloat16_is_near_float32_and_not_the_same() -> None:
 def with_head(head: str, uncertainty: bool, precision: str = "float32") -> Classifier:
     """An untrained classifier of one band."""
     torch.manual_seed(2)
-    model = ModelRecipe(backbone="resnet20_cifar", head=head, uncertainty=uncertainty, dropout=0.3)
-    recipe = PixelRecipe(bands=("grey",), size=(16, 12), dtype="float32")
+    model = ModelSettings(backbone="resnet20_cifar", head=head, uncertainty=uncertainty, dropout=0.3)
+    settings = PixelSettings(bands=("grey",), size=(16, 12), dtype="float32")
     network = build_network(model, 1, 3)
-    return Classifier([network], model, list("abc"), ("grey",), [recipe], (0.2,), (0.3,), precision).to("cpu")
+    return Classifier([network], model, list("abc"), ("grey",), [settings], (0.2,), (0.3,), precision).to("cpu")
 
 
 def grey_images(n: int = 5) -> np.ndarray:
@@ -245,7 +245,7 @@ def test_any_head_is_saved_and_loaded_without_a_change(tmp_path: Path, head: str
 @pytest.mark.parametrize("head", ["linear", "refined", "convolutional"])
 def test_uncertainty_is_the_chance_of_being_wrong_where_there_is_a_head_for_it(head: str) -> None:
     model = with_head(head, uncertainty=True)
-    stored = np.stack([apply_recipes(image, ("grey",), model.pixels)[0] for image in grey_images()])
+    stored = np.stack([preprocess(image, ("grey",), model.pixels)[0] for image in grey_images()])
     p, chance = model.judge(stored)
     assert chance is not None
     assert (p.dtype, chance.dtype) == (np.float64, np.float64)
@@ -473,19 +473,19 @@ def test_explaining_leaves_the_network_as_it_was(classifier: Classifier, files: 
 
 def test_the_recipes_still_to_apply_to_a_pack(classifier: Classifier, small_run: SmallRun) -> None:
     own = Pack.open(small_run.pack).pixels
-    assert classifier.recipes_for(own, small_run.pack) == classifier.pixels[1:]
+    assert classifier.remaining_settings(own, small_run.pack) == classifier.pixels[1:]
     as_files = own.model_copy(update={"size": (40, 50)})
-    assert classifier.recipes_for(as_files, small_run.pack) == classifier.pixels
+    assert classifier.remaining_settings(as_files, small_run.pack) == classifier.pixels
     for change in ({"interval": "zscale"}, {"stretch": "log"}, {"crop": (5, 5)}):
         with pytest.raises(SkyclassError, match="made in another way than the classifier's") as refusal:
-            classifier.recipes_for(own.model_copy(update=change), small_run.pack)
+            classifier.remaining_settings(own.model_copy(update=change), small_run.pack)
         assert "name the files themselves, or pack them by" in str(refusal.value.fix)
 
 
 def test_a_pack_is_predicted_as_its_files_are(classifier: Classifier, small_run: SmallRun) -> None:
     pack = Pack.open(small_run.pack)
-    recipes = classifier.recipes_for(pack.pixels, pack.path)
-    pixels = np.stack([apply_recipes(np.array(image), pack.bands, recipes)[0] for image in pack.images])
+    recipes = classifier.remaining_settings(pack.pixels, pack.path)
+    pixels = np.stack([preprocess(np.array(image), pack.bands, recipes)[0] for image in pack.images])
     from_files = classifier.predict(pack.catalog["file"].tolist())
     np.testing.assert_allclose(classifier.probabilities(pixels), p_of(from_files, classifier), atol=1e-6)
 

@@ -10,29 +10,29 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers.commands import predictions
 from conftest import SmallRun
+from helpers.commands import predictions
 from helpers.make_data import random_pixels
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.sampling import dropout_layers, mc_dropout, orientation_samples
 from skyclass.core.errors import SkyclassError
 from skyclass.images.dihedral import Orientation, orientations_of, turned
 from skyclass.models.network import Network, build_network
-from skyclass.recipes.data_settings import PixelRecipe
-from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.data_settings import PixelSettings
+from skyclass.recipes.model_settings import ModelSettings
 
 CLASSES = ["left", "right", "round"]
 
 
 def network_of(seed: int, **settings: object) -> Network:
     torch.manual_seed(seed)
-    model = ModelRecipe.model_validate({"backbone": "resnet20_cifar", **settings})
+    model = ModelSettings.model_validate({"backbone": "resnet20_cifar", **settings})
     return build_network(model, 1, len(CLASSES)).eval()
 
 
 def ensemble(*seeds: int, size: tuple[int, int] = (16, 16), **settings: object) -> Classifier:
-    model = ModelRecipe.model_validate({"backbone": "resnet20_cifar", **settings})
-    recipe = PixelRecipe(bands=("grey",), size=size, dtype="float32")
+    model = ModelSettings.model_validate({"backbone": "resnet20_cifar", **settings})
+    recipe = PixelSettings(bands=("grey",), size=size, dtype="float32")
     networks = [network_of(seed, **settings) for seed in seeds]
     swaps = [("left", "right")]
     made = Classifier(networks, model, CLASSES, ("grey",), [recipe], (0.2,), (0.3,), "float32", {}, swaps)

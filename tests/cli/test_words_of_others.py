@@ -9,7 +9,7 @@ import pytest
 
 from skyclass.core.errors import SkyclassError
 from skyclass.core.files.atomic_files import read_json
-from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.data_settings import PixelSettings
 from skyclass.recipes.recipe import load_recipe, parse_pixels, parse_recipe, stored_pixels
 from skyclass.recipes.schema import _MEANING
 
@@ -52,9 +52,9 @@ def test_every_kind_of_fault_is_one_of_pydantic() -> None:
 
 def test_a_stored_recipe_that_was_edited_is_one_sentence() -> None:
     with pytest.raises(SkyclassError, match=r"stored pixels: dtype: should be .*, got 'int3'"):
-        stored_pixels({**PixelRecipe().model_dump(mode="json"), "dtype": "int3"})
+        stored_pixels({**PixelSettings().model_dump(mode="json"), "dtype": "int3"})
     with pytest.raises(SkyclassError, match="--pixels size=abc: size: should be a list"):
-        parse_pixels(PixelRecipe(), ["size=abc"])
+        parse_pixels(PixelSettings(), ["size=abc"])
     with pytest.raises(SkyclassError, match="should be a section"):
         parse_recipe({"training": 3})
 

@@ -15,8 +15,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from matplotlib.figure import Figure
 
-from helpers.commands import CLASSES, done, drawn, refused, toy_run
 from conftest import SmallRun
+from helpers.commands import CLASSES, done, drawn, refused, toy_run
 from helpers.make_data import class_folders, toy_image, write_image, write_jpeg
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
@@ -24,7 +24,7 @@ from skyclass.explanation import output as explanation_folder
 from skyclass.explanation.figures import class_sheet, explanation_figure
 from skyclass.explanation.methods import METHODS
 from skyclass.models.resnet_cifar import ResNetCifar
-from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.data_settings import PixelSettings
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +254,7 @@ def cropping(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = Classifier.load(place / "run", "cpu")
     rgb = ("red", "green", "blue")
     shape = {"crop": (40, 60), "size": (20, 32), "fit": "stretch"}
-    model.pixels = [PixelRecipe(bands=rgb, interval="minmax", dtype="float32", **shape)]
+    model.pixels = [PixelSettings(bands=rgb, interval="minmax", dtype="float32", **shape)]
     return model.save(tmp_path_factory.mktemp("cropping"))
 
 

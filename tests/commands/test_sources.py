@@ -14,7 +14,7 @@ from PIL import Image as pillow
 from helpers.commands import done, refused, toy_run
 from helpers.make_data import bad_files, class_folders, image_table, random_pixels, write_image, write_jpeg
 from skyclass.data.packs.pack import Pack
-from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.data_settings import PixelSettings
 from skyclass.recipes.recipe import SHIPPED, dump_recipe, load_recipe
 
 # simulate
@@ -253,7 +253,7 @@ def test_pixel_settings_reach_the_pack(tmp_path: Path) -> None:
     assert stretched.dtype == np.float32
     assert [float(stretched[0].min()), float(stretched[0].max())] == [0.0, 1.0]
     recipe = Pack.open(tmp_path / "b").pixels
-    assert recipe == PixelRecipe(
+    assert recipe == PixelSettings(
         interval="minmax", dtype="float32", size=(24, 32), fit="pad", bands=("red", "green", "blue")
     )
 

@@ -15,7 +15,7 @@ from skyclass.core.errors import SkyclassError
 from skyclass.data.source_options import SourceOptions
 from skyclass.data.sources.read import read_source
 from skyclass.data.votes import label_by_votes, parse_votes
-from skyclass.recipes.data_settings import VotesRecipe
+from skyclass.recipes.data_settings import VotesSettings
 
 FRAME = pd.DataFrame(
     {
@@ -54,14 +54,14 @@ def test_keep_the_most_frequent_or_the_named() -> None:
 
 
 def test_rename() -> None:
-    recipe = VotesRecipe(question="all", rename={"Class1.1": "smooth", "Class1.2": "disk"}, keep=("smooth", "disk"))
-    named = label_by_votes(FRAME, recipe, "here")
+    settings = VotesSettings(question="all", rename={"Class1.1": "smooth", "Class1.2": "disk"}, keep=("smooth", "disk"))
+    named = label_by_votes(FRAME, settings, "here")
     assert named["label"].tolist() == ["smooth", "disk", None, "smooth", None, None]
 
 
 def test_two_columns_may_share_a_class() -> None:
-    recipe = VotesRecipe(question="all", rename={"Class1.1": "galaxy", "Class1.2": "galaxy", "Class6.2": "odd"})
-    assert label_by_votes(FRAME, recipe, "here")["label"].tolist()[:3] == ["galaxy", "galaxy", "odd"]
+    settings = VotesSettings(question="all", rename={"Class1.1": "galaxy", "Class1.2": "galaxy", "Class6.2": "odd"})
+    assert label_by_votes(FRAME, settings, "here")["label"].tolist()[:3] == ["galaxy", "galaxy", "odd"]
 
 
 def test_the_published_two_class_rule() -> None:
@@ -70,25 +70,25 @@ def test_the_published_two_class_rule() -> None:
 
 
 def test_expressions_against_values_worked_out_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = VotesRecipe(
+    settings = VotesSettings(
         classes={
             "smooth": "Class1.1 >= 0.4 and not Class6.2 > 0.1",
             "disk": "0.1 < Class1.2 <= 0.6 and (Class1.1 + Class1.2) / 2 > 0.2",
             "odd": "smooth-or-featured fraction == 1.0 or Class6.2 - 0.5 >= 1 * Class1.2 - 0.1",
         }
     )
-    found = label_by_votes(FRAME, recipe, "here")
+    found = label_by_votes(FRAME, settings, "here")
     assert found["label"].tolist() == ["smooth", "disk", "odd", "disk", None, "odd"]
     pd.testing.assert_frame_equal(found.drop(columns="label"), FRAME)
     capsys.readouterr()
-    both = VotesRecipe(classes={"a": "Class1.1 > 0.2", "b": "Class1.2 > 0.3"})
+    both = VotesSettings(classes={"a": "Class1.1 > 0.2", "b": "Class1.2 > 0.3"})
     assert label_by_votes(FRAME, both, "here")["label"].tolist() == ["a", None, None, None, None, None]
     assert "2 of several classes" in capsys.readouterr().err
 
 
 def test_an_empty_vote_is_no_match_even_of_its_opposite() -> None:
-    recipe = VotesRecipe(classes={"not_smooth": "not Class1.1 > 0.5"})
-    assert label_by_votes(FRAME, recipe, "here")["label"].tolist()[4] is None
+    settings = VotesSettings(classes={"not_smooth": "not Class1.1 > 0.5"})
+    assert label_by_votes(FRAME, settings, "here")["label"].tolist()[4] is None
 
 
 def test_classes_reach_the_recipe_from_the_command_line() -> None:
@@ -156,7 +156,7 @@ words = st.sampled_from(
 @example("Class1.1 > 0.5")
 @example("\x00")
 def test_any_text_is_an_expression_or_refused(text: str) -> None:
-    recipe = VotesRecipe(classes={"a": text})
+    recipe = VotesSettings(classes={"a": text})
     try:
         found = label_by_votes(FRAME, recipe, "here")["label"]
     except SkyclassError as refusal:

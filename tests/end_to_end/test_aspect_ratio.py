@@ -14,8 +14,8 @@ from helpers.make_data import class_folders, write_image
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
 from skyclass.data.packs.pack import Pack
-from skyclass.images.preprocess import apply_recipe
-from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.images.preprocess import apply_settings
+from skyclass.recipes.data_settings import PixelSettings
 from skyclass.recipes.recipe import as_begun, load_recipe, parse_recipe, recipe_hash, shipped_recipes, stored_recipe
 
 SQUEEZES = "pixels.fit is stretch: images of 24x48 pixels are distorted to 32x32"
@@ -35,7 +35,9 @@ def roundness(pixels: np.ndarray) -> float:
 
 @pytest.mark.parametrize("shape", [(40, 80), (80, 40), (60, 60)])
 def test_a_round_planet_stays_round_by_default(tmp_path: Path, shape: tuple[int, int]) -> None:
-    assert roundness(apply_recipe(disk(*shape), ("grey",), PixelRecipe(size=(32, 32)))) == pytest.approx(1, abs=0.15)
+    assert roundness(apply_settings(disk(*shape), ("grey",), PixelSettings(size=(32, 32)))) == pytest.approx(
+        1, abs=0.15
+    )
     for number in range(4):
         write_image(tmp_path / "images" / f"{number}.png", np.clip(disk(*shape) + np.uint8(number), 0, 255))
     done("pack", tmp_path / "images", tmp_path / "pack", "--pixels", "size=32")

@@ -17,9 +17,12 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
+from test_resume import assert_same_run
 
-from helpers.paths import TESTS
 from helpers.commands import done, refused
+from helpers.paths import TESTS
+from helpers.toys import SHAPES, toy_pack, toy_recipe, write_recipe
+from helpers.trainings import last_state
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
@@ -30,9 +33,6 @@ from skyclass.models.network import Judgement
 from skyclass.training import launch as training_processes
 from skyclass.training.launch import watch
 from skyclass.training.loop.losses import loss_terms, total_loss
-from test_resume import assert_same_run
-from helpers.toys import SHAPES, toy_pack, toy_recipe, write_recipe
-from helpers.trainings import last_state
 
 STILL = {"lora": {"rank": 4, "train_norms": False}, "uncertainty": True}
 RECIPES: dict[str, dict[str, Any]] = {

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from helpers.commands import P, done, refused, skyclass
+from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.sampling import Look
 from skyclass.commands.train import train
@@ -24,9 +25,8 @@ from skyclass.data.packs.check import VERIFIED
 from skyclass.data.packs.pack import Pack
 from skyclass.data.packs.write import prepare
 from skyclass.evaluation.predictions import NO_NUMBERS, read_predictions
-from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.data_settings import PixelSettings
 from skyclass.training.loop.checkpoints import read_checkpoint
-from helpers.toys import toy_pack, toy_recipe, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_what_was_checked_is_read_once(place: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_prepared_pixels_that_changed_are_made_again(place: Path) -> None:
-    pack, recipe = Pack.open(place / "pack"), PixelRecipe(size=(6, 8))
+    pack, recipe = Pack.open(place / "pack"), PixelSettings(size=(6, 8))
     whole = np.array(prepare(pack, recipe))
     file = next(path for path in (pack.path / "prepared").iterdir() if np.load(path).shape == whole.shape)
     flip(file)

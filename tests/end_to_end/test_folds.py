@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.run import Run
 from skyclass.commands.evaluate import evaluate
 from skyclass.commands.explain import explain
@@ -21,9 +22,8 @@ from skyclass.data.packs.pack import Chunk, Pack, write_pack
 from skyclass.data.packs.split import assign_splits
 from skyclass.data.packs.training_rows import fold_splits, training_rows
 from skyclass.evaluation.label_errors import held_out
-from skyclass.recipes.data_settings import DataRecipe, VotesRecipe
+from skyclass.recipes.data_settings import DataSettings, VotesSettings
 from skyclass.recipes.recipe import parse_recipe
-from helpers.toys import toy_pack, toy_recipe, write_recipe
 
 VOTED = ("bar", "blob", "ring")
 RENAMED = {"Class1.0": "long", "Class1.1": "a blob", "Class1.2": "round"}
@@ -140,7 +140,7 @@ def test_folds_take_the_place_of_the_packs_splits(tmp_path: Path, capsys: pytest
     pack = toy_pack(tmp_path / "pack", splits={"train": 12})  # no validation split: without folds no training
     tested = []
     for fold in range(3):
-        rows = training_rows(pack, DataRecipe(folds=3, fold=fold, exclude=("ring",)))
+        rows = training_rows(pack, DataSettings(folds=3, fold=fold, exclude=("ring",)))
         assert f"fold {fold} of 3" in capsys.readouterr().err
         assert rows.classes == ["bar", "blob"]
         used = np.concatenate([rows.train, rows.val, rows.test])
@@ -153,11 +153,11 @@ def test_folds_take_the_place_of_the_packs_splits(tmp_path: Path, capsys: pytest
 
 def test_the_seed_of_the_pack_draws_the_parts(tmp_path: Path) -> None:
     pack = toy_pack(tmp_path / "pack")
-    recipe = DataRecipe(folds=3)
+    settings = DataSettings(folds=3)
     seeded = Pack(pack.path, {**pack.meta, "source": {"seed": 4}})
     expected = np.flatnonzero(fold_splits(pack.catalog, 3, 0, 4) == "test")
-    np.testing.assert_array_equal(training_rows(seeded, recipe).test, expected)
-    assert training_rows(pack, recipe).test.tolist() != expected.tolist()
+    np.testing.assert_array_equal(training_rows(seeded, settings).test, expected)
+    assert training_rows(pack, settings).test.tolist() != expected.tolist()
 
 
 def test_two_folds_would_leave_nothing_to_train_on() -> None:
@@ -194,7 +194,7 @@ def test_a_resumed_run_goes_on_with_its_fold(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, toy_recipe(data={"folds": 3, "fold": 1}, training={"epochs": 1}))
     run = Run(train(recipe, pack.path, out=tmp_path / "run", device="cpu"))
     before = pd.read_parquet(run.predictions_file)
-    rows = training_rows(pack, DataRecipe(folds=3, fold=1))
+    rows = training_rows(pack, DataSettings(folds=3, fold=1))
     assert before["image_id"].tolist() == pack.catalog["image_id"].iloc[np.concatenate([rows.val, rows.test])].tolist()
     assert before["split"].tolist() == ["val"] * len(rows.val) + ["test"] * len(rows.test)
     run.predictions_file.unlink()  # as if stopped before the end
@@ -210,8 +210,8 @@ def test_votes_label_a_pack_that_has_no_labels(tmp_path: Path) -> None:
     columns = {"label": None, "split": None}
     pack = voted(plain, tmp_path / "pack", columns, splits=[0.5, 0.25, 0.25], seed=3)
     with pytest.raises(SkyclassError, match="0 classes"):
-        training_rows(pack, DataRecipe())
-    rows = training_rows(pack, DataRecipe(votes=VotesRecipe(rename=RENAMED)))
+        training_rows(pack, DataSettings())
+    rows = training_rows(pack, DataSettings(votes=VotesSettings(rename=RENAMED)))
     assert rows.classes == ["a blob", "long", "round"]
     names = plain.catalog["label"].map(dict(zip(VOTED, RENAMED.values(), strict=True)))
     assert [rows.classes[index] for index in rows.labels] == rows.catalog["label"].tolist() == names.tolist()
@@ -226,18 +226,18 @@ def test_images_that_have_a_split_keep_it_when_votes_label_others(tmp_path: Path
     known = plain.catalog["label"] != "ring"
     columns = {"label": plain.catalog["label"].where(known, None), "split": plain.catalog["split"].where(known, None)}
     pack = voted(plain, tmp_path / "pack", columns)
-    rows = training_rows(pack, DataRecipe(votes=VotesRecipe()))
+    rows = training_rows(pack, DataSettings(votes=VotesSettings()))
     assert rows.classes == ["Class1.0", "Class1.1", "Class1.2"]
     assert rows.catalog["split"][known].tolist() == plain.catalog["split"][known].tolist()
     assert set(rows.catalog["split"][~known]) == {"train", "val", "test"}
-    kept = training_rows(pack, DataRecipe(votes=VotesRecipe(keep=("Class1.0", "Class1.1"))))
+    kept = training_rows(pack, DataSettings(votes=VotesSettings(keep=("Class1.0", "Class1.1"))))
     assert (kept.labels[~known] == -1).all()
     assert kept.catalog["split"][~known].isna().all()
 
 
 def test_folds_and_exclusions_go_by_the_labels_of_the_votes(tmp_path: Path) -> None:
     pack = voted(toy_pack(tmp_path / "plain"), tmp_path / "pack", {"label": None, "split": None}, seed=5)
-    data = DataRecipe(votes=VotesRecipe(rename=RENAMED), folds=3, fold=2, exclude=("round",))
+    data = DataSettings(votes=VotesSettings(rename=RENAMED), folds=3, fold=2, exclude=("round",))
     rows = training_rows(pack, data)
     assert rows.classes == ["a blob", "long"]
     expected = fold_splits(rows.catalog, 3, 2, 5)
@@ -247,7 +247,7 @@ def test_folds_and_exclusions_go_by_the_labels_of_the_votes(tmp_path: Path) -> N
 def test_votes_that_give_no_second_class_are_refused(tmp_path: Path) -> None:
     pack = voted(toy_pack(tmp_path / "plain"), tmp_path / "pack", {})
     with pytest.raises(SkyclassError, match=r"1 class; a classifier needs two at least; change data.votes"):
-        training_rows(pack, DataRecipe(votes=VotesRecipe(keep=1)))
+        training_rows(pack, DataSettings(votes=VotesSettings(keep=1)))
 
 
 def test_predictions_explanations_and_report_show_the_labels_and_splits_of_the_training(tmp_path: Path) -> None:

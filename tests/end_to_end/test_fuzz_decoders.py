@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.paths import TESTS
-from helpers import fuzz
-from helpers import hostile
+from helpers import fuzz, hostile
 from helpers.fuzz_kinds import IMAGES, KINDS, OUR_OWN, TABLES
+from helpers.paths import TESTS
 from skyclass.core.errors import SkyclassError
 from skyclass.images.formats.read import read_image
 

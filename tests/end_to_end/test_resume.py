@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.killing import in_a_process
-from skyclass.classifier.run import Run
 from helpers.toys import toy_pack, toy_recipe, write_recipe
+from skyclass.classifier.run import Run
 
 AUGMENT = {"flip_horizontal": 0.5, "rotation": 30.0, "noise": 0.02}
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_calibration_error import drawn
 
 from skyclass.evaluation.bootstrap import judge, scores_of
 from skyclass.evaluation.calibration.error import errors_if_calibrated, expected_calibration_error
@@ -19,7 +20,6 @@ from skyclass.evaluation.intervals import (
     stratified_weights,
 )
 from skyclass.evaluation.weighted_metrics import prepare, weighted_scores
-from test_calibration_error import drawn
 
 
 @given(

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers.commands import drawn
 from conftest import SmallRun
+from helpers.commands import drawn
 from skyclass.classifier.classifier import Classifier
 from skyclass.data.simulation.lensing import draw_truth
 from skyclass.explanation.faithfulness import EVERY, RANDOM
@@ -20,8 +20,8 @@ from skyclass.explanation.grading import CHECKS, grade, grade_table, has_substru
 from skyclass.explanation.methods import METHODS
 from skyclass.models.heads import LinearHead
 from skyclass.models.network import Network
-from skyclass.recipes.data_settings import PixelRecipe
-from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.data_settings import PixelSettings
+from skyclass.recipes.model_settings import ModelSettings
 
 SIZE = (24, 24)
 
@@ -45,9 +45,9 @@ def corner_classifier(size: tuple[int, int] = SIZE) -> Classifier:
         head[1].weight.copy_(torch.tensor([[200.0, 0.0], [-200.0, 0.0]]))
         head[1].bias.copy_(torch.tensor([-4.0, 4.0]))
     network = Network(Corner(), head).eval()
-    recipe = ModelRecipe(backbone="resnet20_cifar")
-    pixels = [PixelRecipe(size=size, dtype="float32")]
-    return Classifier([network], recipe, ["bright", "dark"], ("grey",), pixels, (0.0,), (1.0,))
+    settings = ModelSettings(backbone="resnet20_cifar")
+    pixels = [PixelSettings(size=size, dtype="float32")]
+    return Classifier([network], settings, ["bright", "dark"], ("grey",), pixels, (0.0,), (1.0,))
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_maps_are_compared_with_the_truth_on_the_simulated_image() -> None:
     there |= {"vort_x": -0.9, "vort_y": -0.9}  # 7.2 pixels left of the centre of 60, so 3.6 of the 24 seen of 48
     elsewhere |= {"vort_x": 0.9, "vort_y": 0.9}
     model = corner_classifier()
-    model.pixels = [PixelRecipe(crop=(48, 48), size=(24, 24), dtype="float32")]
+    model.pixels = [PixelSettings(crop=(48, 48), size=(24, 24), dtype="float32")]
     found = grade(model, images, ["bright"] * 2, [there, elsewhere]).images
     own = found[found["method"] == "layercam"]
     assert own["heat_near"].iloc[0] > 0.2

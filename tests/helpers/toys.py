@@ -11,7 +11,7 @@ import pandas as pd
 
 from helpers.make_data import toy_image
 from skyclass.data.packs.pack import Chunk, Pack, write_pack
-from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.data_settings import PixelSettings
 from skyclass.recipes.recipe import Recipe, dump_recipe, parse_recipe
 
 SHAPES = ("blob", "ring", "bar")
@@ -44,7 +44,7 @@ def toy_pack(
                 images.append(stored(toy_image(shape, len(rows), size, bands), dtype))
                 rows.append((f"{split}-{label}-{i}", f"{split}/{label}/{i}.npy", label, split))
     frame = pd.DataFrame(rows, columns=["image_id", "file", "label", "split"])
-    pixels = PixelRecipe(bands=BANDS[bands], size=size, fit="pad", dtype=dtype)
+    pixels = PixelSettings(bands=BANDS[bands], size=size, fit="pad", dtype=dtype)
     return write_pack([Chunk(np.stack(images), frame)], folder, pixels, classes=None, source={"kind": "toys"})
 
 

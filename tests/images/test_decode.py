@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.paths import PROJECT
 from helpers.make_data import random_pixels, toy_image, write_image
+from helpers.paths import PROJECT
 from skyclass.images.decode import (
     SATURATED,
     decode_file,
@@ -19,8 +19,8 @@ from skyclass.images.decode import (
     saturated_shares,
 )
 from skyclass.images.formats.read import Image, read_image
-from skyclass.images.preprocess import apply_recipe
-from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.images.preprocess import apply_settings
+from skyclass.recipes.data_settings import PixelSettings
 
 SHARED = PROJECT.parent / "shared" / "data"
 RGB = ("red", "green", "blue")
@@ -39,7 +39,7 @@ def test_the_fraction_of_bad_pixels_is_given(tmp_path: Path) -> None:
     pixels = random_pixels(0, SIZE, 2, "float32")
     pixels[0, 0, :9], pixels[1, 3, :3] = np.nan, -np.inf
     file = write_image(tmp_path / "some.npy", pixels)
-    got = decode_file(file, [PixelRecipe(fill_nan="min")])
+    got = decode_file(file, [PixelSettings(fill_nan="min")])
     assert got.bad == pytest.approx(12 / 1200)
     assert got.error is None
     assert "1.00% of the pixels are NaN or infinite" in str(got.warning)
@@ -52,7 +52,7 @@ def test_the_fraction_of_good_blank_and_unreadable_images(tmp_path: Path) -> Non
     write_image(tmp_path / "blank.npy", np.full((1, *SIZE), np.nan, np.float32))
     (tmp_path / "text.png").write_text("<html>")
     files = [tmp_path / name for name in ("good.png", "blank.npy", "text.png")]
-    good, blank, text = decode_files(files, [PixelRecipe()])
+    good, blank, text = decode_files(files, [PixelSettings()])
     assert (good.bad, good.error) == (0.0, None)
     assert (blank.bad, blank.pixels) == (1.0, None)
     assert (text.bad, text.pixels) == (0.0, None)
@@ -61,9 +61,9 @@ def test_the_fraction_of_good_blank_and_unreadable_images(tmp_path: Path) -> Non
 def test_rows_of_a_pack_are_not_judged_again() -> None:
     images = np.stack([random_pixels(k, SIZE) for k in range(3)])
     images[1] = 255
-    recipe = PixelRecipe(size=(10, 15))
-    for row, got in zip((2, 1), decode_rows(images, (2, 1), RGB, [recipe]), strict=True):
-        np.testing.assert_array_equal(got.pixels, apply_recipe(images[row], RGB, recipe))
+    settings = PixelSettings(size=(10, 15))
+    for row, got in zip((2, 1), decode_rows(images, (2, 1), RGB, [settings]), strict=True):
+        np.testing.assert_array_equal(got.pixels, apply_settings(images[row], RGB, settings))
         assert (got.error, got.warning, got.bad) == (None, None, 0.0)
 
 
@@ -82,7 +82,7 @@ def test_what_the_decoder_found_odd_comes_first() -> None:
 @pytest.mark.parametrize("stretch", ["linear", "lupton"])
 def test_floats_become_integers_where_something_scales_them(stretch: str) -> None:
     pixels = 1e4 * toy_image("blob", 0, SIZE)
-    got = decode_image(image_of(pixels), [PixelRecipe(stretch=stretch, dtype="uint8")])
+    got = decode_image(image_of(pixels), [PixelSettings(stretch=stretch, dtype="uint8")])
     assert (got.error is None) == (stretch == "lupton")
     assert (got.pixels is None) == (stretch == "linear")
 
@@ -120,7 +120,7 @@ def test_one_saturated_band_and_its_name() -> None:
     pixels[3, :4] = 1e5
     warning = "saturated: 20% of the pixels are at the largest value of "
     assert judge(image_of(pixels), [])[1] == f"{warning}band_4"
-    named = PixelRecipe(file_bands=("g", "r", "i", "z", "y"))
+    named = PixelSettings(file_bands=("g", "r", "i", "z", "y"))
     assert judge(image_of(pixels), [named])[1] == f"{warning}z"
 
 

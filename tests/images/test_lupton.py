@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from helpers.make_data import random_pixels, toy_image
 from skyclass.core.errors import SkyclassError
-from skyclass.images.preprocess import apply_recipe
+from skyclass.images.preprocess import apply_settings
 from skyclass.images.stretch import NOISE_UNITS
-from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.data_settings import PixelSettings
 
 IRG = ("i", "r", "g")
 SIZE = (40, 56)
 
 
 def lupton(pixels: np.ndarray, **changes: Any) -> np.ndarray:
-    return apply_recipe(pixels, IRG, PixelRecipe.model_validate({"stretch": "lupton", **changes}))
+    return apply_settings(pixels, IRG, PixelSettings.model_validate({"stretch": "lupton", **changes}))
 
 
 def sky(seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -98,7 +98,7 @@ def test_the_unit_and_the_background_do_not_matter(factor: float, offset: float)
 
 def test_the_order_of_the_bands_is_that_of_the_colours() -> None:
     pixels = sky()
-    got = apply_recipe(pixels[::-1].copy(), IRG[::-1], PixelRecipe(bands=IRG, stretch="lupton"))
+    got = apply_settings(pixels[::-1].copy(), IRG[::-1], PixelSettings(bands=IRG, stretch="lupton"))
     np.testing.assert_allclose(got, lupton(pixels), atol=1e-6)
     assert got[0].mean() > got[1].mean() > got[2].mean()
 
@@ -121,9 +121,9 @@ def test_it_is_stored_as_any_type() -> None:
 def test_another_number_of_bands_is_refused(n_bands: int) -> None:
     bands = tuple("grizy"[:n_bands])
     with pytest.raises(SkyclassError, match=rf"three bands, not of {n_bands}; choose them by pixels\.bands"):
-        apply_recipe(np.zeros((n_bands, 4, 6), np.float32), bands, PixelRecipe(stretch="lupton"))
+        apply_settings(np.zeros((n_bands, 4, 6), np.float32), bands, PixelSettings(stretch="lupton"))
     with pytest.raises(ValueError, match=f"three bands, red first, and bands names {n_bands}"):
-        PixelRecipe(bands=bands, stretch="lupton")
+        PixelSettings(bands=bands, stretch="lupton")
 
 
 def test_an_image_without_noise_is_drawn() -> None:

@@ -15,26 +15,26 @@ from skyclass.core.errors import SkyclassError
 from skyclass.images.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    apply_recipe,
-    apply_recipes,
+    apply_settings,
     bad_pixel_fraction,
     centre,
     channel_statistics,
     convert,
     network_input,
+    preprocess,
     resolve_normalisation,
     select_bands,
     unit_scale,
 )
 from skyclass.images.resize import area_weights, linear_weights, resize
-from skyclass.recipes.data_settings import PixelRecipe, TrainingPixels
+from skyclass.recipes.data_settings import PixelSettings, TrainingPixels
 
 RGB = ("red", "green", "blue")
 SIZE = (20, 28)
 
 
-def recipe(**settings: Any) -> PixelRecipe:
-    return PixelRecipe.model_validate(settings)
+def recipe(**settings: Any) -> PixelSettings:
+    return PixelSettings.model_validate(settings)
 
 
 # Bands
@@ -42,16 +42,16 @@ def recipe(**settings: Any) -> PixelRecipe:
 
 def test_bands_are_chosen_by_name_and_order() -> None:
     pixels = random_pixels(0, SIZE)
-    got, bands = apply_recipes(pixels, RGB, [recipe(bands=("blue", "red"))])
+    got, bands = preprocess(pixels, RGB, [recipe(bands=("blue", "red"))])
     np.testing.assert_array_equal(got, pixels[[2, 0]])
     assert bands == ("blue", "red")
 
 
 def test_grey_and_colour_turn_into_each_other() -> None:
     grey = random_pixels(1, SIZE, 1)
-    colours = apply_recipe(grey, ("grey",), recipe(bands=RGB))
+    colours = apply_settings(grey, ("grey",), recipe(bands=RGB))
     np.testing.assert_array_equal(colours, np.repeat(grey, 3, axis=0))
-    np.testing.assert_array_equal(apply_recipe(colours, RGB, recipe(bands=("grey",))), grey)
+    np.testing.assert_array_equal(apply_settings(colours, RGB, recipe(bands=("grey",))), grey)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -66,19 +66,19 @@ def test_luminance_is_rec_601(dtype: str) -> None:
 def test_numbered_bands_are_taken_in_order_where_there_are_as_many_as_wanted() -> None:
     pixels = random_pixels(3, SIZE)
     numbered = ("band_1", "band_2", "band_3")
-    np.testing.assert_array_equal(apply_recipe(pixels, numbered, recipe(bands=RGB)), pixels)
-    np.testing.assert_array_equal(apply_recipe(pixels, numbered, recipe(bands=("band_3",))), pixels[2:])
+    np.testing.assert_array_equal(apply_settings(pixels, numbered, recipe(bands=RGB)), pixels)
+    np.testing.assert_array_equal(apply_settings(pixels, numbered, recipe(bands=("band_3",))), pixels[2:])
     with pytest.raises(SkyclassError, match="has the bands band_1, band_2, band_3, the recipe wants g, r"):
-        apply_recipe(pixels, numbered, recipe(bands=("g", "r")))
+        apply_settings(pixels, numbered, recipe(bands=("g", "r")))
     with pytest.raises(SkyclassError, match="has the bands u, g, r"):
-        apply_recipe(pixels, ("u", "g", "r"), recipe(bands=RGB))
+        apply_settings(pixels, ("u", "g", "r"), recipe(bands=RGB))
 
 
 def test_absent_bands_are_named() -> None:
     with pytest.raises(SkyclassError, match=r"has the bands g, r, the recipe wants g, i; leave it out, or set"):
-        apply_recipe(np.zeros((2, 4, 6)), ("g", "r"), recipe(bands=("g", "i")))
+        apply_settings(np.zeros((2, 4, 6)), ("g", "r"), recipe(bands=("g", "i")))
     with pytest.raises(SkyclassError, match="shape"):
-        apply_recipe(np.zeros((2, 4, 6)), ("grey",), recipe())
+        apply_settings(np.zeros((2, 4, 6)), ("grey",), recipe())
 
 
 # Bad pixels
@@ -87,7 +87,7 @@ def test_absent_bands_are_named() -> None:
 @pytest.mark.parametrize(("fill", "expected"), [("zero", 0.0), ("min", 2.0), ("median", 3.0)])
 def test_bad_pixels_are_filled_band_by_band(fill: str, expected: float) -> None:
     pixels = np.array([[[np.nan, 2, 3, 9]], [[np.inf, -np.inf, np.nan, np.nan]], [[1, 2, 3, 4]]], np.float32)
-    got = apply_recipe(pixels, ("a", "b", "c"), recipe(fill_nan=fill))
+    got = apply_settings(pixels, ("a", "b", "c"), recipe(fill_nan=fill))
     np.testing.assert_array_equal(got, [[[expected, 2, 3, 9]], [[0, 0, 0, 0]], [[1, 2, 3, 4]]])
     assert bad_pixel_fraction(pixels) == pytest.approx(5 / 12)
     assert np.isnan(pixels).sum() == 3  # the input is not touched
@@ -113,7 +113,7 @@ def test_stretch_against_its_formula(interval: str, curve: str, dtype: str, per_
     pixels = np.clip(pixels, 0, 255).astype(dtype)
     softening, formula = CURVES[curve]
     options = {"interval": interval, "percentile": 90.0, "per_band": per_band, "stretch": curve}
-    got = apply_recipe(pixels, RGB, recipe(**options, softening=softening))
+    got = apply_settings(pixels, RGB, recipe(**options, softening=softening))
     expected = np.empty(pixels.shape)
     for part in np.arange(3)[:, None] if per_band else [np.arange(3)]:
         values = pixels[part].astype(float)
@@ -130,32 +130,32 @@ def test_stretch_against_its_formula(interval: str, curve: str, dtype: str, per_
 def test_default_softening_is_astropys() -> None:
     pixels = np.linspace(0, 1, 24, dtype=np.float32).reshape(1, 4, 6)
     for name, curve in (("log", visualization.LogStretch()), ("asinh", visualization.AsinhStretch())):
-        got = apply_recipe(pixels, ("grey",), recipe(stretch=name))
+        got = apply_settings(pixels, ("grey",), recipe(stretch=name))
         np.testing.assert_allclose(got, curve(pixels), atol=1e-6)
 
 
 def test_without_an_interval_the_curve_acts_on_unit_scaled_values() -> None:
     pixels = random_pixels(4, SIZE)
-    got = apply_recipe(pixels, RGB, recipe(stretch="sqrt"))
+    got = apply_settings(pixels, RGB, recipe(stretch="sqrt"))
     np.testing.assert_allclose(got, np.sqrt(pixels / 255), atol=1e-6)
     beyond = np.array([[[-2.0, 0.25, 7.0]]], np.float32)
-    np.testing.assert_allclose(apply_recipe(beyond, ("grey",), recipe(stretch="sqrt")), [[[0, 0.5, 1]]])
+    np.testing.assert_allclose(apply_settings(beyond, ("grey",), recipe(stretch="sqrt")), [[[0, 0.5, 1]]])
 
 
 @pytest.mark.parametrize("interval", ["minmax", "percentile", "zscale"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_an_empty_interval_does_not_divide_by_zero(interval: str, dtype: str) -> None:
     constant = np.full((1, *SIZE), 7, dtype)
-    assert not apply_recipe(constant, ("grey",), recipe(interval=interval, stretch="log")).any()
+    assert not apply_settings(constant, ("grey",), recipe(interval=interval, stretch="log")).any()
     constant[0, 3, 5] = 9  # one pixel above an interval that is empty for all but minmax
-    got = apply_recipe(constant, ("grey",), recipe(interval="percentile", percentile=90))
+    got = apply_settings(constant, ("grey",), recipe(interval="percentile", percentile=90))
     assert got.sum() == got[0, 3, 5] == 1
 
 
 @pytest.mark.parametrize(("stretch", "softening"), [("asinh", 1e-320), ("log", 1e-30)])
 def test_a_softening_that_cannot_be_used_is_refused(stretch: str, softening: float) -> None:
     with pytest.raises(SkyclassError, match="softening"):
-        apply_recipe(random_pixels(5, SIZE), RGB, recipe(stretch=stretch, softening=softening))
+        apply_settings(random_pixels(5, SIZE), RGB, recipe(stretch=stretch, softening=softening))
 
 
 # Geometry
@@ -163,8 +163,8 @@ def test_a_softening_that_cannot_be_used_is_refused(stretch: str, softening: flo
 
 def test_crop_keeps_the_centre_and_pads_what_is_smaller() -> None:
     pixels = random_pixels(6, SIZE)
-    np.testing.assert_array_equal(apply_recipe(pixels, RGB, recipe(crop=(10, 8))), pixels[:, 5:15, 10:18])
-    got = apply_recipe(pixels, RGB, recipe(crop=(30, 8)))
+    np.testing.assert_array_equal(apply_settings(pixels, RGB, recipe(crop=(10, 8))), pixels[:, 5:15, 10:18])
+    got = apply_settings(pixels, RGB, recipe(crop=(30, 8)))
     assert got.shape == (3, 30, 8)
     np.testing.assert_array_equal(got[:, 5:25], pixels[:, :, 10:18])
     assert not got[:, :5].any()
@@ -174,7 +174,7 @@ def test_crop_keeps_the_centre_and_pads_what_is_smaller() -> None:
 def test_fit_of_another_aspect_ratio() -> None:
     pixels = random_pixels(7, (20, 40))
     stretched, cut, padded = (
-        apply_recipe(pixels, RGB, recipe(size=(10, 10), fit=fit)) for fit in ("stretch", "crop", "pad")
+        apply_settings(pixels, RGB, recipe(size=(10, 10), fit=fit)) for fit in ("stretch", "crop", "pad")
     )
     np.testing.assert_array_equal(stretched, resize(pixels, (10, 10), "area"))
     np.testing.assert_array_equal(cut, resize(pixels[:, :, 10:30], (10, 10), "area"))
@@ -185,7 +185,7 @@ def test_fit_of_another_aspect_ratio() -> None:
 
 def test_pad_of_the_right_size_changes_nothing() -> None:
     pixels = random_pixels(8, SIZE)
-    np.testing.assert_array_equal(apply_recipe(pixels, RGB, recipe(size=SIZE, fit="pad")), pixels)
+    np.testing.assert_array_equal(apply_settings(pixels, RGB, recipe(size=SIZE, fit="pad")), pixels)
 
 
 SHRINKINGS = [
@@ -275,7 +275,7 @@ def test_types() -> None:
 def test_a_stretched_uint8_survives_storage() -> None:
     pixels = random_pixels(12, SIZE)
     pixels.flat[:2] = (0, 255)
-    np.testing.assert_array_equal(apply_recipe(pixels, RGB, recipe(interval="minmax", dtype="uint8")), pixels)
+    np.testing.assert_array_equal(apply_settings(pixels, RGB, recipe(interval="minmax", dtype="uint8")), pixels)
 
 
 # The whole path
@@ -317,11 +317,11 @@ def images(draw: st.DrawFn) -> np.ndarray:
 @example(pixels=np.full((2, 1, 1), np.nan, np.float32), settings_=recipe(interval="zscale"))
 @settings(deadline=None, max_examples=300)
 def test_every_image_and_recipe_gives_finite_pixels_of_the_right_shape(
-    pixels: np.ndarray, settings_: PixelRecipe
+    pixels: np.ndarray, settings_: PixelSettings
 ) -> None:
     before = pixels.copy()
     try:
-        got = apply_recipe(pixels, ("a", "b"), settings_)
+        got = apply_settings(pixels, ("a", "b"), settings_)
     except SkyclassError as refusal:
         assert "float16" in refusal.what  # noqa: PT017
         return
@@ -335,25 +335,25 @@ def test_every_image_and_recipe_gives_finite_pixels_of_the_right_shape(
         assert got.min() >= 0
         assert got.max() <= 1.000001
     np.testing.assert_array_equal(pixels, before)
-    np.testing.assert_array_equal(apply_recipe(pixels, ("a", "b"), settings_), got)
+    np.testing.assert_array_equal(apply_settings(pixels, ("a", "b"), settings_), got)
 
 
 @given(pixels=images(), size=st.tuples(st.integers(1, 20), st.integers(1, 20)), crop=st.integers(1, 20))
 @settings(deadline=None)
 def test_geometry_and_type_are_idempotent(pixels: np.ndarray, size: tuple[int, int], crop: int) -> None:
     for options in ({"size": size, "fit": "pad"}, {"crop": (crop, 5)}, {"dtype": "uint8"}):
-        once = apply_recipe(pixels, ("a", "b"), recipe(**options))
-        np.testing.assert_array_equal(apply_recipe(once, ("a", "b"), recipe(**options)), once)
+        once = apply_settings(pixels, ("a", "b"), recipe(**options))
+        np.testing.assert_array_equal(apply_settings(once, ("a", "b"), recipe(**options)), once)
 
 
 def test_a_chain_of_recipes_is_one_after_the_other() -> None:
     pixels = random_pixels(13, SIZE, 3, "float32")
     pack = recipe(bands=("red", "blue"), interval="percentile", stretch="asinh", size=(12, 16), dtype="uint8")
     training = TrainingPixels.model_validate({"bands": ("blue",), "size": (6, 9)})
-    got, bands = apply_recipes(pixels, RGB, [pack, training])
-    np.testing.assert_array_equal(got, apply_recipe(apply_recipe(pixels, RGB, pack), ("red", "blue"), training))
+    got, bands = preprocess(pixels, RGB, [pack, training])
+    np.testing.assert_array_equal(got, apply_settings(apply_settings(pixels, RGB, pack), ("red", "blue"), training))
     assert (got.shape, got.dtype, bands) == ((1, 6, 9), np.uint8, ("blue",))
-    assert apply_recipes(pixels, RGB, [])[1] == RGB
+    assert preprocess(pixels, RGB, [])[1] == RGB
 
 
 BASE = {"file_bands": RGB, "bands": RGB, "interval": "percentile", "percentile": 90.0, "stretch": "asinh"}
@@ -375,13 +375,13 @@ CHANGES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("option", list(PixelRecipe.model_fields))
+@pytest.mark.parametrize("option", list(PixelSettings.model_fields))
 def test_every_option_changes_something(option: str) -> None:
     pixels = toy_image("blob", 0, SIZE) * np.float32([1, 3, 9])[:, None, None] + 1
     pixels[:, 9:11, 13:15] = np.nan
     numbered = ("band_1", "band_2", "band_3")
-    plain = apply_recipe(pixels, numbered, recipe(**BASE))
-    changed = apply_recipe(pixels, numbered, recipe(**(BASE | {option: CHANGES[option]})))
+    plain = apply_settings(pixels, numbered, recipe(**BASE))
+    changed = apply_settings(pixels, numbered, recipe(**(BASE | {option: CHANGES[option]})))
     assert plain.shape != changed.shape or plain.dtype != changed.dtype or np.abs(plain - changed).max() > 1e-3
 
 

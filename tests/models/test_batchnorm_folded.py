@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from skyclass.models.batchnorm import folded
 from skyclass.models.network import Network, build_network
-from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.model_settings import ModelSettings
 
 
 def network(backbone: str, head: str = "linear") -> Network:
     """A random network in eval mode whose batch normalisations are far from the identity."""
     torch.manual_seed(0)
-    built = build_network(ModelRecipe(backbone=backbone, head=head, weights="none"), 3, 4)
+    built = build_network(ModelSettings(backbone=backbone, head=head, weights="none"), 3, 4)
     for module in built.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -14,7 +14,7 @@ from skyclass.core.errors import SkyclassError
 from skyclass.models.fine_tuning import freeze
 from skyclass.models.gradient_checkpointing import checkpoint_blocks, residual_blocks
 from skyclass.models.network import Network, build_network
-from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.model_settings import ModelSettings
 
 BACKBONES = {
     "resnet20_cifar": 9,
@@ -30,7 +30,7 @@ IMAGES = torch.rand(3, 3, 32, 48, generator=torch.Generator().manual_seed(1))
 
 def network_of(backbone: str, **changes: object) -> Network:
     torch.manual_seed(0)
-    return build_network(ModelRecipe(backbone=backbone, **changes), 3, 4)
+    return build_network(ModelSettings(backbone=backbone, **changes), 3, 4)
 
 
 def steps(network: Network, images: Tensor = IMAGES) -> tuple[list[Tensor], dict[str, Tensor], dict[str, Tensor]]:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from skyclass.core.errors import SkyclassError
 from skyclass.explanation.gradcam import grad_cam
 from skyclass.models.network import Network, build_network
-from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.model_settings import ModelSettings
 
 HEADS = ("linear", "refined", "convolutional")
 IMAGES = torch.rand(4, 3, 64, 48, generator=torch.Generator().manual_seed(1))
@@ -20,7 +20,7 @@ IMAGES = torch.rand(4, 3, 64, 48, generator=torch.Generator().manual_seed(1))
 def network_of(head: str, backbone: str = "resnet20_cifar", **changes: object) -> Network:
     """A random network in eval mode whose batch normalisations are no identities."""
     torch.manual_seed(0)
-    network = build_network(ModelRecipe(backbone=backbone, head=head, **changes), 3, 5)
+    network = build_network(ModelSettings(backbone=backbone, head=head, **changes), 3, 5)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -170,11 +170,11 @@ def test_a_backbone_that_widens_its_pooled_features_has_another_width_for_the_ma
 
 
 def test_a_backbone_without_a_map_is_refused_by_the_convolutional_head() -> None:
-    network = build_network(ModelRecipe(backbone="test_vit", head="convolutional"), 3, 2)
+    network = build_network(ModelSettings(backbone="test_vit", head="convolutional"), 3, 2)
     with pytest.raises(SkyclassError, match="needs a feature map") as refusal:
         network(torch.rand(2, 3, 160, 160))
     assert refusal.value.where == "model.head"
-    assert build_network(ModelRecipe(backbone="test_vit", head="refined"), 3, 2)(torch.rand(2, 3, 160, 160)).shape
+    assert build_network(ModelSettings(backbone="test_vit", head="refined"), 3, 2)(torch.rand(2, 3, 160, 160)).shape
 
 
 def test_one_image_in_training_is_refused_where_the_head_normalises_over_the_batch() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
@@ -18,21 +19,20 @@ from skyclass.evaluation.predictions import read_predictions
 from skyclass.models.fine_tuning import adapt, count_parameters, describe_trained, merge_lora
 from skyclass.models.gradient_checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network
-from skyclass.recipes.data_settings import PixelRecipe
-from skyclass.recipes.model_settings import ModelRecipe
-from helpers.toys import toy_pack, toy_recipe, write_recipe
+from skyclass.recipes.data_settings import PixelSettings
+from skyclass.recipes.model_settings import ModelSettings
 
 IMAGES = torch.rand(4, 3, 24, 32, generator=torch.Generator().manual_seed(1))
 
 
 def plain_network(backbone: str = "resnet20_cifar") -> Network:
     torch.manual_seed(0)
-    return build_network(ModelRecipe(backbone=backbone), 3, 4)
+    return build_network(ModelSettings(backbone=backbone), 3, 4)
 
 
 def adapted(backbone: str = "resnet20_cifar", **lora: object) -> Network:
     network = plain_network(backbone)
-    adapt(network, ModelRecipe(backbone=backbone, lora=lora))
+    adapt(network, ModelSettings(backbone=backbone, lora=lora))
     return network
 
 
@@ -128,7 +128,7 @@ def test_layers_of_which_an_adapter_would_not_be_a_copy_are_left_out(kind: str) 
         "reparametrised": StdConv2d(16, 16, 3, padding=1),
         "reflecting": nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"),
     }[kind]
-    adapt(network, ModelRecipe(backbone="resnet20_cifar", lora={}))
+    adapt(network, ModelSettings(backbone="resnet20_cifar", lora={}))
     assert "layer1.0.conv1" not in network.adapted
     assert "layer1.0.conv2" in network.adapted
 
@@ -266,9 +266,9 @@ def test_a_plain_network_has_nothing_to_merge() -> None:
 @torch.no_grad()
 def test_a_checkpoint_is_loaded_into_the_adapted_network_and_merged_then(tmp_path: Path) -> None:
     """The order of a training: the best state is copied, training goes on, the best is loaded, merged and saved."""
-    recipe = ModelRecipe(backbone="resnet20_cifar", lora={"rank": 2, "train_also": ["conv1"]})
+    settings = ModelSettings(backbone="resnet20_cifar", lora={"rank": 2, "train_also": ["conv1"]})
     network = plain_network()
-    adapt(network, recipe)
+    adapt(network, settings)
     with torch.enable_grad():
         train_a_little(network)
         best = tensors(network)
@@ -279,13 +279,13 @@ def test_a_checkpoint_is_loaded_into_the_adapted_network_and_merged_then(tmp_pat
     assert torch.equal(network(IMAGES), expected)
     assert merge_lora(network)
     bands, mean, std = ("red", "green", "blue"), (0.0,) * 3, (1.0,) * 3
-    pixels = [PixelRecipe(bands=bands, dtype="float32")]
-    classifier = Classifier([network], recipe, list("abcd"), bands, pixels, mean, std).to("cpu")
+    pixels = [PixelSettings(bands=bands, dtype="float32")]
+    classifier = Classifier([network], settings, list("abcd"), bands, pixels, mean, std).to("cpu")
     again = Classifier.load(classifier.save(tmp_path / "classifier"), "cpu")
     p = torch.softmax(expected.double(), 1).numpy()
     for one in (classifier, again):
         np.testing.assert_allclose(one.probabilities(IMAGES), p, atol=1e-5)
-    assert again.model == recipe
+    assert again.model == settings
 
 
 def test_a_training_through_the_verb_leaves_a_plain_classifier_with_its_predictions(tmp_path: Path) -> None:

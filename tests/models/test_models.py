@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.toys import toy_pack, toy_recipe
+from helpers.trainings import fit_toy
 from skyclass.core.devices import computes_bfloat16, describe, free_memory, pick_device, pick_precision
 from skyclass.core.errors import SkyclassError
 from skyclass.models.fine_tuning import count_parameters, describe_trained, freeze
 from skyclass.models.network import architecture_of, build_network, check_backbone
 from skyclass.models.resnet_cifar import Block, ResNetCifar, resnet20_cifar
-from skyclass.recipes.model_settings import ModelRecipe
-from helpers.toys import toy_pack, toy_recipe
-from helpers.trainings import fit_toy
+from skyclass.recipes.model_settings import ModelSettings
 
 BACKBONES = ("resnet20_cifar", "test_resnet", "test_efficientnet")
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 def network_of(backbone: str, n_bands: int = 3, n_classes: int = 4, **changes: object):
     torch.manual_seed(0)
-    return build_network(ModelRecipe(backbone=backbone, **changes), n_bands, n_classes)
+    return build_network(ModelSettings(backbone=backbone, **changes), n_bands, n_classes)
 
 
 # Two halves
@@ -68,7 +68,7 @@ def test_dropout_acts_in_training_only() -> None:
 @pytest.mark.parametrize("name", ["resnet188", "resnet20_cifarr", "nothing-like-it", ""])
 def test_an_unknown_backbone_is_refused(name: str) -> None:
     with pytest.raises(SkyclassError, match="no backbone is called") as refusal:
-        build_network(ModelRecipe(backbone=name), 3, 2)
+        build_network(ModelSettings(backbone=name), 3, 2)
     assert refusal.value.where == "model.backbone"
     assert refusal.value.fix
 
@@ -84,15 +84,15 @@ def test_a_backbone_of_the_hub_without_a_connection_names_the_way_out(monkeypatc
 
     monkeypatch.setattr("timm.create_model", unreachable)
     with pytest.raises(SkyclassError, match="no route to host") as refusal:
-        build_network(ModelRecipe(backbone="hf_hub:owner/name"), 3, 2)
+        build_network(ModelSettings(backbone="hf_hub:owner/name"), 3, 2)
     assert refusal.value.where == "model.backbone"
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_architecture_rebuilds_the_network(backbone: str) -> None:
-    recipe = ModelRecipe(backbone=backbone)
-    network = build_network(recipe, 5, 3)
-    again = build_network(recipe, 5, 3, architecture_of(network, recipe))
+    settings = ModelSettings(backbone=backbone)
+    network = build_network(settings, 5, 3)
+    again = build_network(settings, 5, 3, architecture_of(network, settings))
     again.load_state_dict(network.state_dict())
     images = torch.rand(1, 5, 64, 96)
     with torch.no_grad():
@@ -100,8 +100,8 @@ def test_the_architecture_rebuilds_the_network(backbone: str) -> None:
 
 
 def test_a_tagged_name_has_the_plain_architecture() -> None:
-    recipe = ModelRecipe(backbone="test_resnet.r160_in1k")
-    assert architecture_of(build_network(recipe, 3, 2), recipe) == "test_resnet"
+    settings = ModelSettings(backbone="test_resnet.r160_in1k")
+    assert architecture_of(build_network(settings, 3, 2), settings) == "test_resnet"
 
 
 # Freezing

@@ -21,20 +21,20 @@ from safetensors.torch import load_file, save_file
 from timm.models import adapt_input_conv
 from torch import Tensor
 
+from helpers.paths import PROJECT
+from helpers.toys import toy_pack, toy_recipe
+from helpers.trainings import fit_toy
 from skyclass.core.errors import SkyclassError
 from skyclass.models import pretrained as weights
 from skyclass.models.network import Network, build_network
 from skyclass.models.pretrained import LoadedWeights, _unreachable, fill, load_weights, read_state
-from skyclass.recipes.model_settings import ModelRecipe
-from helpers.paths import PROJECT
-from helpers.toys import toy_pack, toy_recipe
-from helpers.trainings import fit_toy
+from skyclass.recipes.model_settings import ModelSettings
 
 REAL = PROJECT.parent / "shared" / "weights" / "resnet18_imagenet_without_layer4_convs.safetensors"
 
 
 def network_of(backbone: str = "test_resnet", n_bands: int = 3) -> Network:
-    return build_network(ModelRecipe(backbone=backbone), n_bands, 2)
+    return build_network(ModelSettings(backbone=backbone), n_bands, 2)
 
 
 def random_state(backbone: str = "test_resnet", n_bands: int = 3, seed: int = 1) -> dict[str, Tensor]:
@@ -49,7 +49,7 @@ def random_state(backbone: str = "test_resnet", n_bands: int = 3, seed: int = 1)
 
 def load(path: Path, n_bands: int = 3, backbone: str = "test_resnet") -> tuple[Network, LoadedWeights]:
     network = network_of(backbone, n_bands)
-    report = load_weights(network, ModelRecipe(backbone=backbone, weights=str(path)), n_bands)
+    report = load_weights(network, ModelSettings(backbone=backbone, weights=str(path)), n_bands)
     assert report is not None
     return network, report
 
@@ -65,7 +65,7 @@ def assert_filled(network: Network, state: dict[str, Tensor]) -> None:
 def test_none_leaves_the_network_as_it_is() -> None:
     network = network_of()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert load_weights(network, ModelRecipe(backbone="test_resnet", weights="none"), 3) is None
+    assert load_weights(network, ModelSettings(backbone="test_resnet", weights="none"), 3) is None
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
@@ -317,7 +317,7 @@ def empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_connection_the_error_names_the_offline_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "_unreachable", lambda _: "no connection to there")
     with pytest.raises(SkyclassError) as refusal:
-        load_weights(network_of(), ModelRecipe(backbone="test_resnet", weights="imagenet"), 3)
+        load_weights(network_of(), ModelSettings(backbone="test_resnet", weights="imagenet"), 3)
     assert "test_resnet could not be downloaded (no connection to there)" in str(refusal.value)
     assert "--set model.weights=FILE" in str(refusal.value)
     assert "--set model.weights=none" in str(refusal.value)
@@ -332,12 +332,12 @@ def test_a_download_that_breaks_off_names_the_offline_ways(monkeypatch: pytest.M
     monkeypatch.setattr(weights, "_unreachable", lambda _: None)
     monkeypatch.setattr("timm.create_model", broken)
     with pytest.raises(SkyclassError, match=r"\(reset by peer\).*model.weights=none"):
-        load_weights(network, ModelRecipe(backbone="test_resnet", weights="imagenet"), 3)
+        load_weights(network, ModelSettings(backbone="test_resnet", weights="imagenet"), 3)
 
 
 def test_our_own_backbone_has_no_imagenet_weights() -> None:
     with pytest.raises(SkyclassError, match="resnet20_cifar has no ImageNet weights"):
-        load_weights(network_of("resnet20_cifar"), ModelRecipe(backbone="resnet20_cifar", weights="imagenet"), 3)
+        load_weights(network_of("resnet20_cifar"), ModelSettings(backbone="resnet20_cifar", weights="imagenet"), 3)
 
 
 def test_what_lies_in_the_cache_needs_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +353,7 @@ def test_what_lies_in_the_cache_needs_no_connection(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(weights, "_unreachable", lambda _: pytest.fail("it asked for a connection"))
     for backbone in ("test_resnet", "hf_hub:owner/toy", "hf_hub:owner/toy@v2"):
         network = network_of()
-        report = load_weights(network, ModelRecipe(backbone=backbone, weights="imagenet"), 3)
+        report = load_weights(network, ModelSettings(backbone=backbone, weights="imagenet"), 3)
         assert report is not None
         assert_filled(network, state)
         assert report.skipped == ("fc.weight",)
@@ -422,10 +422,10 @@ import sys
 import torch
 from skyclass.models.network import architecture_of, build_network
 from skyclass.models.pretrained import load_weights
-from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.model_settings import ModelSettings
 from safetensors.torch import save_file
 
-recipe = ModelRecipe(backbone=sys.argv[1], weights="imagenet")
+recipe = ModelSettings(backbone=sys.argv[1], weights="imagenet")
 network = build_network(recipe, 1, 2)
 report = load_weights(network, recipe, 1)
 save_file(network.backbone.state_dict(), sys.argv[2])

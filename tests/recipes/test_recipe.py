@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from skyclass.core.errors import SkyclassError
 from skyclass.models.heads import HEADS
-from skyclass.recipes.data_settings import AugmentRecipe, PixelRecipe
-from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.data_settings import AugmentSettings, PixelSettings
+from skyclass.recipes.model_settings import ModelSettings
 from skyclass.recipes.recipe import (
     Recipe,
     dump_recipe,
@@ -28,7 +28,7 @@ from skyclass.recipes.recipe import (
     shipped_recipes,
 )
 from skyclass.recipes.schema import Settings
-from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.recipes.training_settings import TrainingSettings
 from skyclass.training.loop.losses import LOSSES
 from skyclass.training.loop.optimizers import OPTIMIZERS, SCHEDULES
 
@@ -201,11 +201,11 @@ def test_a_fault_of_the_file_is_not_blamed_on_an_override(tmp_path: Path) -> Non
 
 
 def test_pixel_overrides() -> None:
-    assert parse_pixels(PixelRecipe(), ["size=[20, 30]", "interval=zscale"]) == PixelRecipe(
+    assert parse_pixels(PixelSettings(), ["size=[20, 30]", "interval=zscale"]) == PixelSettings(
         size=(20, 30), interval="zscale"
     )
     with pytest.raises(SkyclassError, match="unknown key 'sise'; did you mean 'size'") as refusal:
-        parse_pixels(PixelRecipe(), ["sise=20"])
+        parse_pixels(PixelSettings(), ["sise=20"])
     assert refusal.value.where == "--pixels sise=20"
 
 
@@ -254,14 +254,14 @@ def test_recipes_are_frozen() -> None:
 
 
 def test_one_number_is_a_square_and_true_is_none() -> None:
-    assert PixelRecipe(size=64).size == (64, 64)  # type: ignore[arg-type]
+    assert PixelSettings(size=64).size == (64, 64)  # type: ignore[arg-type]
     with pytest.raises(SkyclassError, match=r"pixels\.size"):
         parse_recipe({"pixels": {"size": True}})
 
 
 def test_less_loss_and_more_of_all_else_is_better() -> None:
-    monitors = get_args(TrainingRecipe.model_fields["monitor"].annotation)
-    modes = {name: TrainingRecipe(monitor=name).monitor_mode for name in monitors}
+    monitors = get_args(TrainingSettings.model_fields["monitor"].annotation)
+    modes = {name: TrainingSettings(monitor=name).monitor_mode for name in monitors}
     assert {name for name, mode in modes.items() if mode == "min"} == {"val_loss", "val_log_loss"}
     assert {"val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auroc"} < set(modes)
 
@@ -357,10 +357,10 @@ def test_the_schema_describes_every_key() -> None:
 @pytest.mark.parametrize(
     ("functions", "settings_of", "key"),
     [
-        (LOSSES, TrainingRecipe, "loss"),
-        (OPTIMIZERS, TrainingRecipe, "optimizer"),
-        (SCHEDULES, TrainingRecipe, "schedule"),
-        (HEADS, ModelRecipe, "head"),
+        (LOSSES, TrainingSettings, "loss"),
+        (OPTIMIZERS, TrainingSettings, "optimizer"),
+        (SCHEDULES, TrainingSettings, "schedule"),
+        (HEADS, ModelSettings, "head"),
     ],
 )
 def test_every_choice_has_a_function_and_every_function_is_a_choice(
@@ -371,9 +371,9 @@ def test_every_choice_has_a_function_and_every_function_is_a_choice(
 
 
 def test_augmentation_is_off_by_default() -> None:
-    defaults = AugmentRecipe().model_dump(exclude={"fill", "scale"})
+    defaults = AugmentSettings().model_dump(exclude={"fill", "scale"})
     assert not any(defaults.values())
-    assert AugmentRecipe().scale == (1.0, 1.0)
+    assert AugmentSettings().scale == (1.0, 1.0)
 
 
 # The shipped recipes

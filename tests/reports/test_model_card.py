@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from helpers.commands import done, toy_run
 from skyclass.classifier.classifier import Classifier
-from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.data_settings import PixelSettings
 from skyclass.reports.model_card import HUB_METRICS, pixel_steps
 
 
@@ -80,11 +80,11 @@ STEPS = [
 
 @pytest.mark.parametrize(("settings", "sentence"), STEPS)
 def test_the_pixel_recipe_is_told_in_words(settings: dict[str, object], sentence: str) -> None:
-    def steps(*recipes: PixelRecipe) -> str:
+    def steps(*recipes: PixelSettings) -> str:
         pixels = [recipe.model_dump(mode="json") for recipe in recipes]
         return "\n".join(pixel_steps({"pixels": pixels, "bands": ["a|b`"], "mean": [0.5], "std": [0.25]}))
 
-    plain, told = steps(PixelRecipe()), steps(PixelRecipe(), PixelRecipe.model_validate(settings))
+    plain, told = steps(PixelSettings()), steps(PixelSettings(), PixelSettings.model_validate(settings))
     assert sentence in told
     assert sentence not in plain
     assert "`a\\|b'` (0.5, 0.25)" in told

@@ -13,20 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from helpers.commands import done, drawn
+from helpers.toys import toy_pack, toy_recipe, write_recipe
+from helpers.trainings import last_state, same
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
 from skyclass.models.gradient_checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network
-from skyclass.recipes.model_settings import ModelRecipe
-from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.recipes.model_settings import ModelSettings
+from skyclass.recipes.training_settings import TrainingSettings
 from skyclass.training import learning_rate_finder as rate_finder
 from skyclass.training.figures import rates_figure
 from skyclass.training.learning_rate_finder import find_rate, suggest
 from skyclass.training.loop.task import Task
-from helpers.toys import toy_pack, toy_recipe, write_recipe
-from helpers.trainings import last_state, same
 
 CPU = torch.device("cpu")
 
@@ -71,7 +71,7 @@ class Pixels(nn.Module):
 
 def toy_network(**changes: object) -> Network:
     torch.manual_seed(0)
-    network = build_network(ModelRecipe(backbone="resnet20_cifar", **changes), 1, 2)
+    network = build_network(ModelSettings(backbone="resnet20_cifar", **changes), 1, 2)
     network.backbone = Pixels()
     network.head[1] = nn.Linear(4, 2)
     if network.doubt is not None:
@@ -83,7 +83,7 @@ def halved(images: Tensor) -> Tensor:
     return images / 2
 
 
-SGD = TrainingRecipe(optimizer="sgd", learning_rate=0.01, precision="float32")
+SGD = TrainingSettings(optimizer="sgd", learning_rate=0.01, precision="float32")
 
 
 def test_the_suggestion_lies_where_the_loss_falls_below_the_divergence() -> None:
@@ -111,12 +111,12 @@ def test_the_suggestion_lies_where_the_loss_falls_below_the_divergence() -> None
 
 def test_the_network_and_the_random_state_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    network = build_network(ModelRecipe(backbone="resnet20_cifar", head="refined", dropout=0.3), 1, 2).eval()
+    network = build_network(ModelSettings(backbone="resnet20_cifar", head="refined", dropout=0.3), 1, 2).eval()
     monkeypatch.setattr(rate_finder, "STEPS", 40)
     checkpoint_blocks(network)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     state = torch.get_rng_state()
-    found = find_rate(network, batches(), halved, TrainingRecipe(clip=1.0, loss="focal"), torch.ones(2), CPU)
+    found = find_rate(network, batches(), halved, TrainingSettings(clip=1.0, loss="focal"), torch.ones(2), CPU)
     assert len(found.rates) > 5
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -135,7 +135,7 @@ def test_the_parts_keep_their_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.optim.SGD, "step", step)
     recipe = SGD.model_copy(update={"rates": SGD.rates.model_copy(update={"early": 0.001})})
-    network = build_network(ModelRecipe(backbone="resnet20_cifar"), 1, 2)
+    network = build_network(ModelSettings(backbone="resnet20_cifar"), 1, 2)
     found = find_rate(network, batches(), halved, recipe, None, CPU)
     rates = np.array(seen)
     assert rates.shape[1] == 4
@@ -145,8 +145,8 @@ def test_the_parts_keep_their_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_recipe_s_loss_optimiser_precision_and_weights_are_used() -> None:
     def losses(weights: Tensor | None = None, uncertainty: bool = False, **changes: object) -> np.ndarray:
-        recipe = TrainingRecipe(**{"precision": "float32", "optimizer": "sgd", **changes})
-        return find_rate(toy_network(uncertainty=uncertainty), batches(), halved, recipe, weights, CPU).losses
+        settings = TrainingSettings(**{"precision": "float32", "optimizer": "sgd", **changes})
+        return find_rate(toy_network(uncertainty=uncertainty), batches(), halved, settings, weights, CPU).losses
 
     plain = losses()
     assert np.array_equal(losses(), plain)
@@ -195,7 +195,7 @@ def test_the_steepest_fall_of_a_known_course() -> None:
 def test_batches_of_unlike_difficulty_are_made_alike() -> None:
     """While the rates are too small for any change the loss is flat, whatever the batches and the dropout."""
     torch.manual_seed(0)
-    network = build_network(ModelRecipe(backbone="resnet20_cifar", dropout=0.5), 1, 2)
+    network = build_network(ModelSettings(backbone="resnet20_cifar", dropout=0.5), 1, 2)
     unlike = [Some(one.images * (1 + k), one.labels, one.rows) for k, one in enumerate(batches())]
     unlike[2] = unlike[2]._replace(labels=1 - unlike[2].labels)
     found = find_rate(network, unlike, halved, SGD, None, CPU)
@@ -215,7 +215,7 @@ def test_a_loss_that_is_no_number_ends_the_search(monkeypatch: pytest.MonkeyPatc
         return original(*arguments) * (float("nan") if calls[0] > 80 else 1.0)  # type: ignore[arg-type]
 
     monkeypatch.setattr(rate_finder, "total_loss", total)
-    found = find_rate(build_network(ModelRecipe(backbone="resnet20_cifar"), 1, 2), batches(), halved, SGD, None, CPU)
+    found = find_rate(build_network(ModelSettings(backbone="resnet20_cifar"), 1, 2), batches(), halved, SGD, None, CPU)
     assert len(found.losses) == 40
     assert np.isfinite(found.losses).all()
 

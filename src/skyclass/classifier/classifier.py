@@ -28,10 +28,10 @@ from ..evaluation.predictions import in_rows, prediction_table
 from ..explanation.maps import Explanation, class_maps, mean_heatmaps, readable, targets_among
 from ..images.decode import Decoded, decode_named
 from ..images.formats.locations import image_ids_of
-from ..images.preprocess import network_input, recipes_left
+from ..images.preprocess import network_input, remaining_settings
 from ..models.network import Network, architecture_of, build_network
-from ..recipes.data_settings import PixelRecipe
-from ..recipes.model_settings import ModelRecipe
+from ..recipes.data_settings import PixelSettings
+from ..recipes.model_settings import ModelSettings
 from .files import META, classifier_folder, read_classifier, read_novelty, read_weights, write_novelty, write_weights
 from .novelty import Novelty
 from .sampling import Look, Samples, ask, pooled_answers
@@ -56,10 +56,10 @@ class Classifier:
     """
 
     networks: Sequence[Network] = field(repr=False)
-    model: ModelRecipe
+    model: ModelSettings
     classes: list[str]
     bands: tuple[str, ...]
-    pixels: list[PixelRecipe] = field(repr=False)
+    pixels: list[PixelSettings] = field(repr=False)
     mean: tuple[float, ...]
     std: tuple[float, ...]
     precision: str = "float32"
@@ -299,12 +299,12 @@ class Classifier:
         _, height, width = class_maps(self.networks[0], batch, None, self._autocast, method, layer).shape
         return height, width
 
-    def recipes_for(self, packed: PixelRecipe, where: Path) -> list[PixelRecipe]:
+    def remaining_settings(self, packed: PixelSettings, where: Path) -> list[PixelSettings]:
         """The recipes still to apply to the images of a pack made with the recipe `packed`.
 
         Errors: SkyclassError where the pack's pixels were changed in another way than this classifier's.
         """
-        return recipes_left(self.pixels, packed, where)
+        return remaining_settings(self.pixels, packed, where)
 
     def _input(self, images: np.ndarray | Tensor) -> Tensor:
         """Stored pixels (n, C, h, w) -> the network's input on its device."""

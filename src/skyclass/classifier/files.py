@@ -16,7 +16,7 @@ from ..core.files.atomic_files import sha256_of, written_whole
 from ..core.files.documents import Document, read_document
 from ..models.network import Network
 from ..models.weight_files import load_networks, save_networks
-from ..recipes.model_settings import ModelRecipe
+from ..recipes.model_settings import ModelSettings
 from ..recipes.recipe import StoredPixels
 from .novelty import Gaussians, Novelty
 from .run import Run, is_run
@@ -48,7 +48,7 @@ class ClassifierDocument(Document):
     mean: list[float]
     members: int = Field(ge=1, le=MOST_MEMBERS)
     mirror_swaps: list[list[str]]
-    model: ModelRecipe
+    model: ModelSettings
     pixels: list[StoredPixels]
     precision: Literal["float32", "bfloat16"]
     std: list[float]

@@ -202,7 +202,7 @@ def _predicted(
     for start in range(0, len(chosen), BATCH):
         rows = chosen.iloc[start : start + BATCH]
         if images.pack:
-            recipes = model.recipes_for(images.pack.pixels, images.place)
+            recipes = model.remaining_settings(images.pack.pixels, images.place)
             decoded = list(decode_rows(images.pack.images, rows.index, images.pack.bands, recipes))
         else:
             decoded = list(decode_files(rows["file"].tolist(), model.pixels))
@@ -233,7 +233,7 @@ def _origins(model: Classifier, images: Images, rows: pd.DataFrame) -> list[Orig
     if images.pack is None:
         found = [origin_of(file, model.pixels) for file in rows["file"]]
         return [one for one in found if one is not None]  # they have just been read
-    later = model.recipes_for(images.pack.pixels, images.place)
+    later = model.remaining_settings(images.pack.pixels, images.place)
     height, width = images.pack.images.shape[2:]
     stored = Origin((height, width), later)
     return [origin_of(file, [images.pack.pixels, *later]) or stored for file in rows["file"]]

@@ -20,7 +20,7 @@ from ..data.packs.split import check_splits
 from ..data.packs.write import Packed, pack_catalog
 from ..data.source_options import SourceOptions
 from ..data.sources.read import read_source
-from ..recipes.data_settings import PixelRecipe
+from ..recipes.data_settings import PixelSettings
 from ..recipes.recipe import parse_pixels
 
 
@@ -40,9 +40,9 @@ def pack(
     """Decode the images of `source`, read as `options` say, into a pack; returns its folder.
 
     splits : shares of train, val and test for images without a split, drawn by image id (and group)
-    pixels : settings KEY=VALUE of the pixel recipe, such as size=256, crop=[300,300] or interval=zscale; what is not
+    pixels : pixel settings KEY=VALUE, such as size=256, crop=[300,300] or interval=zscale; what is not
         set follows the commonest image
-    like : a classifier or run whose pixel recipe is taken instead
+    like : a classifier or run whose pixel settings are taken instead
     duplicates : look for copies of one picture, keep them in one split, and list them in `duplicates.csv`, with the
         pairs that may be copies, which move nothing
     form : `npz` leaves one file a split instead, with the arrays images (n, C, H, W), labels, image_id and bands
@@ -50,7 +50,7 @@ def pack(
     out = check_out(Path(out))
     if is_pack(Path(source)):
         raise SkyclassError("it is a pack already", where=source, fix="train on it, or pack the files it was made from")
-    recipe = parse_pixels(_pixels_of(like) if like else PixelRecipe(), pixels)
+    recipe = parse_pixels(_pixels_of(like) if like else PixelSettings(), pixels)
     found = read_source(source, options)
     train, val, test = splits
     origin: dict[str, Any] = {"source": str(source), "kind": found.kind, "splits": list(splits), "seed": seed}
@@ -78,8 +78,8 @@ def pack(
     return out
 
 
-def _pixels_of(classifier: str | Path) -> PixelRecipe:
-    """The pixel recipe of the files that a classifier was made from."""
+def _pixels_of(classifier: str | Path) -> PixelSettings:
+    """The pixel settings of the files that a classifier was made from."""
     from ..classifier.classifier import Classifier  # here, because the networks take seconds to import
 
     return Classifier.load(classifier, "cpu").pixels[0]

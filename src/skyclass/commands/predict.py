@@ -155,7 +155,7 @@ def _pack_frames(
     model: Classifier, pack: Pack, ids: list[str], batch_size: int, orientations: bool
 ) -> Iterator[pd.DataFrame]:
     """Frames of predictions of a pack's images, in order."""
-    recipes = model.recipes_for(pack.pixels, pack.path)
+    recipes = model.remaining_settings(pack.pixels, pack.path)
     decoded = decode_rows(pack.images, range(len(pack.images)), pack.bands, recipes)
     for start in range(0, len(pack.images), batch_size):
         chunk = list(islice(decoded, batch_size))

@@ -21,7 +21,7 @@ from ..data.catalog import SPLITS
 from ..data.packs.pack import OVERWRITE, Chunk, new_pack, write_pack
 from ..data.packs.split import assign_splits
 from ..data.simulation import galaxies, lensing
-from ..recipes.data_settings import PixelRecipe
+from ..recipes.data_settings import PixelSettings
 
 Chunks = Iterator[tuple[np.ndarray, pd.DataFrame]]
 TRUTH = "truth.parquet"
@@ -107,7 +107,7 @@ def _as_pack(
 ) -> None:
     bands = ("grey",) if kind == "lensing" else ("red", "green", "blue")
     dtype: Literal["float32", "uint8"] = "float32" if kind == "lensing" else "uint8"
-    pixels = PixelRecipe(bands=bands, size=(size, size), dtype=dtype)
+    pixels = PixelSettings(bands=bands, size=(size, size), dtype=dtype)
     write_pack(chunks, out, pixels, classes=list(classes), source=source)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core.console import say
 from ..core.errors import SkyclassError, did_you_mean
-from ..recipes.data_settings import VotesRecipe
+from ..recipes.data_settings import VotesSettings
 
 ALL = "all"  # the question that takes the largest fraction of all questions, for whoever means just that
 
@@ -55,7 +55,7 @@ def refusal_to_guess(questions: Questions) -> tuple[str, str]:
     )
 
 
-def answers_for(columns: Sequence[str], recipe: VotesRecipe, where: str | Path) -> dict[str, str]:
+def answers_for(columns: Sequence[str], settings: VotesSettings, where: str | Path) -> dict[str, str]:
     """Columns of votes that are compared, in the order of the table -> the names of their classes.
 
     A question's answers are named as it names them (Class1.1; smooth of smooth-or-featured_smooth_fraction), all others
@@ -64,18 +64,18 @@ def answers_for(columns: Sequence[str], recipe: VotesRecipe, where: str | Path) 
     Errors: SkyclassError for columns or a question that are not there, and where several questions are answered and
     none is chosen, neither by `question` nor by `keep`.
     """
-    candidates = _named(columns, recipe.columns, where) if recipe.columns else None
+    candidates = _named(columns, settings.columns, where) if settings.columns else None
     questions = questions_of(columns if candidates is None else candidates)
     if candidates is None:
         candidates = [name for name in columns if any(name in answers for answers in questions.values())]
     if not candidates:
-        if recipe.classes and not recipe.threshold:
+        if settings.classes and not settings.threshold:
             return {}
         what = "no column of votes such as Galaxy Zoo's Class1.1"
         raise SkyclassError(what, where=where, fix="name them (columns, in the settings of the votes)")
-    if recipe.classes or recipe.question == ALL:  # rules name the columns that they compare
+    if settings.classes or settings.question == ALL:  # rules name the columns that they compare
         return {name: name for name in candidates}
-    question = recipe.question or _kept_question(recipe.keep, questions)
+    question = settings.question or _kept_question(settings.keep, questions)
     if question is None and len(questions) > 1:
         what, fix = refusal_to_guess(questions)
         raise SkyclassError(what, where=where, fix=fix)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..core.console import say
 from ..core.errors import SkyclassError, did_you_mean
-from ..recipes.data_settings import VotesRecipe
+from ..recipes.data_settings import VotesSettings
 from ..recipes.schema import apply_overrides, validate
 from .vote_questions import answers_for
 
@@ -38,14 +38,14 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }
 
 
-def parse_votes(overrides: Sequence[str]) -> VotesRecipe:
+def parse_votes(overrides: Sequence[str]) -> VotesSettings:
     """The rules that `KEY=VALUE` settings say, checked; a class is set by `classes.NAME=EXPRESSION`."""
     document: dict[str, Any] = {}
     origin = dict(apply_overrides(document, overrides, "--votes"))
-    return validate(VotesRecipe, document, "votes", None, origin)
+    return validate(VotesSettings, document, "votes", None, origin)
 
 
-def label_by_votes(frame: pd.DataFrame, recipe: VotesRecipe, where: str | Path) -> pd.DataFrame:
+def label_by_votes(frame: pd.DataFrame, settings: VotesSettings, where: str | Path) -> pd.DataFrame:
     """The table with the `label` that its votes give each row; every other column stays.
 
     The label is the answer with the largest fraction of one question (the first of equals), or the class whose
@@ -55,28 +55,28 @@ def label_by_votes(frame: pd.DataFrame, recipe: VotesRecipe, where: str | Path) 
     Errors: SkyclassError for columns that are absent or no numbers, and for an expression that is not understood;
     as of `answers_for`.
     """
-    answers = answers_for([str(name) for name in frame.columns], recipe, where)
+    answers = answers_for([str(name) for name in frame.columns], settings, where)
     columns = list(answers)
     votes = _numbers(frame, columns, where)
     largest = votes.fillna(-np.inf).max(axis=1).to_numpy()
     labels = np.full(len(frame), None, dtype=object)
     several = 0
-    if recipe.classes:
-        if recipe.rename:
+    if settings.classes:
+        if settings.rename:
             what = "rename is for labels by the largest fraction, and these are by expressions"
             raise SkyclassError(what, where=where, fix="give the classes their names in `classes`")
-        holds = np.array([_holds(text, frame, f"{where}: class {name}") for name, text in recipe.classes.items()])
+        holds = np.array([_holds(text, frame, f"{where}: class {name}") for name, text in settings.classes.items()])
         one = holds.sum(axis=0) == 1  # (classes, N) -> (N,)
         several = int((holds.sum(axis=0) > 1).sum())
-        labels[one] = np.array(list(recipe.classes), dtype=object)[holds[:, one].argmax(axis=0)]
+        labels[one] = np.array(list(settings.classes), dtype=object)[holds[:, one].argmax(axis=0)]
     else:
-        _check_renamed(recipe, columns, where)
-        names = np.array([recipe.rename.get(column, name) for column, name in answers.items()], dtype=object)
+        _check_renamed(settings, columns, where)
+        names = np.array([settings.rename.get(column, name) for column, name in answers.items()], dtype=object)
         voted = np.isfinite(largest)
         labels[voted] = names[votes.fillna(-np.inf).to_numpy()[voted].argmax(axis=1)]
-    low = (largest < recipe.threshold) & pd.notna(labels)
+    low = (largest < settings.threshold) & pd.notna(labels)
     labels[low] = None
-    dropped = _keep(labels, recipe, where)
+    dropped = _keep(labels, settings, where)
     _tell(
         labels, {"below the threshold": int(low.sum()), "of several classes": several, "of classes not kept": dropped}
     )
@@ -98,22 +98,22 @@ def _numbers(frame: pd.DataFrame, columns: Iterable[str], where: str | Path) -> 
     return pd.DataFrame(numbers, index=frame.index)
 
 
-def _check_renamed(recipe: VotesRecipe, columns: Sequence[str], where: str | Path) -> None:
-    unknown = next((name for name in recipe.rename if name not in columns), None)
+def _check_renamed(settings: VotesSettings, columns: Sequence[str], where: str | Path) -> None:
+    unknown = next((name for name in settings.rename if name not in columns), None)
     if unknown is not None:
         fix = did_you_mean(unknown, columns) or f"the columns of votes are {', '.join(columns)}"
         raise SkyclassError(f"rename: no column of votes {unknown!r}", where=where, fix=fix)
 
 
-def _keep(labels: np.ndarray, recipe: VotesRecipe, where: str | Path) -> int:
+def _keep(labels: np.ndarray, settings: VotesSettings, where: str | Path) -> int:
     """Take the labels of classes that are not kept away; returns how many."""
-    if recipe.keep is None:
+    if settings.keep is None:
         return 0
     counts = Counter(label for label in labels if label is not None)
-    if isinstance(recipe.keep, int):
-        kept = set(sorted(counts, key=lambda name: (-counts[name], name))[: recipe.keep])
+    if isinstance(settings.keep, int):
+        kept = set(sorted(counts, key=lambda name: (-counts[name], name))[: settings.keep])
     else:
-        kept = set(recipe.keep)
+        kept = set(settings.keep)
         missing = sorted(kept - set(counts))
         if missing:
             fix = did_you_mean(missing[0], counts) or f"the classes are {', '.join(sorted(counts)) or 'none'}"

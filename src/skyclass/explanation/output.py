@@ -19,7 +19,7 @@ from ..images.formats.fits.wcs import sky_header, write_map
 from ..images.formats.locations import files_of, parse_address
 from ..images.formats.read import read_image
 from ..images.geometry import placement, put_back
-from ..recipes.data_settings import PixelRecipe
+from ..pixel_settings.data_settings import PixelSettings
 from .figures import class_sheet, explanation_figure
 
 LIST = "explanations.csv"
@@ -58,7 +58,7 @@ class Origin(NamedTuple):
     """The image that a network's input was made of, over which its map is laid."""
 
     size: tuple[int, int]
-    recipes: Sequence[PixelRecipe]
+    pixel_settings: Sequence[PixelSettings]
     """What it has been through."""
     sky: fits.Header | None = None
     """Its sky coordinates, where it has any."""
@@ -144,13 +144,13 @@ def safe(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name)[-80:]
 
 
-def origin_of(file: str, recipes: Sequence[PixelRecipe]) -> Origin | None:
+def origin_of(file: str, pixel_settings: Sequence[PixelSettings]) -> Origin | None:
     """The file that a catalog names, and what its image has been through; None where there is no such file."""
     address = parse_address(file)
     if not all(path.is_file() for path in files_of(address)):
         return None
     height, width = read_image(address).pixels.shape[1:]
-    return Origin((height, width), recipes, sky_header(address))
+    return Origin((height, width), pixel_settings, sky_header(address))
 
 
 def _write_map(path: Path, heatmap: np.ndarray, row: Mapping[Any, Any], origin: Origin) -> None:
@@ -163,4 +163,4 @@ def _write_map(path: Path, heatmap: np.ndarray, row: Mapping[Any, Any], origin: 
     }
     if row["layer"] is not None:
         cards["LAYER"] = (row["layer"], "of the network, which is mapped")
-    write_map(path, put_back(heatmap, placement(origin.size, origin.recipes), origin.size), origin.sky, cards)
+    write_map(path, put_back(heatmap, placement(origin.size, origin.pixel_settings), origin.size), origin.sky, cards)

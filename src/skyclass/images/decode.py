@@ -10,10 +10,10 @@ import numpy as np
 
 from ..core.errors import SkyclassError, one_line
 from ..core.parallel import in_order
-from ..recipes.data_settings import PixelRecipe
+from ..recipes.data_settings import PixelSettings
 from .formats.arrays import RGB
 from .formats.read import Image, read_image
-from .preprocess import apply_recipes, are_numbered, bad_pixel_fraction, named_bands
+from .preprocess import are_numbered, bad_pixel_fraction, named_bands, preprocess
 
 SATURATED = 0.02  # share of a band's pixels at its largest value; of 2,778 SDSS galaxies the worst has 0.007
 
@@ -30,22 +30,22 @@ class Decoded(NamedTuple):
     bad: float = 0.0
 
 
-def decode_files(files: Sequence[str | Path], recipes: Sequence[PixelRecipe]) -> Iterator[Decoded]:
+def decode_files(files: Sequence[str | Path], pixel_settings: Sequence[PixelSettings]) -> Iterator[Decoded]:
     """One result a file, in order. Nothing is raised for a bad file; memory does not grow with their number."""
-    return in_order(lambda file: decode_file(file, recipes), files)
+    return in_order(lambda file: decode_file(file, pixel_settings), files)
 
 
-def decode_file(file: str | Path, recipes: Sequence[PixelRecipe]) -> Decoded:
-    """Read one file and take it through the recipes."""
-    return read_and_decode(file, recipes)[1]
+def decode_file(file: str | Path, pixel_settings: Sequence[PixelSettings]) -> Decoded:
+    """Read one file and preprocess it."""
+    return read_and_decode(file, pixel_settings)[1]
 
 
-def read_and_decode(file: str | Path, recipes: Sequence[PixelRecipe]) -> tuple[Image | None, Decoded]:
+def read_and_decode(file: str | Path, pixel_settings: Sequence[PixelSettings]) -> tuple[Image | None, Decoded]:
     """As `decode_file`, with the image as it was read, if it could be."""
     image = None
     try:
         image = read_image(file)
-        return image, decode_image(image, recipes)
+        return image, decode_image(image, pixel_settings)
     except SkyclassError as refusal:
         return image, Decoded(None, _without_place(refusal), None)
     except Exception as error:  # a decoder's own bug must not cost the good rows
@@ -53,49 +53,55 @@ def read_and_decode(file: str | Path, recipes: Sequence[PixelRecipe]) -> tuple[I
 
 
 def decode_rows(
-    images: np.ndarray, rows: Iterable[int], bands: Sequence[str], recipes: Sequence[PixelRecipe]
+    images: np.ndarray, rows: Iterable[int], bands: Sequence[str], pixel_settings: Sequence[PixelSettings]
 ) -> Iterator[Decoded]:
     """As `decode_files`, for rows of stored images (N, C, H, W) that were judged when they were packed.
 
     Errors: SkyclassError of the pixel path.
     """
-    return in_order(lambda row: Decoded(apply_recipes(np.asarray(images[row]), bands, recipes)[0], None, None), rows)
+    return in_order(
+        lambda row: Decoded(preprocess(np.asarray(images[row]), bands, pixel_settings)[0], None, None), rows
+    )
 
 
-def decode_image(image: Image, recipes: Sequence[PixelRecipe]) -> Decoded:
-    """Take an image through the recipes, unless it is of no use. Errors: SkyclassError of the pixel path."""
+def decode_image(image: Image, pixel_settings: Sequence[PixelSettings]) -> Decoded:
+    """Preprocess an image, unless it cannot be used. Errors: SkyclassError of the pixel path."""
     bad = bad_pixel_fraction(image.pixels)
-    error, warning = _judge(image, recipes, bad)
+    error, warning = _judge(image, pixel_settings, bad)
     if error:
         return Decoded(None, error, None, bad)
-    pixels, _ = apply_recipes(image.pixels, image.bands, recipes)
+    pixels, _ = preprocess(image.pixels, image.bands, pixel_settings)
     return Decoded(pixels, None, warning, bad)
 
 
-def decode_arrays(images: np.ndarray, bands: Sequence[str], recipes: Sequence[PixelRecipe]) -> Iterator[Decoded]:
-    """Take decoded pixels (N, C, H, W) through the recipes, with the bands of the files that these were made for.
+def decode_arrays(
+    images: np.ndarray, bands: Sequence[str], pixel_settings: Sequence[PixelSettings]
+) -> Iterator[Decoded]:
+    """Preprocess decoded pixels (N, C, H, W), with the bands of the files that these were made for.
 
-    bands : names where the first recipe gives none
+    bands : names where the first settings give none
     Errors: SkyclassError for an array of another shape or another number of bands.
     """
-    return (_decode_array(pixels, bands, recipes) for pixels in images)
+    return (_decode_array(pixels, bands, pixel_settings) for pixels in images)
 
 
 def decode_named(
-    images: str | Path | Sequence[str | Path] | np.ndarray, bands: Sequence[str], recipes: Sequence[PixelRecipe]
+    images: str | Path | Sequence[str | Path] | np.ndarray,
+    bands: Sequence[str],
+    pixel_settings: Sequence[PixelSettings],
 ) -> tuple[list[str], Iterator[Decoded]]:
     """Files, as `decode_files`, or an array (N, C, H, W) or (C, H, W), as `decode_arrays`, with a name for each image:
     the file's, or the row's number.
     """
     if isinstance(images, np.ndarray):
         array = images[None] if images.ndim < 4 else images
-        return [str(row) for row in range(len(array))], decode_arrays(array, bands, recipes)
+        return [str(row) for row in range(len(array))], decode_arrays(array, bands, pixel_settings)
     files = [images] if isinstance(images, str | Path) else list(images)
-    return [str(file) for file in files], decode_files(files, recipes)
+    return [str(file) for file in files], decode_files(files, pixel_settings)
 
 
-def _decode_array(pixels: np.ndarray, bands: Sequence[str], recipes: Sequence[PixelRecipe]) -> Decoded:
-    first = recipes[0]
+def _decode_array(pixels: np.ndarray, bands: Sequence[str], pixel_settings: Sequence[PixelSettings]) -> Decoded:
+    first = pixel_settings[0]
     bands = first.bands or bands
     if first.file_bands and pixels.ndim == 3 and len(pixels) == len(first.file_bands):
         bands = first.file_bands
@@ -104,18 +110,18 @@ def _decode_array(pixels: np.ndarray, bands: Sequence[str], recipes: Sequence[Pi
         raise SkyclassError(f"images of shape {pixels.shape}", where="array", fix=fix)
     if pixels.dtype not in (np.uint8, np.uint16):
         pixels = pixels.astype(np.float32)  # as `images` gives every other number
-    return decode_image(Image(pixels, tuple(bands), "array"), recipes)
+    return decode_image(Image(pixels, tuple(bands), "array"), pixel_settings)
 
 
-def judge(image: Image, recipes: Sequence[PixelRecipe]) -> tuple[str | None, str | None]:
+def judge(image: Image, pixel_settings: Sequence[PixelSettings]) -> tuple[str | None, str | None]:
     """(error, warning): why the image is of no use, and what is odd about it. Either may be None.
 
-    Errors: SkyclassError where the first recipe's `file_bands` counts other bands than the image has.
+    Errors: SkyclassError where the first settings' `file_bands` counts other bands than the image has.
     """
-    return _judge(image, recipes, bad_pixel_fraction(image.pixels))
+    return _judge(image, pixel_settings, bad_pixel_fraction(image.pixels))
 
 
-def _judge(image: Image, recipes: Sequence[PixelRecipe], bad: float) -> tuple[str | None, str | None]:
+def _judge(image: Image, pixel_settings: Sequence[PixelSettings], bad: float) -> tuple[str | None, str | None]:
     """As `judge`, where the share of `bad` pixels is known."""
     oddities = [image.warning] if image.warning else []
     pixels = image.pixels
@@ -125,7 +131,7 @@ def _judge(image: Image, recipes: Sequence[PixelRecipe], bad: float) -> tuple[st
     low, high = finite.min(), finite.max()
     if low == high:
         return f"blank: every pixel is {low:g}", None
-    first = recipes[0] if recipes else PixelRecipe()
+    first = pixel_settings[0] if pixel_settings else PixelSettings()
     scaled = first.interval != "none" or first.stretch == "lupton"
     if first.dtype in ("uint8", "uint16") and not scaled and pixels.dtype.kind == "f":
         expected = "8-bit" if first.dtype == "uint8" else "16-bit"

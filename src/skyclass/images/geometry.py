@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..recipes.data_settings import PixelRecipe
+from ..recipes.data_settings import PixelSettings
 
 
 class Fitting(NamedTuple):
@@ -51,15 +51,15 @@ def fitting(image: tuple[int, int], size: tuple[int, int], fit: str) -> Fitting:
     return Fitting(image, size, size)
 
 
-def placement(image: tuple[int, int], recipes: Sequence[PixelRecipe]) -> Placement:
-    """Where what `pixels.apply_recipes` makes of an image of (height, width) lies in it."""
+def placement(image: tuple[int, int], pixel_settings: Sequence[PixelSettings]) -> Placement:
+    """Where what `preprocess.preprocess` makes of an image of (height, width) lies in it."""
     size = image
     axes = [Axis(1.0, 0.0), Axis(1.0, 0.0)]
-    for recipe in recipes:
-        if recipe.crop is not None:
-            axes, size = _centred(axes, size, recipe.crop), recipe.crop
-        if recipe.size is not None:
-            cut, resized, wanted = fitting(size, recipe.size, recipe.fit)
+    for settings in pixel_settings:
+        if settings.crop is not None:
+            axes, size = _centred(axes, size, settings.crop), settings.crop
+        if settings.size is not None:
+            cut, resized, wanted = fitting(size, settings.size, settings.fit)
             axes = _centred(axes, size, cut)
             axes = [_resized(axis, n_in, n_out) for axis, n_in, n_out in zip(axes, cut, resized, strict=True)]
             axes, size = _centred(axes, resized, wanted), wanted

@@ -1,6 +1,6 @@
 """Decoded pixels become stored pixels, and stored pixels become the network's input: the only pixel path.
 
-`apply_recipe` does what a PixelRecipe says, in its order: bands, NaN, interval and stretch, crop, resize, type.
+`apply_settings` does what a PixelSettings says, in its order: bands, NaN, interval and stretch, crop, resize, type.
 Stored integers stand for [0, 1], uint8 in steps of 1/255 and uint16 of 1/65535 ("unit scale"); floats are themselves.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.errors import SkyclassError
-from ..recipes.data_settings import PixelRecipe
+from ..recipes.data_settings import PixelSettings
 from .formats.arrays import RGB, band_names
 from .geometry import fitting
 from .resize import resize, round_to
@@ -29,17 +29,17 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation, one number a band
 
 
-def apply_recipes(
-    pixels: np.ndarray, bands: Sequence[str], recipes: Sequence[PixelRecipe]
+def preprocess(
+    pixels: np.ndarray, bands: Sequence[str], pixel_settings: Sequence[PixelSettings]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Apply recipes one after the other (a pack's, then a training's); returns the pixels and their bands' names."""
-    for recipe in recipes:
-        pixels = apply_recipe(pixels, bands, recipe)
-        bands = stored_bands(bands, recipe)
+    """Apply pixel settings in turn (a pack's, then a training's); returns the pixels and the names of their bands."""
+    for settings in pixel_settings:
+        pixels = apply_settings(pixels, bands, settings)
+        bands = stored_bands(bands, settings)
     return pixels, tuple(bands)
 
 
-def apply_recipe(pixels: np.ndarray, bands: Sequence[str], recipe: PixelRecipe) -> np.ndarray:
+def apply_settings(pixels: np.ndarray, bands: Sequence[str], settings: PixelSettings) -> np.ndarray:
     """What is stored of an image.
 
     Parameters
@@ -49,7 +49,7 @@ def apply_recipe(pixels: np.ndarray, bands: Sequence[str], recipe: PixelRecipe) 
 
     Returns
     -------
-    (C', h, w), C-contiguous and finite, of `recipe.dtype`. With `dtype: null` integers stay what they are unless they
+    (C', h, w), C-contiguous and finite, of `settings.dtype`. With `dtype: null` integers stay what they are unless they
     were stretched; all else is float32. A float is clipped to [0, 1] where it is stretched or stored as an integer.
 
     Errors: SkyclassError for bands that the image lacks or that `file_bands` does not count, for a stretch that cannot
@@ -57,36 +57,36 @@ def apply_recipe(pixels: np.ndarray, bands: Sequence[str], recipe: PixelRecipe) 
     """
     if pixels.ndim != 3 or len(pixels) != len(bands):
         raise SkyclassError(f"pixels of shape {pixels.shape} for the bands {_listed(bands)}", fix="give (C, H, W)")
-    bands = named_bands(bands, recipe.file_bands)
-    if recipe.bands is not None:
-        pixels = select_bands(pixels, bands, recipe.bands)
-    pixels = fill_bad_pixels(pixels, recipe.fill_nan)
-    pixels = stretch(pixels, recipe)
-    if recipe.crop is not None:
-        pixels = centre(pixels, recipe.crop)
-    if recipe.size is not None:
-        pixels = fit_size(pixels, recipe.size, recipe.fit, recipe.interpolation)
-    return np.ascontiguousarray(convert(pixels, recipe.dtype))
+    bands = named_bands(bands, settings.file_bands)
+    if settings.bands is not None:
+        pixels = select_bands(pixels, bands, settings.bands)
+    pixels = fill_bad_pixels(pixels, settings.fill_nan)
+    pixels = stretch(pixels, settings)
+    if settings.crop is not None:
+        pixels = centre(pixels, settings.crop)
+    if settings.size is not None:
+        pixels = fit_size(pixels, settings.size, settings.fit, settings.interpolation)
+    return np.ascontiguousarray(convert(pixels, settings.dtype))
 
 
-def recipes_left(recipes: list[PixelRecipe], packed: PixelRecipe, where: Path) -> list[PixelRecipe]:
-    """Those of the recipes that a classifier takes files through that the images of a pack have not been through yet.
+def remaining_settings(pixel_settings: list[PixelSettings], packed: PixelSettings, where: Path) -> list[PixelSettings]:
+    """The pixel settings of a classifier that are still to be applied to the images of a pack.
 
-    packed : the pack's own recipe; where : the pack
+    packed : the pack's own settings; where : the pack
     Errors: SkyclassError where the pack's pixels were changed in another way than the classifier's.
     """
-    if packed == recipes[0]:
-        return recipes[1:]
+    if packed == pixel_settings[0]:
+        return pixel_settings[1:]
     as_read = packed.interval == "none" and packed.stretch == "linear" and packed.crop is None
-    if as_read and not any(recipe.crop for recipe in recipes):
-        return recipes  # its images are as good as files, unless they were resized and then cropped
+    if as_read and not any(settings.crop for settings in pixel_settings):
+        return pixel_settings  # its images are as good as files, unless they were resized and then cropped
     fix = "name the files themselves, or pack them by `skyclass pack SOURCE PACK --like CLASSIFIER`"
     raise SkyclassError("the pack's pixels were made in another way than the classifier's", where=where, fix=fix)
 
 
-def stored_bands(bands: Sequence[str], recipe: PixelRecipe) -> tuple[str, ...]:
-    """Names of the bands that `recipe` leaves of an image with the bands `bands`. Errors: as `named_bands`."""
-    return recipe.bands or named_bands(bands, recipe.file_bands)
+def stored_bands(bands: Sequence[str], settings: PixelSettings) -> tuple[str, ...]:
+    """Names of the bands that `settings` leaves of an image with the bands `bands`. Errors: as `named_bands`."""
+    return settings.bands or named_bands(bands, settings.file_bands)
 
 
 def named_bands(bands: Sequence[str], file_bands: Sequence[str] | None) -> tuple[str, ...]:

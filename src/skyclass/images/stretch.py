@@ -9,29 +9,29 @@ from astropy import visualization
 from astropy.stats import sigma_clipped_stats
 
 from ..core.errors import SkyclassError
-from ..recipes.data_settings import PixelRecipe
+from ..recipes.data_settings import PixelSettings
 
 LEVELS = {"uint8": 255, "uint16": 65535}  # what stands for 1 in each stored type; in floats it is 1 itself
 NOISE_UNITS = 10.0  # times the noise is the linear stretch of lupton: noise stays just visible, at about 0.1
 MEASURED = 20_000  # pixels of a band that its background and noise are measured on, evenly spaced
 
 
-def stretch(pixels: np.ndarray, recipe: PixelRecipe) -> np.ndarray:
+def stretch(pixels: np.ndarray, settings: PixelSettings) -> np.ndarray:
     """Map the interval to [0, 1], clip, and bend by the transfer curve: finite (C, H, W) -> float32 (C, H, W).
 
     Intervals and curves are those of astropy.visualization. Without an interval the curve acts on unit-scaled values;
     with the linear curve as well the pixels come back untouched. An empty interval maps what is above it to 1, the rest
     to 0. `lupton` has a rule of its own (see there).
     """
-    if recipe.interval == "none" and recipe.stretch == "linear":
+    if settings.interval == "none" and settings.stretch == "linear":
         return pixels
-    if recipe.stretch == "lupton":
-        return lupton(pixels, recipe)
-    curve = _curve(recipe.stretch, recipe.softening)
-    groups = list(pixels[:, None]) if recipe.per_band else [pixels]
+    if settings.stretch == "lupton":
+        return lupton(pixels, settings)
+    curve = _curve(settings.stretch, settings.softening)
+    groups = list(pixels[:, None]) if settings.per_band else [pixels]
     stretched = []
     for group in groups:
-        low, high = _limits(group, recipe)
+        low, high = _limits(group, settings)
         if group.dtype.kind == "u":  # few levels: bend each level once, then look it up
             levels = np.arange(LEVELS[group.dtype.name] + 1)
             stretched.append(curve(_to_unit(levels, low, high)).astype(np.float32)[group])
@@ -40,7 +40,7 @@ def stretch(pixels: np.ndarray, recipe: PixelRecipe) -> np.ndarray:
     return np.concatenate(stretched)
 
 
-def lupton(pixels: np.ndarray, recipe: PixelRecipe) -> np.ndarray:
+def lupton(pixels: np.ndarray, settings: PixelSettings) -> np.ndarray:
     """A colour picture of three bands, red first: finite (3, H, W) -> float32 (3, H, W) in [0, 1].
 
     Lupton et al. 2004 (PASP 116, 133), sect. 2, by astropy's make_lupton_rgb: the bands x of a pixel become x f(I) / I,
@@ -59,15 +59,15 @@ def lupton(pixels: np.ndarray, recipe: PixelRecipe) -> np.ndarray:
             where="pixels.stretch",
             fix="choose them by pixels.bands, red first, as in [i, r, g]",
         )
-    q = 8.0 if recipe.softening is None else recipe.softening
+    q = 8.0 if settings.softening is None else settings.softening
     curve: visualization.BaseStretch = visualization.LuptonAsinhStretch(stretch=1.0, Q=q)
-    if recipe.interval == "none":
-        values = _in_noise_units(pixels.astype(np.float64), recipe.per_band)
+    if settings.interval == "none":
+        values = _in_noise_units(pixels.astype(np.float64), settings.per_band)
     else:
         # Of two stretches added up, astropy does the second one first: this scales what the curve has made.
         curve = visualization.LinearStretch(slope=1.0 / float(curve(np.ones(1))[0])) + curve
-        groups = list(pixels[:, None]) if recipe.per_band else [pixels]
-        values = np.concatenate([_on_interval(group, recipe) for group in groups])
+        groups = list(pixels[:, None]) if settings.per_band else [pixels]
+        values = np.concatenate([_on_interval(group, settings) for group in groups])
     with np.errstate(all="ignore"):  # astropy divides 0 by 0 where there is no light, and then puts 0 there
         picture = visualization.make_lupton_rgb(
             *values, interval=visualization.ManualInterval(0.0, 1.0), stretch_object=curve, output_dtype=float
@@ -86,23 +86,23 @@ def _in_noise_units(values: np.ndarray, per_band: bool) -> np.ndarray:
     return np.asarray(signal / (NOISE_UNITS * noise)[:, None, None])
 
 
-def _on_interval(group: np.ndarray, recipe: PixelRecipe) -> np.ndarray:
+def _on_interval(group: np.ndarray, settings: PixelSettings) -> np.ndarray:
     """Values with the interval's limits at 0 and 1, float64; an empty interval is as wide as their deviation."""
-    low, high = _limits(group, recipe)
+    low, high = _limits(group, settings)
     values = group.astype(np.float64)
     width = high - low if high > low else float(values.std()) or 1.0
     return (values - low) / width
 
 
-def _limits(values: np.ndarray, recipe: PixelRecipe) -> tuple[float, float]:
-    if recipe.interval == "none":
+def _limits(values: np.ndarray, settings: PixelSettings) -> tuple[float, float]:
+    if settings.interval == "none":
         return 0.0, float(LEVELS.get(values.dtype.name, 1))
-    if recipe.interval == "minmax":
+    if settings.interval == "minmax":
         return float(values.min()), float(values.max())
     interval = {
-        "percentile": lambda: visualization.PercentileInterval(recipe.percentile),
+        "percentile": lambda: visualization.PercentileInterval(settings.percentile),
         "zscale": visualization.ZScaleInterval,
-    }[recipe.interval]()
+    }[settings.interval]()
     low, high = interval.get_limits(values.astype(np.float64))
     return float(low), float(high)
 

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ..core.console import say
 from ..core.errors import SkyclassError
-from ..recipes.model_settings import LoraRecipe, ModelRecipe
+from ..recipes.model_settings import LoraSettings, ModelSettings
 from .network import Network, check_names, inside
 
 PARTS = ("early", "middle", "late", "head")
@@ -27,15 +27,15 @@ NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, RmsNorm)
 ADAPTABLE = (nn.Linear, nn.Conv2d, Conv2dSame)
 
 
-def adapt(network: Network, recipe: ModelRecipe) -> None:
+def adapt(network: Network, settings: ModelSettings) -> None:
     """Freeze, or put in low-rank adapters, as the recipe says; the head is trained in any case.
 
     Errors: SkyclassError for a name that the backbone does not have, or that holds nothing to adapt.
     """
-    if recipe.lora is None:
-        freeze(network, recipe.freeze)
+    if settings.lora is None:
+        freeze(network, settings.freeze)
     else:
-        add_lora(network, recipe.lora)
+        add_lora(network, settings.lora)
 
 
 def freeze(network: Network, names: Sequence[str]) -> None:
@@ -50,7 +50,7 @@ def freeze(network: Network, names: Sequence[str]) -> None:
     network.train(network.training)
 
 
-def add_lora(network: Network, recipe: LoraRecipe) -> None:
+def add_lora(network: Network, settings: LoraSettings) -> None:
     """Freeze the backbone and put low-rank adapters on its convolutions and linear layers.
 
     Layers that have no such adapter stay frozen, and are told of: grouped and dilated convolutions, and those that
@@ -59,38 +59,38 @@ def add_lora(network: Network, recipe: LoraRecipe) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model  # seconds to import
 
-    layers = _layers_to_adapt(network, recipe)
-    ranks = {name: rank for name in layers if (rank := _rank_of(name, recipe)) != recipe.rank}
+    layers = _layers_to_adapt(network, settings)
+    ranks = {name: rank for name in layers if (rank := _rank_of(name, settings)) != settings.rank}
     config = LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,  # type: ignore[arg-type]  # PEFT only divides it
-        lora_dropout=recipe.dropout,
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # PEFT only divides it
+        lora_dropout=settings.dropout,
         target_modules="|".join(re.escape(name) for name in layers),  # matched whole
         rank_pattern={f"^{re.escape(name)}": rank for name, rank in ranks.items()},
     )
     backbone = network.backbone.requires_grad_(False)
     inject_adapter_in_model(config, backbone)
     norms = [name for name, module in backbone.named_modules() if isinstance(module, NORMS)]
-    for name in (*recipe.train_also, *(norms if recipe.train_norms else ())):
+    for name in (*settings.train_also, *(norms if settings.train_norms else ())):
         backbone.get_submodule(name).requires_grad_(True)
-    kept = () if recipe.train_norms else tuple(name for name in norms if not inside(name, recipe.train_also))
+    kept = () if settings.train_norms else tuple(name for name in norms if not inside(name, settings.train_also))
     network.adapted, network.still = tuple(layers), kept
     network.train(network.training)
 
 
-def _layers_to_adapt(network: Network, recipe: LoraRecipe) -> list[str]:
+def _layers_to_adapt(network: Network, settings: LoraSettings) -> list[str]:
     """Names of the backbone's layers that get an adapter."""
     for key in ("targets", "ranks", "train_also"):
-        check_names(network, getattr(recipe, key), f"model.lora.{key}")
+        check_names(network, getattr(settings, key), f"model.lora.{key}")
     weighted = {
         name: module
         for name, module in network.backbone.named_modules()
-        if isinstance(module, ADAPTABLE) and not inside(name, recipe.train_also)
+        if isinstance(module, ADAPTABLE) and not inside(name, settings.train_also)
     }
     able = [name for name, module in weighted.items() if _adaptable(module)]
-    wanted = recipe.targets or ("",)
+    wanted = settings.targets or ("",)
     layers = [name for name in able if inside(name, wanted)]
-    for key, parts, among in (("targets", wanted, able), ("ranks", recipe.ranks, layers)):
+    for key, parts, among in (("targets", wanted, able), ("ranks", settings.ranks, layers)):
         for part in parts:
             if not any(inside(name, [part]) for name in among):
                 what = f"no layer of {part or 'the backbone'} {'gets' if key == 'ranks' else 'can have'} an adapter"
@@ -111,10 +111,10 @@ def _adaptable(module: nn.Module) -> bool:
     return module.groups == 1 and set(module.dilation) == {1} and module.padding_mode == "zeros"
 
 
-def _rank_of(layer: str, recipe: LoraRecipe) -> int:
+def _rank_of(layer: str, settings: LoraSettings) -> int:
     """The rank of the longest name in `ranks` that the layer lies in, else the general one."""
-    names = [name for name in recipe.ranks if inside(layer, [name])]
-    return recipe.ranks[max(names, key=len)] if names else recipe.rank
+    names = [name for name in settings.ranks if inside(layer, [name])]
+    return settings.ranks[max(names, key=len)] if names else settings.rank
 
 
 def merge_lora(network: Network) -> bool:

@@ -9,7 +9,7 @@ import timm
 from torch import Tensor, nn
 
 from ..core.errors import SkyclassError, did_you_mean, one_line
-from ..recipes.model_settings import ModelRecipe
+from ..recipes.model_settings import ModelSettings
 from .heads import HEADS, ConvolutionalHead, Head, doubt_head
 from .resnet_cifar import resnet20_cifar
 
@@ -113,20 +113,20 @@ class Network(nn.Module):
         return result
 
 
-def build_network(recipe: ModelRecipe, n_bands: int, n_classes: int, architecture: str | None = None) -> Network:
+def build_network(settings: ModelSettings, n_bands: int, n_classes: int, architecture: str | None = None) -> Network:
     """A network with random weights.
 
     `architecture` is the plain timm name behind an `hf_hub:` backbone, so that a saved classifier needs no network.
     Errors: SkyclassError for a backbone that timm does not know, with near names.
     """
-    name = architecture or recipe.backbone
+    name = architecture or settings.backbone
     if name in OWN_BACKBONES:
         backbone = OWN_BACKBONES[name](n_bands)
     else:
         check_backbone(name)
         backbone = _timm_backbone(name, n_bands)
-    head = HEADS[recipe.head](_n_features(backbone, recipe.head), n_classes, recipe.dropout)
-    return Network(backbone, head, doubt_head(head.n_refined, recipe.dropout) if recipe.uncertainty else None)
+    head = HEADS[settings.head](_n_features(backbone, settings.head), n_classes, settings.dropout)
+    return Network(backbone, head, doubt_head(head.n_refined, settings.dropout) if settings.uncertainty else None)
 
 
 def _n_features(backbone: Any, head: str) -> int:
@@ -156,9 +156,9 @@ def check_backbone(name: str) -> None:
     raise SkyclassError(f"no backbone is called {name!r}", where="model.backbone", fix=hint)
 
 
-def architecture_of(network: Network, recipe: ModelRecipe) -> str:
+def architecture_of(network: Network, settings: ModelSettings) -> str:
     """The name that rebuilds this backbone without a network."""
-    if recipe.backbone in OWN_BACKBONES:
-        return recipe.backbone
+    if settings.backbone in OWN_BACKBONES:
+        return settings.backbone
     config: Any = getattr(network.backbone, "pretrained_cfg", None) or {}
-    return str(config.get("architecture", recipe.backbone))
+    return str(config.get("architecture", settings.backbone))

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..core.errors import SkyclassError, one_line
-from ..recipes.model_settings import ModelRecipe
+from ..recipes.model_settings import ModelSettings
 from .network import OWN_BACKBONES, Network
 
 OFFLINE = (
@@ -49,17 +49,17 @@ class LoadedWeights:
         return "\n".join(lines)
 
 
-def load_weights(network: Network, recipe: ModelRecipe, n_bands: int) -> LoadedWeights | None:
+def load_weights(network: Network, settings: ModelSettings, n_bands: int) -> LoadedWeights | None:
     """Fill the backbone as `model.weights` says; None when it says `none`.
 
     Errors: SkyclassError that names the offline way where a download fails, and the file where one cannot be used.
     """
-    if recipe.weights == "none":
+    if settings.weights == "none":
         return None
-    if recipe.weights == "imagenet":
-        state, source = _download(recipe), f"timm's pretrained {recipe.backbone}"
+    if settings.weights == "imagenet":
+        state, source = _download(settings), f"timm's pretrained {settings.backbone}"
     else:
-        state, source = read_state(Path(recipe.weights).expanduser()), recipe.weights
+        state, source = read_state(Path(settings.weights).expanduser()), settings.weights
     return fill(network.backbone, state, source, n_bands)
 
 
@@ -150,14 +150,14 @@ def adapt_bands(weight: Tensor, n_bands: int) -> tuple[Tensor, str]:
     return repeated, f"{told} {how} and scaled by {before}/{n_bands}"
 
 
-def _download(recipe: ModelRecipe) -> dict[str, Tensor]:
+def _download(settings: ModelSettings) -> dict[str, Tensor]:
     """The pretrained tensors of a timm backbone, from the Hub client's cache or through timm from the Hub."""
-    if recipe.backbone in OWN_BACKBONES:
+    if settings.backbone in OWN_BACKBONES:
         fix = "use none or a file"
-        raise SkyclassError(f"{recipe.backbone} has no ImageNet weights", where="model.weights", fix=fix)
-    hub_id = recipe.backbone.removeprefix("hf_hub:")
-    if hub_id == recipe.backbone:
-        hub_id = timm.get_pretrained_cfg_value(recipe.backbone, "hf_hub_id") or hub_id
+        raise SkyclassError(f"{settings.backbone} has no ImageNet weights", where="model.weights", fix=fix)
+    hub_id = settings.backbone.removeprefix("hf_hub:")
+    if hub_id == settings.backbone:
+        hub_id = timm.get_pretrained_cfg_value(settings.backbone, "hf_hub_id") or hub_id
     repository, _, revision = hub_id.partition("@")
     cached = try_to_load_from_cache(repository, "model.safetensors", revision=revision or None)
     if isinstance(cached, str):
@@ -165,10 +165,10 @@ def _download(recipe: ModelRecipe) -> dict[str, Tensor]:
     problem = _unreachable(constants.ENDPOINT)  # asked first, because the Hub client retries for most of a minute
     if problem is None:
         try:
-            return dict(timm.create_model(recipe.backbone, pretrained=True, num_classes=0).state_dict())
+            return dict(timm.create_model(settings.backbone, pretrained=True, num_classes=0).state_dict())
         except Exception as error:  # the Hub client raises its own family of network errors
             problem = one_line(error)[:100]
-    what = f"the weights of {recipe.backbone} could not be downloaded ({problem})"
+    what = f"the weights of {settings.backbone} could not be downloaded ({problem})"
     raise SkyclassError(what, where="model.weights=imagenet", fix=OFFLINE)
 
 

@@ -29,7 +29,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class PixelRecipe(Settings):
+class PixelSettings(Settings):
     """How a decoded image becomes stored pixels: bands, NaN, stretch, crop, resize, in this order."""
 
     file_bands: tuple[str, ...] | None = Field(
@@ -83,8 +83,8 @@ class PixelRecipe(Settings):
         return stretch
 
 
-class TrainingPixels(PixelRecipe):
-    """The pixel recipe of a training: as for a pack, and the normalisation of the network's input."""
+class TrainingPixels(PixelSettings):
+    """The pixel settings of a training: as for a pack, and the normalisation of the network's input."""
 
     normalise: Literal["imagenet", "dataset", "none"] = Field(
         "dataset",
@@ -93,7 +93,7 @@ class TrainingPixels(PixelRecipe):
     )
 
 
-class AugmentRecipe(Settings):
+class AugmentSettings(Settings):
     """Random changes of the training images; validation and test images never see them."""
 
     flip_horizontal: Share = Field(0.0, description="probability of mirroring left and right")
@@ -114,14 +114,14 @@ class AugmentRecipe(Settings):
     )
 
     @model_validator(mode="after")
-    def _scale_is_ordered(self) -> AugmentRecipe:
+    def _scale_is_ordered(self) -> AugmentSettings:
         low, high = self.scale
         if not 0.0 < low <= high:
             raise ValueError(f"scale must be [smallest, largest] with 0 < smallest <= largest, not [{low}, {high}]")
         return self
 
 
-class VotesRecipe(Settings):
+class VotesSettings(Settings):
     """How vote fractions, a column a possible answer, become labels."""
 
     columns: tuple[str, ...] = Field(
@@ -142,10 +142,12 @@ class VotesRecipe(Settings):
     rename: dict[str, str] = Field({}, description="column: the name of its class")
 
 
-class DataRecipe(Settings):
+class DataSettings(Settings):
     """Which rows of the pack are used, and their labels."""
 
-    votes: VotesRecipe | None = Field(None, description="labels by the pack's columns of votes; null takes its labels")
+    votes: VotesSettings | None = Field(
+        None, description="labels by the pack's columns of votes; null takes its labels"
+    )
     exclude: tuple[str, ...] = Field((), description="classes left out")
     folds: int | None = Field(
         None, ge=3, description="cross-validation: parts the labelled images are cut into, groups kept whole"
@@ -153,7 +155,7 @@ class DataRecipe(Settings):
     fold: int = Field(0, ge=0, description="cross-validation: the part, from 0, that is the test split")
 
     @model_validator(mode="after")
-    def _fold_is_one_of_them(self) -> DataRecipe:
+    def _fold_is_one_of_them(self) -> DataSettings:
         if self.fold and self.fold >= (self.folds or 1):
             raise ValueError(f"fold {self.fold} of {self.folds or 'no'} folds: they are numbered from 0")
         return self

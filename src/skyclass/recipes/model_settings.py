@@ -10,7 +10,7 @@ from .schema import Settings
 from .training_settings import Positive
 
 
-class LoraRecipe(Settings):
+class LoraSettings(Settings):
     """Low-rank adaptation: the backbone is frozen, and products of two thin matrices are added to its weights."""
 
     rank: Positive = Field(8, description="inner dimension of the two matrices")
@@ -24,13 +24,13 @@ class LoraRecipe(Settings):
     train_also: tuple[str, ...] = Field((), description="backbone modules trained in full, as conv1")
 
 
-class ModelRecipe(Settings):
+class ModelSettings(Settings):
     """The network."""
 
     backbone: str = Field("resnet18", description="a timm name, hf_hub:OWNER/NAME, or resnet20_cifar")
     weights: str = Field("none", description="imagenet (downloaded by timm), none, or the path of a weight file")
     freeze: tuple[str, ...] = Field((), description="backbone modules that are not trained, such as layer1")
-    lora: LoraRecipe | None = Field(None, description="train low-rank adapters instead of the backbone's weights")
+    lora: LoraSettings | None = Field(None, description="train low-rank adapters instead of the backbone's weights")
     head: Literal["linear", "refined", "convolutional"] = Field(
         "linear",
         description="from features to class scores: a linear layer; two layers and an attention gate before it; "
@@ -40,7 +40,7 @@ class ModelRecipe(Settings):
     uncertainty: bool = Field(False, description="add a head that learns the chance that the prediction is wrong")
 
     @model_validator(mode="after")
-    def _lora_freezes_already(self) -> ModelRecipe:
+    def _lora_freezes_already(self) -> ModelSettings:
         if self.lora and self.freeze:
             raise ValueError("model.lora freezes the whole backbone: leave model.freeze empty")
         return self

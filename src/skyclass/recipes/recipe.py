@@ -19,27 +19,34 @@ from pydantic import BeforeValidator, Field
 
 from ..core.errors import SkyclassError, did_you_mean
 from ..core.files.yaml_files import read_yaml
-from .data_settings import AugmentRecipe, DataRecipe, PixelRecipe, TrainingPixels, VotesRecipe
-from .model_settings import LoraRecipe, ModelRecipe
+from .data_settings import AugmentSettings, DataSettings, PixelSettings, TrainingPixels, VotesSettings
+from .model_settings import LoraSettings, ModelSettings
 from .schema import Settings, apply_overrides, validate
-from .training_settings import CalibrationRecipe, RangeRecipe, RatesRecipe, TrainingRecipe, TuneRecipe, score_mode
+from .training_settings import (
+    CalibrationSettings,
+    RangeSettings,
+    RatesSettings,
+    TrainingSettings,
+    TuneSettings,
+    score_mode,
+)
 
 __all__ = [
     "SHIPPED",
-    "AugmentRecipe",
-    "CalibrationRecipe",
-    "DataRecipe",
-    "LoraRecipe",
-    "ModelRecipe",
-    "PixelRecipe",
-    "RangeRecipe",
-    "RatesRecipe",
+    "AugmentSettings",
+    "CalibrationSettings",
+    "DataSettings",
+    "LoraSettings",
+    "ModelSettings",
+    "PixelSettings",
+    "RangeSettings",
+    "RatesSettings",
     "Recipe",
     "StoredPixels",
     "TrainingPixels",
-    "TrainingRecipe",
-    "TuneRecipe",
-    "VotesRecipe",
+    "TrainingSettings",
+    "TuneSettings",
+    "VotesSettings",
     "as_begun",
     "dump_recipe",
     "json_schema",
@@ -83,13 +90,13 @@ class Recipe(Settings):
     name: str = Field("recipe", description="a short name")
     about: About = About()
     seed: int = Field(0, ge=0, description="seed of the weights, the order of images and the augmentation")
-    data: DataRecipe = DataRecipe()
+    data: DataSettings = DataSettings()
     pixels: TrainingPixels = TrainingPixels()
-    augment: AugmentRecipe = AugmentRecipe()
-    model: ModelRecipe = ModelRecipe()
-    training: TrainingRecipe = TrainingRecipe()
-    calibration: CalibrationRecipe = CalibrationRecipe()
-    tune: TuneRecipe = TuneRecipe()
+    augment: AugmentSettings = AugmentSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+    tune: TuneSettings = TuneSettings()
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -144,19 +151,19 @@ def _old_pixels(document: Any) -> Any:
     return {**_OLD_DEFAULTS["pixels"], **document} if isinstance(document, dict) else document
 
 
-StoredPixels = Annotated[PixelRecipe, BeforeValidator(_old_pixels)]
-"""A pixel recipe in the JSON of an artefact, read as by `stored_pixels`."""
+StoredPixels = Annotated[PixelSettings, BeforeValidator(_old_pixels)]
+"""Pixel settings in the JSON of an artefact, read as by `stored_pixels`."""
 
 
-def stored_pixels(document: Mapping[str, Any]) -> PixelRecipe:
-    """The pixel recipe of a pack or a classifier, as stored in JSON; what it lacks has the default of its day."""
-    return validate(PixelRecipe, {**_OLD_DEFAULTS["pixels"], **document}, "stored pixels", None, {})
+def stored_pixels(document: Mapping[str, Any]) -> PixelSettings:
+    """The pixel settings of a pack or a classifier, as stored in JSON; missing keys have that version's defaults."""
+    return validate(PixelSettings, {**_OLD_DEFAULTS["pixels"], **document}, "stored pixels", None, {})
 
 
 def as_begun(recipe: Recipe, begun: Recipe) -> Recipe:
     """The recipe with the defaults of the day when something began by it, where only these have changed since."""
     now, then = recipe.model_dump(mode="json"), begun.model_dump(mode="json")
-    new: Any = {"pixels": TrainingPixels(), "data.votes": VotesRecipe()}
+    new: Any = {"pixels": TrainingPixels(), "data.votes": VotesSettings()}
     for path, defaults in _OLD_DEFAULTS.items():
         section, before = _section(now, path), _section(then, path)
         for key, old in defaults.items():
@@ -181,11 +188,11 @@ def _with_old_defaults(document: dict[str, Any]) -> None:
             document[path] = dict(defaults)
 
 
-def parse_pixels(recipe: PixelRecipe, overrides: Sequence[str]) -> PixelRecipe:
-    """A pixel recipe changed by `KEY=VALUE` overrides, and checked."""
-    document = recipe.model_dump()
+def parse_pixels(settings: PixelSettings, overrides: Sequence[str]) -> PixelSettings:
+    """Pixel settings changed by `KEY=VALUE` overrides, and checked."""
+    document = settings.model_dump()
     origin = dict(apply_overrides(document, overrides, "--pixels"))
-    return validate(PixelRecipe, document, "pixels", None, origin)
+    return validate(PixelSettings, document, "pixels", None, origin)
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from .schema import Settings
 
 
-class CalibrationRecipe(Settings):
+class CalibrationSettings(Settings):
     """How the probabilities of the validation images become those of the classifier, and its sets of classes."""
 
     method: Literal["auto", "temperature", "vector", "none"] = Field(
@@ -36,7 +36,7 @@ def score_mode(score: str) -> Literal["min", "max"]:
     return "min" if score.endswith("loss") else "max"
 
 
-class RatesRecipe(Settings):
+class RatesSettings(Settings):
     """Learning rates of the parts of the network; a part without one takes `training.learning_rate`."""
 
     early: Rate | None = Field(None, description="the stem and the first stages (resnet: conv1, bn1, layer1)")
@@ -45,7 +45,7 @@ class RatesRecipe(Settings):
     head: Rate | None = Field(None, description="what follows the backbone")
 
 
-class TrainingRecipe(Settings):
+class TrainingSettings(Settings):
     """Optimisation."""
 
     epochs: int = Field(20, ge=0, description="epochs at most; 0 takes the network as it begins")
@@ -60,7 +60,7 @@ class TrainingRecipe(Settings):
     uncertainty_weight: float = Field(0.1, ge=0.0, description="weight of the uncertainty head's loss, where it exists")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="the optimiser")
     learning_rate: Rate = Field(1e-3, description="learning rate (the highest one of a onecycle schedule)")
-    rates: RatesRecipe = Field(RatesRecipe(), description="other learning rates for parts of the network")
+    rates: RatesSettings = Field(RatesSettings(), description="other learning rates for parts of the network")
     betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="moment decays of Adam; onecycle moves the first")
     eps: float = Field(1e-8, gt=0.0, description="epsilon of Adam and AdamW")
     momentum: Decay = Field(0.9, description="momentum of SGD; onecycle moves it")
@@ -110,7 +110,7 @@ class TrainingRecipe(Settings):
         return score_mode(self.monitor)
 
 
-class RangeRecipe(Settings):
+class RangeSettings(Settings):
     """A range of values to search."""
 
     low: float = Field(description="smallest value")
@@ -119,7 +119,7 @@ class RangeRecipe(Settings):
     integer: bool = Field(False, description="whole numbers only")
 
     @model_validator(mode="after")
-    def _is_a_range(self) -> RangeRecipe:
+    def _is_a_range(self) -> RangeSettings:
         if not self.low < self.high:
             raise ValueError(f"low must be smaller than high, and {self.low:g} is not smaller than {self.high:g}")
         if self.log and self.low <= 0.0:
@@ -129,10 +129,10 @@ class RangeRecipe(Settings):
         return self
 
 
-Space = dict[str, list[JsonValue] | RangeRecipe]
+Space = dict[str, list[JsonValue] | RangeSettings]
 
 
-class TuneRecipe(Settings):
+class TuneSettings(Settings):
     """What `skyclass tune` searches, and how."""
 
     space: Space = Field({}, description="recipe key: a list of values, or a range {low, high, log, integer}")
@@ -156,8 +156,8 @@ class TuneRecipe(Settings):
         return space
 
     @model_validator(mode="after")
-    def _a_grid_has_no_ranges(self) -> TuneRecipe:
-        ranges = [key for key, values in self.space.items() if isinstance(values, RangeRecipe)]
+    def _a_grid_has_no_ranges(self) -> TuneSettings:
+        ranges = [key for key, values in self.space.items() if isinstance(values, RangeSettings)]
         if self.sampler == "grid" and ranges:
             raise ValueError(f"a grid needs a list of values for {ranges[0]}, not a range")
         return self

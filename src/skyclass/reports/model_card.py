@@ -10,7 +10,7 @@ from ..classifier.run import Run
 from ..core.files.atomic_files import write_text
 from ..core.text import code, plain
 from ..evaluation.evidence import evaluation_notes
-from ..recipes.data_settings import PixelRecipe
+from ..recipes.data_settings import PixelSettings
 from ..recipes.recipe import stored_pixels
 from .material import Material
 from .pages import page
@@ -118,31 +118,31 @@ def pixel_steps(classifier: dict[str, Any]) -> list[str]:
     ]
 
 
-def _steps(recipe: PixelRecipe) -> list[str]:
+def _steps(settings: PixelSettings) -> list[str]:
     """The steps of one recipe, in their order; those that change nothing are left out."""
-    softening = f" with softening {recipe.softening:g}" if recipe.softening else ""
+    softening = f" with softening {settings.softening:g}" if settings.softening else ""
     filled = {"zero": "zero", "min": "the least value of the band", "median": "the median of the band"}
-    interval = recipe.interval + (f" ({recipe.percentile:g} %)" if recipe.interval == "percentile" else "")
-    fitted = {"stretch": "stretched", "crop": "cropped at the centre", "pad": "padded with zeros"}[recipe.fit]
-    averaged = {"area": "areas", "bilinear": "bilinear interpolation"}[recipe.interpolation]
-    apart = ", each band by itself" * recipe.per_band
+    interval = settings.interval + (f" ({settings.percentile:g} %)" if settings.interval == "percentile" else "")
+    fitted = {"stretch": "stretched", "crop": "cropped at the centre", "pad": "padded with zeros"}[settings.fit]
+    averaged = {"area": "areas", "bilinear": "bilinear interpolation"}[settings.interpolation]
+    apart = ", each band by itself" * settings.per_band
     told = {
-        "bands": f"The bands {', '.join(map(code, recipe.bands or ()))} are taken, in this order.",
-        "fill": f"NaN and infinite pixels become {filled[recipe.fill_nan]}.",
+        "bands": f"The bands {', '.join(map(code, settings.bands or ()))} are taken, in this order.",
+        "fill": f"NaN and infinite pixels become {filled[settings.fill_nan]}.",
         "interval": f"Values are mapped to [0, 1] by the interval {interval}{apart}.",
-        "stretch": f"The stretch is {recipe.stretch}{softening}.",
-        "crop": f"The central {_size(recipe.crop)} are kept.",
-        "size": f"Images are resized to {_size(recipe.size)} by {averaged}; other aspect ratios are {fitted}.",
-        "dtype": f"Pixels are stored as {recipe.dtype}.",
+        "stretch": f"The stretch is {settings.stretch}{softening}.",
+        "crop": f"The central {_size(settings.crop)} are kept.",
+        "size": f"Images are resized to {_size(settings.size)} by {averaged}; other aspect ratios are {fitted}.",
+        "dtype": f"Pixels are stored as {settings.dtype}.",
     }
     changes = {
-        "bands": recipe.bands,
+        "bands": settings.bands,
         "fill": True,
-        "interval": recipe.interval != "none",
-        "stretch": recipe.stretch != "linear",
-        "crop": recipe.crop,
-        "size": recipe.size,
-        "dtype": recipe.dtype,
+        "interval": settings.interval != "none",
+        "stretch": settings.stretch != "linear",
+        "crop": settings.crop,
+        "size": settings.size,
+        "dtype": settings.dtype,
     }
     return [sentence for step, sentence in told.items() if changes[step]]
 

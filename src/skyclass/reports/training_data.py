@@ -16,7 +16,7 @@ from ..core.plotting import colour_and_line, figure_style
 from ..data.packs.pack import Pack
 from ..data.packs.training_rows import training_rows
 from ..data.problem_kinds import group_problems
-from ..recipes.data_settings import DataRecipe
+from ..recipes.data_settings import DataSettings
 from .material import Material, picture_of
 from .pages import Picture, figure_picture
 
@@ -24,9 +24,9 @@ SAMPLES = 4  # images a class
 SAMPLED = 24  # classes shown
 
 
-def class_counts(pack: Pack, recipe: DataRecipe) -> pd.DataFrame:
+def class_counts(pack: Pack, settings: DataSettings) -> pd.DataFrame:
     """Images of each class (rows) in train, val and test (columns), by the labels and splits of the training."""
-    used = training_rows(pack, recipe)
+    used = training_rows(pack, settings)
     counts = pd.crosstab(used.catalog["label"], used.catalog["split"])
     return counts[[name for name in ("train", "val", "test") if name in counts]].reindex(used.classes)
 

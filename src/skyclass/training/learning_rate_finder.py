@@ -26,7 +26,7 @@ from ..core.plotting import save_figure
 from ..images.preprocess import network_input
 from ..models.network import Network
 from ..recipes.recipe import Recipe
-from ..recipes.training_settings import TrainingRecipe
+from ..recipes.training_settings import TrainingSettings
 from .figures import rates_figure
 from .loop.inputs import Batch, Inputs, Stream
 from .loop.losses import total_loss
@@ -57,7 +57,7 @@ def find_rate(
     network: Network,
     batches: Iterable[Batch],
     to_input: Callable[[Tensor], Tensor],
-    recipe: TrainingRecipe,
+    settings: TrainingSettings,
     class_weights: Tensor | None,
     device: torch.device,
 ) -> RateSearch:
@@ -72,7 +72,7 @@ def find_rate(
     """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         trained = copy.deepcopy(network).to(device).train()
-        losses = _losses(trained, _endless(batches), to_input, recipe, class_weights, device)
+        losses = _losses(trained, _endless(batches), to_input, settings, class_weights, device)
     rates = np.geomspace(LOWEST, HIGHEST, STEPS)[: len(losses)]
     smoothed, suggestion = suggest(rates, losses)
     return RateSearch(rates, losses, smoothed, suggestion)
@@ -144,7 +144,7 @@ def _losses(
     network: Network,
     batches: Iterator[Batch],
     to_input: Callable[[Tensor], Tensor],
-    recipe: TrainingRecipe,
+    settings: TrainingSettings,
     class_weights: Tensor | None,
     device: torch.device,
 ) -> np.ndarray:
@@ -154,16 +154,16 @@ def _losses(
     (with the same dropout), and what sets it apart there from the mean of the batches is taken off.
     """
     begun = copy.deepcopy(network)
-    optimizer = build_optimizer(network, recipe)
-    ratios = [group["lr"] / recipe.learning_rate for group in optimizer.param_groups]
-    half = pick_precision(recipe.precision, device) == torch.bfloat16
+    optimizer = build_optimizer(network, settings)
+    ratios = [group["lr"] / settings.learning_rate for group in optimizer.param_groups]
+    half = pick_precision(settings.precision, device) == torch.bfloat16
     losses: list[float] = []
     first: list[float] = []  # of the network as it began
 
     def loss_of(network: Network, batch: Batch) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             judgement = network.judge(network.features(to_input(batch.images)))
-        return total_loss(judgement, batch.labels, class_weights, recipe)
+        return total_loss(judgement, batch.labels, class_weights, settings)
 
     mean, best = 0.0, math.inf
     with progress("Learning rates", STEPS, unit="steps") as advance:
@@ -183,8 +183,8 @@ def _losses(
             first.append(before)
             optimizer.zero_grad()
             loss.backward()
-            if recipe.clip is not None:
-                nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+            if settings.clip is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
             optimizer.step()
             advance(1)
     return np.array(losses) - np.array(first) + np.mean(first) if losses else np.array([])

@@ -35,7 +35,7 @@ from ..models.fine_tuning import adapt, describe_trained, merge_lora
 from ..models.gradient_checkpointing import checkpoint_blocks
 from ..models.network import Network, build_network
 from ..models.pretrained import load_weights
-from ..recipes.data_settings import AugmentRecipe, PixelRecipe
+from ..recipes.data_settings import AugmentSettings, PixelSettings
 from ..recipes.recipe import Recipe, recipe_hash
 from .figures import curves_figure
 from .finish import conclude_run
@@ -170,7 +170,7 @@ def _classifier(
         model=recipe.model,
         classes=classes,
         bands=stored_bands(data.bands, recipe.pixels),
-        pixels=[data.pixels, PixelRecipe.model_validate(recipe.pixels.model_dump(exclude={"normalise"}))],
+        pixels=[data.pixels, PixelSettings.model_validate(recipe.pixels.model_dump(exclude={"normalise"}))],
         mean=mean,
         std=std,
         precision=precision,
@@ -235,12 +235,12 @@ def _loaders(
     return train_loader, val_loader
 
 
-def _augmentation(recipe: AugmentRecipe, n_bands: int) -> AugmentRecipe:
+def _augmentation(settings: AugmentSettings, n_bands: int) -> AugmentSettings:
     """The recipe's, without what images of so many bands do not have: a colour jitter changes what a grey image has."""
-    if recipe.saturation and n_bands != 3:
+    if settings.saturation and n_bands != 3:
         say(f"No change of saturation, which three bands have: these images have {n_bands}")
-        return recipe.model_copy(update={"saturation": 0.0})
-    return recipe
+        return settings.model_copy(update={"saturation": 0.0})
+    return settings
 
 
 def _network(

@@ -24,7 +24,7 @@ from skyclass.data.packs.augment import (
     to_unit,
     uniforms,
 )
-from skyclass.recipes.data_settings import AugmentRecipe
+from skyclass.recipes.data_settings import AugmentSettings
 
 ROWS = np.arange(6, dtype=np.int64)
 FILLS = ("zeros", "border", "reflection")
@@ -94,10 +94,10 @@ def test_splitmix_agrees_with_its_reference_values() -> None:
 
 
 def test_draw_stays_in_the_ranges_of_the_recipe() -> None:
-    recipe = AugmentRecipe(
+    settings = AugmentSettings(
         flip_horizontal=0.3, rotation=15, scale=(0.8, 1.5), shift=0.1, brightness=0.2, contrast=0.3, saturation=0.4
     )
-    drawn = draw(recipe, 0, 0, np.arange(5000))
+    drawn = draw(settings, 0, 0, np.arange(5000))
     assert 0.27 < drawn.flip_horizontal.mean() < 0.33
     assert not drawn.flip_vertical.any()
     for values, low, high in [
@@ -113,8 +113,8 @@ def test_draw_stays_in_the_ranges_of_the_recipe() -> None:
 
 
 def test_one_setting_leaves_the_numbers_of_the_others() -> None:
-    alone = draw(AugmentRecipe(rotation=30), 0, 0, ROWS)
-    together = draw(AugmentRecipe(rotation=30, flip_horizontal=0.5, brightness=0.5), 0, 0, ROWS)
+    alone = draw(AugmentSettings(rotation=30), 0, 0, ROWS)
+    together = draw(AugmentSettings(rotation=30, flip_horizontal=0.5, brightness=0.5), 0, 0, ROWS)
     np.testing.assert_array_equal(alone.angle, together.angle)
 
 
@@ -123,9 +123,9 @@ def test_one_setting_leaves_the_numbers_of_the_others() -> None:
 
 def test_flips_are_those_of_torch() -> None:
     batch = batch_of(6, 3, 5, 8)
-    both = augment(batch, AugmentRecipe(flip_horizontal=1.0), (5, 8), 0, 0, ROWS)
+    both = augment(batch, AugmentSettings(flip_horizontal=1.0), (5, 8), 0, 0, ROWS)
     torch.testing.assert_close(both, batch.flip(3), atol=1e-5, rtol=0)
-    both = augment(batch, AugmentRecipe(flip_vertical=1.0), (5, 8), 0, 0, ROWS)
+    both = augment(batch, AugmentSettings(flip_vertical=1.0), (5, 8), 0, 0, ROWS)
     torch.testing.assert_close(both, batch.flip(2), atol=1e-5, rtol=0)
 
 
@@ -179,10 +179,10 @@ def test_composed_geometry_against_opencv_and_scipy(fill: str, mode: str, flips:
 
 def test_crop_is_a_slice_and_every_place_comes_up() -> None:
     batch = batch_of(1, 2, 7, 9).expand(400, 2, 7, 9)
-    recipe = AugmentRecipe(crop=(7, 9))
+    settings = AugmentSettings(crop=(7, 9))
     rows = np.arange(400)
-    cut = augment(batch, recipe, (5, 6), 0, 0, rows)
-    corners = np.floor(draw(recipe, 0, 0, rows).crop * (3, 4)).astype(int)
+    cut = augment(batch, settings, (5, 6), 0, 0, rows)
+    corners = np.floor(draw(settings, 0, 0, rows).crop * (3, 4)).astype(int)
     for result, image, (top, left) in zip(cut, batch, corners, strict=True):
         torch.testing.assert_close(result, image[:, top : top + 5, left : left + 6], atol=1e-5, rtol=0)
     counts = np.unique(corners, axis=0, return_counts=True)[1]
@@ -198,7 +198,7 @@ def test_crop_is_a_slice_and_every_place_comes_up() -> None:
 )
 def test_nothing_set_changes_nothing(dtype: torch.dtype, full: int) -> None:
     batch = (batch_of(6, 3, 4, 7) * (full if full > 1 else 3)).to(dtype)
-    result = augment(batch, AugmentRecipe(), (4, 7), 0, 0, ROWS)
+    result = augment(batch, AugmentSettings(), (4, 7), 0, 0, ROWS)
     assert result.dtype == torch.float32
     assert torch.equal(result, batch.to(torch.float32) * (1 / full))
     assert torch.equal(result, to_unit(batch))
@@ -222,25 +222,25 @@ ALL = {
 def test_every_option_changes_the_images(option: str) -> None:
     size = (10, 14) if option == "crop" else (8, 12)
     batch = batch_of(6, 3, *size)
-    changed = augment(batch, AugmentRecipe(**{option: ALL[option]}), (8, 12), 0, 0, ROWS)
+    changed = augment(batch, AugmentSettings(**{option: ALL[option]}), (8, 12), 0, 0, ROWS)
     assert changed.shape == (6, 3, 8, 12)
     assert not torch.allclose(changed, batch[..., :8, :12], atol=1e-3)
 
 
 def test_fill_and_mirror_swaps_are_the_only_options_left() -> None:
-    assert set(AugmentRecipe.model_fields) == {*ALL, "fill", "mirror_swaps"}
+    assert set(AugmentSettings.model_fields) == {*ALL, "fill", "mirror_swaps"}
 
 
 def test_fill_changes_the_corners() -> None:
     batch = batch_of(6, 1, 8, 12)
-    fills = [augment(batch, AugmentRecipe(rotation=45, fill=fill), (8, 12), 0, 0, ROWS) for fill in FILLS]
+    fills = [augment(batch, AugmentSettings(rotation=45, fill=fill), (8, 12), 0, 0, ROWS) for fill in FILLS]
     assert not torch.allclose(fills[0], fills[1])
     assert not torch.allclose(fills[1], fills[2])
 
 
 def test_an_image_is_changed_alike_in_any_batch() -> None:
     settings = {name: value for name, value in ALL.items() if name != "noise"}  # noise belongs to the batch
-    recipe = AugmentRecipe(**settings)
+    recipe = AugmentSettings(**settings)
     batch = batch_of(6, 3, 10, 14)
     whole = augment(batch, recipe, (8, 12), 1, 2, ROWS)
     order = np.array([4, 1])
@@ -249,10 +249,10 @@ def test_an_image_is_changed_alike_in_any_batch() -> None:
 
 
 def test_brightness_and_contrast_follow_their_formula() -> None:
-    recipe = AugmentRecipe(brightness=0.4, contrast=0.6)
+    settings = AugmentSettings(brightness=0.4, contrast=0.6)
     batch = 5 * batch_of(6, 2, 4, 7)
-    drawn = draw(recipe, 0, 0, ROWS)
-    result = augment(batch, recipe, (4, 7), 0, 0, ROWS).numpy()
+    drawn = draw(settings, 0, 0, ROWS)
+    result = augment(batch, settings, (4, 7), 0, 0, ROWS).numpy()
     for image, after, b, c in zip(batch.numpy(), result, drawn.brightness, drawn.contrast, strict=True):
         np.testing.assert_allclose(after, c * (b * image - b * image.mean()) + b * image.mean(), rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(after.mean(), b * image.mean(), rtol=1e-5)
@@ -260,29 +260,29 @@ def test_brightness_and_contrast_follow_their_formula() -> None:
 
 
 def test_saturation_scales_the_distance_from_grey() -> None:
-    recipe = AugmentRecipe(saturation=0.8)
+    settings = AugmentSettings(saturation=0.8)
     batch = batch_of(6, 3, 4, 7)
-    s = torch.from_numpy(draw(recipe, 0, 0, ROWS).saturation).float()[:, None, None]
-    result = augment(batch, recipe, (4, 7), 0, 0, ROWS)
+    s = torch.from_numpy(draw(settings, 0, 0, ROWS).saturation).float()[:, None, None]
+    result = augment(batch, settings, (4, 7), 0, 0, ROWS)
     torch.testing.assert_close(result.mean(1), batch.mean(1))
     torch.testing.assert_close(result[:, 0] - result[:, 2], s * (batch[:, 0] - batch[:, 2]))
 
 
 def test_noise_has_its_deviation_and_comes_again() -> None:
-    recipe = AugmentRecipe(noise=0.05)
+    settings = AugmentSettings(noise=0.05)
     batch = torch.full((6, 1, 40, 50), 0.5)
-    first = augment(batch, recipe, (40, 50), 0, 0, ROWS)
+    first = augment(batch, settings, (40, 50), 0, 0, ROWS)
     assert float((first - batch).std()) == pytest.approx(0.05, rel=0.03)
-    assert torch.equal(first, augment(batch, recipe, (40, 50), 0, 0, ROWS))
+    assert torch.equal(first, augment(batch, settings, (40, 50), 0, 0, ROWS))
     for seed, epoch, rows in [(1, 0, ROWS), (0, 1, ROWS), (0, 0, ROWS + 1)]:
-        assert not torch.equal(first, augment(batch, recipe, (40, 50), seed, epoch, rows))
+        assert not torch.equal(first, augment(batch, settings, (40, 50), seed, epoch, rows))
 
 
 def test_integers_are_clipped_and_floats_are_not() -> None:
-    recipe = AugmentRecipe(noise=0.5)
+    settings = AugmentSettings(noise=0.5)
     batch = batch_of(6, 1, 8, 11)
-    floats = augment(batch, recipe, (8, 11), 0, 0, ROWS)
-    integers = augment((batch * 255).to(torch.uint8), recipe, (8, 11), 0, 0, ROWS)
+    floats = augment(batch, settings, (8, 11), 0, 0, ROWS)
+    integers = augment((batch * 255).to(torch.uint8), settings, (8, 11), 0, 0, ROWS)
     assert floats.min() < 0
     assert floats.max() > 1
     assert integers.min() == 0
@@ -300,17 +300,17 @@ def test_integers_are_clipped_and_floats_are_not() -> None:
 )
 def test_misfits_are_refused(settings: dict[str, Any], channels: int, in_size: tuple[int, int], message: str) -> None:
     with pytest.raises(SkyclassError, match=message):
-        check_augmentation(AugmentRecipe(**settings), channels, in_size, (8, 12))
+        check_augmentation(AugmentSettings(**settings), channels, in_size, (8, 12))
 
 
 # Labels
 
 
 def test_labels_swap_exactly_when_mirrored() -> None:
-    recipe = AugmentRecipe(flip_horizontal=0.5, flip_vertical=0.5, mirror_swaps=(("cw", "acw"),))
-    partner = mirror_pairs(recipe, ["acw", "round", "cw"])
+    settings = AugmentSettings(flip_horizontal=0.5, flip_vertical=0.5, mirror_swaps=(("cw", "acw"),))
+    partner = mirror_pairs(settings, ["acw", "round", "cw"])
     assert partner.tolist() == [2, 1, 0]
-    drawn = draw(recipe, 0, 0, np.arange(300))
+    drawn = draw(settings, 0, 0, np.arange(300))
     assert (drawn.flip_horizontal & drawn.flip_vertical).any()
     labels = torch.arange(300) % 3
     swapped = swap_labels(labels, drawn.mirrored, partner)
@@ -321,7 +321,7 @@ def test_labels_swap_exactly_when_mirrored() -> None:
 
 
 def test_no_swaps_keep_every_class() -> None:
-    assert mirror_pairs(AugmentRecipe(), ["a", "b"]).tolist() == [0, 1]
+    assert mirror_pairs(AugmentSettings(), ["a", "b"]).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -335,4 +335,4 @@ def test_no_swaps_keep_every_class() -> None:
 )
 def test_faulty_swaps_are_refused(pairs: Any, message: str) -> None:
     with pytest.raises(SkyclassError, match=message):
-        mirror_pairs(AugmentRecipe(mirror_swaps=pairs), ["round", "spiral_acw", "spiral_cw"])
+        mirror_pairs(AugmentSettings(mirror_swaps=pairs), ["round", "spiral_acw", "spiral_cw"])

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.make_data import random_pixels
+from helpers.toys import toy_pack
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs import loader as loaders
 from skyclass.data.packs.augment import augment, draw
 from skyclass.data.packs.loader import Batch, EpochOrder, Loader, augmenting
-from skyclass.recipes.data_settings import AugmentRecipe
-from helpers.toys import toy_pack
+from skyclass.recipes.data_settings import AugmentSettings
 
 CPU = torch.device("cpu")
 CLASSES = ["left", "other", "right"]
@@ -146,8 +146,8 @@ def test_unknown_labels_stay_minus_one() -> None:
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_the_transform_is_the_augmentation_of_seed_epoch_and_row(resident: bool) -> None:
-    recipe = AugmentRecipe(flip_horizontal=0.5, rotation=40.0, shift=0.2, mirror_swaps=(("left", "right"),))
-    transform = augmenting(recipe, CLASSES, (5, 7), seed=9)
+    settings = AugmentSettings(flip_horizontal=0.5, rotation=40.0, shift=0.2, mirror_swaps=(("left", "right"),))
+    transform = augmenting(settings, CLASSES, (5, 7), seed=9)
     loader = loader_of(30, 8, shuffle_seed=2, transform=transform, resident=resident)
     swapped = {0: 2, 1: 1, 2: 0}
     seen = set()
@@ -155,8 +155,8 @@ def test_the_transform_is_the_augmentation_of_seed_epoch_and_row(resident: bool)
         for batch in batches_of(loader, epoch):
             rows = batch.rows.numpy()
             stored = torch.from_numpy(IMAGES[rows])
-            assert torch.equal(batch.images, augment(stored, recipe, (5, 7), 9, epoch, rows))
-            mirrored = draw(recipe, 9, epoch, rows).mirrored
+            assert torch.equal(batch.images, augment(stored, settings, (5, 7), 9, epoch, rows))
+            mirrored = draw(settings, 9, epoch, rows).mirrored
             for row, flag, label in zip(rows, mirrored, batch.labels.tolist(), strict=True):
                 assert label == (swapped[row % 3] if flag else row % 3)
                 seen.add((bool(flag), int(row % 3)))
@@ -164,10 +164,10 @@ def test_the_transform_is_the_augmentation_of_seed_epoch_and_row(resident: bool)
 
 
 def test_an_image_is_augmented_the_same_in_any_batch() -> None:
-    recipe = AugmentRecipe(flip_vertical=0.5, rotation=180.0, brightness=0.3)
+    settings = AugmentSettings(flip_vertical=0.5, rotation=180.0, brightness=0.3)
     found = []
     for batch_size in (1, 7, 30):
-        transform = augmenting(recipe, CLASSES, (5, 7), seed=9)
+        transform = augmenting(settings, CLASSES, (5, 7), seed=9)
         batches = batches_of(loader_of(30, batch_size, transform=transform), 1)
         found.append(torch.cat([batch.images for batch in batches]))
     for other in found[1:]:
@@ -175,7 +175,7 @@ def test_an_image_is_augmented_the_same_in_any_batch() -> None:
 
 
 def test_no_augmentation_gives_the_images_in_unit_scale() -> None:
-    transform = augmenting(AugmentRecipe(), CLASSES, (5, 7), seed=0)
+    transform = augmenting(AugmentSettings(), CLASSES, (5, 7), seed=0)
     for batch in batches_of(loader_of(10, 4, transform=transform)):
         assert batch.images.dtype == torch.float32
         np.testing.assert_allclose(batch.images.numpy() * 255, IMAGES[batch.rows.numpy()], atol=1e-4)
@@ -183,14 +183,14 @@ def test_no_augmentation_gives_the_images_in_unit_scale() -> None:
 
 
 def test_a_random_crop_has_the_size_of_the_network() -> None:
-    transform = augmenting(AugmentRecipe(crop=(5, 7)), CLASSES, (3, 4), seed=0)
+    transform = augmenting(AugmentSettings(crop=(5, 7)), CLASSES, (3, 4), seed=0)
     for batch in batches_of(loader_of(10, 4, transform=transform)):
         assert batch.images.shape[2:] == (3, 4)
 
 
 def test_swaps_of_unknown_classes_are_refused_before_the_first_batch() -> None:
     with pytest.raises(SkyclassError, match=r"no class is called 'lefft'; .* if one does, did you mean 'left'"):
-        augmenting(AugmentRecipe(mirror_swaps=(("lefft", "right"),)), CLASSES, (5, 7), seed=0)
+        augmenting(AugmentSettings(mirror_swaps=(("lefft", "right"),)), CLASSES, (5, 7), seed=0)
 
 
 # The stream of a training, and its shares
@@ -207,7 +207,7 @@ def test_swaps_of_unknown_classes_are_refused_before_the_first_batch() -> None:
 def test_the_stream_is_the_epochs_one_after_the_other(
     n: int, batch_size: int, start: int, length: int, resident: bool
 ) -> None:
-    recipe = AugmentRecipe(rotation=30.0)
+    recipe = AugmentSettings(rotation=30.0)
     transform = augmenting(recipe, CLASSES, (5, 7), seed=9)
     loader = loader_of(n, batch_size, shuffle_seed=4, transform=transform, resident=resident)
     stop = start + length

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.make_data import bad_files, class_folders, odd_files, random_pixels, toy_image, write_image
+from helpers.toys import toy_pack
 from skyclass.core.errors import SkyclassError
 from skyclass.data.catalog import problems_frame
 from skyclass.data.packs import write as packing
@@ -25,9 +26,8 @@ from skyclass.data.packs.pack import Chunk, Pack, is_pack, new_pack, write_pack
 from skyclass.data.packs.training_rows import training_rows
 from skyclass.data.packs.write import pack_catalog, prepare, settle
 from skyclass.images.formats.read import read_image
-from skyclass.images.preprocess import apply_recipe
-from skyclass.recipes.data_settings import DataRecipe, PixelRecipe, TrainingPixels
-from helpers.toys import toy_pack
+from skyclass.images.preprocess import apply_settings
+from skyclass.recipes.data_settings import DataSettings, PixelSettings, TrainingPixels
 
 NO_PROBLEMS = problems_frame([])
 
@@ -41,14 +41,14 @@ def catalog_of(files: list[Path], labels: list[str | None] | None = None) -> pd.
 
 
 def packed(
-    folder: Path, files: list[Path], recipe: PixelRecipe | None = None, problems: pd.DataFrame = NO_PROBLEMS
+    folder: Path, files: list[Path], settings: PixelSettings | None = None, problems: pd.DataFrame = NO_PROBLEMS
 ) -> tuple[Pack, pd.DataFrame]:
     """A pack of the files and its problems."""
     made = pack_catalog(
         catalog_of(files),
         problems,
         folder,
-        recipe or PixelRecipe(),
+        settings or PixelSettings(),
         {"kind": "files"},
         splits=(0.7, 0.1, 0.2),
         seed=0,
@@ -81,7 +81,7 @@ def test_written_images_are_the_given_ones_to_the_last_bit(
 ) -> None:
     images = np.stack([random_pixels(row, shape[1:], shape[0], dtype) for row in range(n)])
     folder = tmp_path_factory.mktemp("pack")
-    write_pack(chunks_of(images, length), folder, PixelRecipe(), classes=None, source={})
+    write_pack(chunks_of(images, length), folder, PixelSettings(), classes=None, source={})
     pack = Pack.open(folder)
     assert pack.images.dtype == images.dtype
     np.testing.assert_array_equal(pack.images, images)
@@ -94,14 +94,14 @@ def test_written_images_are_the_given_ones_to_the_last_bit(
 def test_the_header_grows_with_the_number_of_images(tmp_path: Path, n: int) -> None:
     """The number is written last, with more digits than the header had at first."""
     images = np.arange(n * 6, dtype=np.uint16).reshape(n, 1, 2, 3)
-    write_pack(chunks_of(images, 1000), tmp_path, PixelRecipe(), classes=None, source={})
+    write_pack(chunks_of(images, 1000), tmp_path, PixelSettings(), classes=None, source={})
     assert np.load(tmp_path / "images.npy").shape == (n, 1, 2, 3)
     np.testing.assert_array_equal(Pack.open(tmp_path).images, images)
 
 
 def test_chunks_that_are_not_contiguous_are_written_in_order(tmp_path: Path) -> None:
     images = random_pixels(0, (6, 10), 3)[None].repeat(2, 0)[..., ::-1, ::2]
-    write_pack(chunks_of(images, 2), tmp_path, PixelRecipe(), classes=None, source={})
+    write_pack(chunks_of(images, 2), tmp_path, PixelSettings(), classes=None, source={})
     np.testing.assert_array_equal(Pack.open(tmp_path).images, images)
 
 
@@ -113,7 +113,7 @@ def test_the_pack_says_what_it_holds(tmp_path: Path) -> None:
     assert meta["splits"] == {"train": 6, "val": 2, "test": 0}
     for name in ("images.npy", "catalog.parquet"):
         assert meta["sha256"][name] == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
-    assert pack.pixels == PixelRecipe.model_validate(meta["pixels"])
+    assert pack.pixels == PixelSettings.model_validate(meta["pixels"])
     assert pack.bands == ("red", "green", "blue")
 
 
@@ -143,7 +143,7 @@ def test_an_unfinished_pack_is_refused_and_leaves_no_stump(tmp_path: Path) -> No
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
-        write_pack(broken(), tmp_path, PixelRecipe(), classes=None, source={})
+        write_pack(broken(), tmp_path, PixelSettings(), classes=None, source={})
     assert not is_pack(tmp_path)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(SkyclassError, match="no finished pack; make one with `skyclass pack SOURCE PACK`"):
@@ -152,14 +152,14 @@ def test_an_unfinished_pack_is_refused_and_leaves_no_stump(tmp_path: Path) -> No
 
 def test_a_pack_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SkyclassError, match="no image could be read"):
-        write_pack([], tmp_path, PixelRecipe(), classes=None, source={})
+        write_pack([], tmp_path, PixelSettings(), classes=None, source={})
     assert not is_pack(tmp_path)
 
 
 def test_a_catalog_with_a_fault_is_refused(tmp_path: Path) -> None:
     frame = pd.DataFrame({"image_id": ["a", "a"], "file": ["f", "g"], "label": "x", "split": "train"})
     with pytest.raises(SkyclassError, match="repeated image_id"):
-        write_pack([Chunk(np.zeros((2, 1, 3, 4), np.uint8), frame)], tmp_path, PixelRecipe(), classes=None, source={})
+        write_pack([Chunk(np.zeros((2, 1, 3, 4), np.uint8), frame)], tmp_path, PixelSettings(), classes=None, source={})
     assert not is_pack(tmp_path)
 
 
@@ -191,7 +191,7 @@ def test_images_and_rows_must_be_as_many(tmp_path: Path) -> None:
 
 def test_a_folder_in_use_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     pack = toy_pack(tmp_path / "pack")
-    prepare(pack, PixelRecipe(size=(6, 8)))
+    prepare(pack, PixelSettings(size=(6, 8)))
     with (
         pytest.raises(SkyclassError, match="the folder is not empty; add --overwrite"),
         new_pack(pack.path, overwrite=False),
@@ -218,27 +218,27 @@ def test_packed_images_equal_the_decoded_ones(tmp_path: Path, suffix: str) -> No
         assert pack.images.dtype == image.pixels.dtype
         np.testing.assert_array_equal(pack.images[row], image.pixels)
     assert pack.bands == image.bands
-    assert pack.pixels == PixelRecipe(bands=image.bands, size=(11, 17), fit="pad", dtype=str(image.pixels.dtype))
+    assert pack.pixels == PixelSettings(bands=image.bands, size=(11, 17), fit="pad", dtype=str(image.pixels.dtype))
     assert pack.catalog["file"].tolist() == [str(file) for file in files]
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    "settings",
     [
-        PixelRecipe(size=(9, 12), bands=("grey",)),
-        PixelRecipe(interval="percentile", stretch="asinh", dtype="uint16"),
-        PixelRecipe(crop=(6, 10), size=(12, 8), fit="crop"),
+        PixelSettings(size=(9, 12), bands=("grey",)),
+        PixelSettings(interval="percentile", stretch="asinh", dtype="uint16"),
+        PixelSettings(crop=(6, 10), size=(12, 8), fit="crop"),
     ],
 )
-def test_packed_images_went_through_the_settled_recipe(tmp_path: Path, recipe: PixelRecipe) -> None:
+def test_packed_images_went_through_the_settled_recipe(tmp_path: Path, settings: PixelSettings) -> None:
     files = [tmp_path / name for name in class_folders(tmp_path, size=(12, 16))["file"]]
-    pack, _ = packed(tmp_path / "pack", files, recipe)
+    pack, _ = packed(tmp_path / "pack", files, settings)
     assert None not in (pack.pixels.bands, pack.pixels.size, pack.pixels.dtype)
-    given_settings = recipe.model_dump(exclude_defaults=True)
+    given_settings = settings.model_dump(exclude_defaults=True)
     assert pack.pixels.model_dump(include=set(given_settings)) == given_settings
     for row, file in enumerate(files):
         image = read_image(file)
-        np.testing.assert_array_equal(pack.images[row], apply_recipe(image.pixels, image.bands, pack.pixels))
+        np.testing.assert_array_equal(pack.images[row], apply_settings(image.pixels, image.bands, pack.pixels))
 
 
 def test_more_images_than_a_chunk_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +287,7 @@ def test_images_of_other_sizes_bands_and_types_join_the_commonest(tmp_path: Path
     grey = write_image(tmp_path / "grey.png", random_pixels(8, (12, 16), bands=1))
     deep = write_image(tmp_path / "deep.tif", random_pixels(9, (12, 16), dtype="uint16"))
     floats = write_image(tmp_path / "floats.fits", toy_image("blob", 1, (12, 16)))
-    pack, problems = packed(tmp_path / "pack", [*usual, larger, grey, deep, floats], PixelRecipe(dtype="uint8"))
+    pack, problems = packed(tmp_path / "pack", [*usual, larger, grey, deep, floats], PixelSettings(dtype="uint8"))
     assert pack.images.shape == (8, 3, 12, 16)
     assert pack.pixels.bands == ("red", "green", "blue")
     square = np.array(pack.images[5])
@@ -324,13 +324,13 @@ def test_only_blank_images_are_an_error_that_lists_them(tmp_path: Path) -> None:
 
 def test_settling_keeps_what_is_set_and_fills_in_the_rest(tmp_path: Path) -> None:
     files = [str(tmp_path / name) for name in class_folders(tmp_path, size=(12, 16))["file"]]
-    found = settle(PixelRecipe(), files)
-    assert found == PixelRecipe(bands=("red", "green", "blue"), size=(12, 16), fit="pad", dtype="uint8")
-    whole = PixelRecipe(bands=("grey",), size=(5, 6), fit="crop", dtype="float16")
+    found = settle(PixelSettings(), files)
+    assert found == PixelSettings(bands=("red", "green", "blue"), size=(12, 16), fit="pad", dtype="uint8")
+    whole = PixelSettings(bands=("grey",), size=(5, 6), fit="crop", dtype="float16")
     assert settle(whole, files) == whole
-    assert settle(PixelRecipe(interval="zscale"), files).dtype == "float32"
-    assert settle(PixelRecipe(stretch="sqrt"), files).dtype == "float32"
-    assert settle(PixelRecipe(crop=(6, 8)), files).size == (6, 8)
+    assert settle(PixelSettings(interval="zscale"), files).dtype == "float32"
+    assert settle(PixelSettings(stretch="sqrt"), files).dtype == "float32"
+    assert settle(PixelSettings(crop=(6, 8)), files).size == (6, 8)
 
 
 def test_settling_looks_further_where_the_sample_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,13 +340,13 @@ def test_settling_looks_further_where_the_sample_is_unreadable(tmp_path: Path, m
         file.write_text("no image")
     good = write_image(tmp_path / "good.png", random_pixels(0, (7, 9)))
     files = [str(bad[0]), str(bad[1]), str(bad[2]), str(good), str(bad[3])]
-    assert settle(PixelRecipe(), files).size == (7, 9)
+    assert settle(PixelSettings(), files).size == (7, 9)
 
 
 def test_types_that_differ_become_float(tmp_path: Path) -> None:
     one = write_image(tmp_path / "one.png", random_pixels(0, (7, 9)))
     other = write_image(tmp_path / "two.tif", random_pixels(1, (7, 9), dtype="uint16"))
-    assert settle(PixelRecipe(), [str(one), str(other)]).dtype == "float32"
+    assert settle(PixelSettings(), [str(one), str(other)]).dtype == "float32"
 
 
 @pytest.mark.parametrize(
@@ -365,19 +365,19 @@ def test_floats_do_not_join_integers_on_a_scale_of_their_own(tmp_path: Path, sto
         pixels = (1000.0 * toy_image("blob", i, (7, 9), 1)).astype(dtype)
         files.append(tmp_path / f"{i}.npy")
         np.save(files[-1], pixels)
-    assert settle(PixelRecipe(), [str(file) for file in files]).dtype == expected
+    assert settle(PixelSettings(), [str(file) for file in files]).dtype == expected
     if expected != "float32":
         pack, problems = packed(tmp_path / "pack", files)
         assert len(pack.images) == stored.count("uint8") + stored.count("uint16")
         errors = problems.loc[problems["severity"] == "error", "problem"]
         assert list(errors.str.startswith("floating-point")) == [True] * stored.count("float32")
-    interval = PixelRecipe(interval="minmax")
+    interval = PixelSettings(interval="minmax")
     assert settle(interval, [str(file) for file in files]).dtype == "float32"
 
 
 def test_nothing_to_settle_on() -> None:
     with pytest.raises(SkyclassError, match="no image to pack"):
-        settle(PixelRecipe(), [])
+        settle(PixelSettings(), [])
 
 
 # The pixels of a training
@@ -398,11 +398,11 @@ CHANGES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", CHANGES)
 def test_prepared_pixels_equal_the_recipe_image_by_image(tmp_path: Path, changes: dict[str, Any]) -> None:
     pack = toy_pack(tmp_path, bands=3)
-    recipe = TrainingPixels(**changes)
-    images = prepare(pack, recipe)
+    settings = TrainingPixels(**changes)
+    images = prepare(pack, settings)
     assert len(images) == len(pack.images)
     for row in range(len(images)):
-        expected = apply_recipe(np.array(pack.images[row]), pack.bands, recipe)
+        expected = apply_settings(np.array(pack.images[row]), pack.bands, settings)
         assert images.dtype == expected.dtype
         np.testing.assert_array_equal(images[row], expected)
     assert len(list((tmp_path / "prepared").iterdir())) == 1
@@ -415,11 +415,13 @@ def test_prepared_pixels_equal_the_recipe_image_by_image(tmp_path: Path, changes
 )
 def test_a_recipe_that_changes_nothing_gives_the_packs_own_array(tmp_path: Path, changes: dict[str, Any]) -> None:
     pack = toy_pack(tmp_path, bands=3)
-    recipe = TrainingPixels(**changes)
-    assert prepare(pack, recipe) is pack.images
+    settings = TrainingPixels(**changes)
+    assert prepare(pack, settings) is pack.images
     assert not (tmp_path / "prepared").exists()
     for row in range(0, len(pack.images), 7):  # and it does change nothing
-        np.testing.assert_array_equal(apply_recipe(np.array(pack.images[row]), pack.bands, recipe), pack.images[row])
+        np.testing.assert_array_equal(
+            apply_settings(np.array(pack.images[row]), pack.bands, settings), pack.images[row]
+        )
 
 
 def test_prepared_pixels_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,9 +444,9 @@ def test_prepared_pixels_belong_to_the_images_they_were_made_from(tmp_path: Path
     toy_pack(tmp_path / "other", classes=("ring", "bar"), splits={"train": 3})
     for name in ("images.npy", "catalog.parquet", "pack.json"):  # as a person copies a pack over another
         shutil.copy(tmp_path / "other" / name, tmp_path / "pack" / name)
-    recipe = TrainingPixels(size=(6, 8))
+    settings = TrainingPixels(size=(6, 8))
     np.testing.assert_array_equal(
-        prepare(Pack.open(tmp_path / "pack"), recipe), prepare(Pack.open(tmp_path / "other"), recipe)
+        prepare(Pack.open(tmp_path / "pack"), settings), prepare(Pack.open(tmp_path / "other"), settings)
     )
 
 
@@ -470,13 +472,13 @@ def test_a_pack_that_cannot_be_written_to_is_prepared_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack = toy_pack(tmp_path)
-    recipe = TrainingPixels(size=(6, 8))
+    settings = TrainingPixels(size=(6, 8))
     before = sorted(tmp_path.rglob("*"))
     with monkeypatch.context() as patch:  # a test run by root may write anywhere
         patch.setattr(packing.os, "access", lambda *_: False)
-        images = prepare(pack, recipe)
+        images = prepare(pack, settings)
     assert sorted(tmp_path.rglob("*")) == before
-    np.testing.assert_array_equal(images, prepare(pack, recipe))
+    np.testing.assert_array_equal(images, prepare(pack, settings))
 
 
 # Rows of a training
@@ -487,7 +489,7 @@ def test_training_rows_are_the_labelled_ones_of_each_split(tmp_path: Path) -> No
     frame = pack.catalog.copy()
     frame.loc[[0, 30], "label"] = None
     pack = write_pack([Chunk(np.array(pack.images), frame)], tmp_path / "n", pack.pixels, classes=None, source={})
-    rows = training_rows(pack, DataRecipe())
+    rows = training_rows(pack, DataSettings())
     assert rows.classes == ["bar", "blob", "ring"]
     for split, found in (("train", rows.train), ("val", rows.val), ("test", rows.test)):
         expected = frame.index[(frame["split"] == split) & frame["label"].notna()]
@@ -498,7 +500,7 @@ def test_training_rows_are_the_labelled_ones_of_each_split(tmp_path: Path) -> No
 
 def test_excluded_classes_are_left_out(tmp_path: Path) -> None:
     pack = toy_pack(tmp_path)
-    rows = training_rows(pack, DataRecipe(exclude=("blob",)))
+    rows = training_rows(pack, DataSettings(exclude=("blob",)))
     assert rows.classes == ["bar", "ring"]
     used = np.concatenate([rows.train, rows.val, rows.test])
     assert set(pack.catalog["label"].iloc[used]) == {"bar", "ring"}
@@ -519,11 +521,11 @@ def test_packs_that_cannot_be_trained_on(
     tmp_path: Path, splits: dict[str, int], exclude: tuple[str, ...], words: str
 ) -> None:
     with pytest.raises(SkyclassError, match=words):
-        training_rows(toy_pack(tmp_path, splits=splits), DataRecipe(exclude=exclude))
+        training_rows(toy_pack(tmp_path, splits=splits), DataSettings(exclude=exclude))
 
 
 def test_a_pack_without_test_images_can_be_trained_on(tmp_path: Path) -> None:
-    assert len(training_rows(toy_pack(tmp_path, splits={"train": 2, "val": 1}), DataRecipe()).test) == 0
+    assert len(training_rows(toy_pack(tmp_path, splits={"train": 2, "val": 1}), DataSettings()).test) == 0
 
 
 def test_a_pack_json_that_lacks_a_key_is_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import kstest
+from test_calibration import drawn
 
 from skyclass.core.errors import SkyclassError
 from skyclass.evaluation.calibration.conformal import (
@@ -23,7 +24,6 @@ from skyclass.evaluation.calibration.conformal import (
     read_names,
     set_columns,
 )
-from test_calibration import drawn
 
 SCORES = ("lac", "aps")
 

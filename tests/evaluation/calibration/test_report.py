@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import log_softmax
+from test_calibration import right
 
 from helpers.commands import done, drawn, refused
 from skyclass.core.errors import SkyclassError
@@ -19,7 +20,6 @@ from skyclass.evaluation.calibration.scaling import fit_calibration
 from skyclass.evaluation.figures.calibration import prediction_sets_figure, reliability_figure
 from skyclass.evaluation.metrics import log_loss
 from skyclass.evaluation.predictions import UNCALIBRATED, predictions_writer
-from test_calibration import right
 
 CLASSES = ["bar", "blob", "ring"]
 N_VAL, N_TEST = 300, 400

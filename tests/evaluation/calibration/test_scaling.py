@@ -24,7 +24,7 @@ from skyclass.evaluation.calibration.scaling import (
     vector_scaling,
 )
 from skyclass.evaluation.metrics import log_loss
-from skyclass.recipes.training_settings import CalibrationRecipe
+from skyclass.recipes.training_settings import CalibrationSettings
 
 
 def drawn(p: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -151,7 +151,7 @@ def test_the_order_of_the_images_does_not_matter() -> None:
 def test_every_method_of_the_recipe_gives_its_own_map() -> None:
     log_p, labels = right(2_000, 3, seed=6)
     skewed = log_softmax(2.0 * log_p + np.array([1.5, 0.0, 0.0]), axis=1)
-    wanted = CalibrationRecipe.model_json_schema()["properties"]["method"]["enum"]
+    wanted = CalibrationSettings.model_json_schema()["properties"]["method"]["enum"]
     found = {method: fit_calibration(skewed, labels, method).calibration.method for method in wanted}
     assert found == {"auto": "vector", "temperature": "temperature", "vector": "vector", "none": "none"}
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from skyclass.core.errors import SkyclassError
 from skyclass.models.heads import doubt_head
 from skyclass.models.network import Judgement
-from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.recipes.training_settings import TrainingSettings
 from skyclass.training.loop.losses import LOSSES, class_weights, total_loss, uncertainty_loss
 
 
@@ -39,7 +39,7 @@ def by_hand(logits: Tensor, labels: Tensor, weights: Tensor | None, gamma: float
 def test_cross_entropy_by_hand() -> None:
     logits, labels = batch(0)
     weights = torch.tensor([0.5, 1.0, 2.0])
-    found = LOSSES["cross_entropy"](logits, labels, weights, TrainingRecipe(label_smoothing=0.1))
+    found = LOSSES["cross_entropy"](logits, labels, weights, TrainingSettings(label_smoothing=0.1))
     assert float(found) == pytest.approx(by_hand(logits, labels, weights, 0.0, 0.1), rel=1e-6)
 
 
@@ -58,7 +58,7 @@ def test_focal_follows_its_formula(
 ) -> None:
     logits, labels = batch(seed, n, k, scale)
     weights = torch.rand(k, generator=torch.Generator().manual_seed(seed)) + 0.1 if weighted else None
-    recipe = TrainingRecipe(focal_gamma=gamma, label_smoothing=smoothing)
+    recipe = TrainingSettings(focal_gamma=gamma, label_smoothing=smoothing)
     found = float(LOSSES["focal"](logits, labels, weights, recipe))
     assert found == pytest.approx(by_hand(logits, labels, weights, gamma, smoothing), rel=1e-4, abs=1e-6)
     if gamma == 0.0:
@@ -70,7 +70,7 @@ def test_focal_is_the_paper_s_for_one_image() -> None:
     """Lin et al. 2017, figure 1: at p_t = 0.9 and gamma = 2 the loss is 100 times smaller than cross-entropy."""
     logits = torch.tensor([[0.9, 0.1]]).log()
     focal, plain = (
-        LOSSES[name](logits, torch.tensor([0]), None, TrainingRecipe()) for name in ("focal", "cross_entropy")
+        LOSSES[name](logits, torch.tensor([0]), None, TrainingSettings()) for name in ("focal", "cross_entropy")
     )
     assert float(plain / focal) == pytest.approx(100.0, rel=1e-4)
 
@@ -81,16 +81,16 @@ def test_focal_is_the_paper_s_for_one_image() -> None:
 def test_focal_is_finite_for_logits_that_are_sure(gamma: float, smoothing: float, size: float) -> None:
     """At p_t = 1 in float32 the slope of (1 - p_t)^gamma is infinite for gamma below 1."""
     logits = torch.tensor([[size, 0.0, -size], [0.0, size, -size]], requires_grad=True)
-    recipe = TrainingRecipe(focal_gamma=gamma, label_smoothing=smoothing)
+    settings = TrainingSettings(focal_gamma=gamma, label_smoothing=smoothing)
     for labels in (torch.tensor([0, 1]), torch.tensor([2, 2]), torch.tensor([0, 2])):
         logits.grad = None
-        loss = LOSSES["focal"](logits, labels, torch.tensor([1.0, 2.0, 0.5]), recipe)
+        loss = LOSSES["focal"](logits, labels, torch.tensor([1.0, 2.0, 0.5]), settings)
         loss.backward()
         assert torch.isfinite(loss)
         assert loss >= 0
         assert logits.grad is not None
         assert torch.isfinite(logits.grad).all()
-    wrong = LOSSES["focal"](logits, torch.tensor([2, 2]), None, TrainingRecipe(focal_gamma=gamma))
+    wrong = LOSSES["focal"](logits, torch.tensor([2, 2]), None, TrainingSettings(focal_gamma=gamma))
     assert float(wrong.detach()) == pytest.approx(2 * size, rel=1e-3)
 
 
@@ -99,7 +99,7 @@ def test_focal_is_finite_for_logits_that_are_sure(gamma: float, smoothing: float
 def test_the_gradient_of_focal_is_that_of_its_formula(seed: int, gamma: float, smoothing: float) -> None:
     logits, labels = batch(seed, scale=2.0)
     logits = logits.double().requires_grad_()
-    recipe = TrainingRecipe(focal_gamma=gamma, label_smoothing=smoothing)
+    recipe = TrainingSettings(focal_gamma=gamma, label_smoothing=smoothing)
     weights = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: LOSSES["focal"](x, labels, weights, recipe), logits)
 
@@ -109,7 +109,7 @@ def test_focal_plays_easy_images_down_and_more_so_with_gamma() -> None:
     shares = []
     for gamma in (0.0, 1.0, 2.0):
         easy, hard = (
-            float(LOSSES["focal"](logits[i : i + 1], labels[:1], None, TrainingRecipe(focal_gamma=gamma)))
+            float(LOSSES["focal"](logits[i : i + 1], labels[:1], None, TrainingSettings(focal_gamma=gamma)))
             for i in (0, 1)
         )
         shares.append(easy / hard)
@@ -135,12 +135,12 @@ def test_the_uncertainty_loss_is_towards_wrong() -> None:
 def test_the_total_is_the_loss_and_the_weighted_doubt(name: str) -> None:
     logits, labels = batch(3)
     doubt, weights = torch.randn(6, generator=torch.Generator().manual_seed(4)), torch.tensor([0.5, 1.0, 2.0])
-    recipe = TrainingRecipe(loss=name, uncertainty_weight=0.7)
-    own = float(LOSSES[name](logits, labels, weights, recipe))
+    settings = TrainingSettings(loss=name, uncertainty_weight=0.7)
+    own = float(LOSSES[name](logits, labels, weights, settings))
     extra = float(uncertainty_loss(Judgement(logits, doubt), labels))
-    assert float(total_loss(Judgement(logits, None), labels, weights, recipe)) == own
-    assert float(total_loss(Judgement(logits, doubt), labels, weights, recipe)) == pytest.approx(own + 0.7 * extra)
-    silent = recipe.model_copy(update={"uncertainty_weight": 0.0})
+    assert float(total_loss(Judgement(logits, None), labels, weights, settings)) == own
+    assert float(total_loss(Judgement(logits, doubt), labels, weights, settings)) == pytest.approx(own + 0.7 * extra)
+    silent = settings.model_copy(update={"uncertainty_weight": 0.0})
     assert float(total_loss(Judgement(logits, doubt), labels, weights, silent)) == pytest.approx(own)
 
 
@@ -163,7 +163,7 @@ def test_a_doubt_that_is_trained_is_larger_where_the_prediction_is_wrong() -> No
     for _ in range(150):
         judgement = Judgement(scores(x), doubt(x)[:, 0])
         optimizer.zero_grad()
-        total_loss(judgement, labels, None, TrainingRecipe(uncertainty_weight=1.0)).backward()
+        total_loss(judgement, labels, None, TrainingSettings(uncertainty_weight=1.0)).backward()
         optimizer.step()
     x, labels = drawn()
     with torch.no_grad():
@@ -176,7 +176,7 @@ def test_a_doubt_that_is_trained_is_larger_where_the_prediction_is_wrong() -> No
 def test_every_loss_of_the_settings_is_there() -> None:
     from typing import get_args
 
-    assert set(LOSSES) == set(get_args(TrainingRecipe.model_fields["loss"].annotation))
+    assert set(LOSSES) == set(get_args(TrainingSettings.model_fields["loss"].annotation))
 
 
 # Weights of classes

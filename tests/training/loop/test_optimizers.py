@@ -13,8 +13,8 @@ from torch import nn
 from skyclass.core.errors import SkyclassError
 from skyclass.models.fine_tuning import adapt, freeze, parameter_groups
 from skyclass.models.network import Network, build_network
-from skyclass.recipes.model_settings import ModelRecipe
-from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.recipes.model_settings import ModelSettings
+from skyclass.recipes.training_settings import TrainingSettings
 from skyclass.training.loop.optimizers import OPTIMIZERS, SCHEDULES, build_optimizer
 
 BACKBONES = {
@@ -32,7 +32,7 @@ BACKBONES = {
 
 def network_of(backbone: str = "resnet20_cifar", **changes: object) -> Network:
     torch.manual_seed(0)
-    return build_network(ModelRecipe(backbone=backbone, **changes), 3, 4)
+    return build_network(ModelSettings(backbone=backbone, **changes), 3, 4)
 
 
 def names_of(network: Network) -> dict[str, list[str]]:
@@ -77,7 +77,9 @@ def test_what_is_frozen_is_in_no_part() -> None:
 
 def test_adapters_are_in_the_part_of_their_layer() -> None:
     network = network_of(lora={})
-    adapt(network, ModelRecipe(backbone="resnet20_cifar", lora={"targets": ["layer1", "layer3"], "train_norms": False}))
+    adapt(
+        network, ModelSettings(backbone="resnet20_cifar", lora={"targets": ["layer1", "layer3"], "train_norms": False})
+    )
     found = names_of(network)
     assert list(found) == ["early", "late", "head"]
     assert all(".layer1." in name and ".lora_" in name for name in found["early"])
@@ -96,18 +98,18 @@ def test_a_backbone_without_a_grouping_is_refused() -> None:
 
 
 def test_every_choice_of_the_settings_is_there() -> None:
-    assert set(OPTIMIZERS) == set(get_args(TrainingRecipe.model_fields["optimizer"].annotation))
-    assert set(SCHEDULES) == set(get_args(TrainingRecipe.model_fields["schedule"].annotation))
+    assert set(OPTIMIZERS) == set(get_args(TrainingSettings.model_fields["optimizer"].annotation))
+    assert set(SCHEDULES) == set(get_args(TrainingSettings.model_fields["schedule"].annotation))
 
 
 def test_the_optimiser_gets_its_settings() -> None:
-    recipe = TrainingRecipe(
+    settings = TrainingSettings(
         learning_rate=0.02, betas=(0.8, 0.9), eps=1e-5, weight_decay=0.03, momentum=0.7, nesterov=True
     )
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
     assert set(kinds) == set(OPTIMIZERS)
     for name, kind in kinds.items():
-        optimizer = OPTIMIZERS[name]([nn.Parameter(torch.zeros(2))], recipe)
+        optimizer = OPTIMIZERS[name]([nn.Parameter(torch.zeros(2))], settings)
         assert type(optimizer) is kind
         own = {"momentum": 0.7, "nesterov": True} if name == "sgd" else {"betas": (0.8, 0.9), "eps": 1e-5}
         expected = {"lr": 0.02, "weight_decay": 0.03, **own}
@@ -117,9 +119,9 @@ def test_the_optimiser_gets_its_settings() -> None:
 @pytest.mark.parametrize("nesterov", [True, False])
 def test_sgd_by_hand(nesterov: bool) -> None:
     """v = m v + g, x -= lr (g + m v) with Nesterov's momentum and x -= lr v without; g has the decay in it."""
-    recipe = TrainingRecipe(learning_rate=0.1, momentum=0.6, weight_decay=0.01, nesterov=nesterov)
+    settings = TrainingSettings(learning_rate=0.1, momentum=0.6, weight_decay=0.01, nesterov=nesterov)
     parameter = nn.Parameter(torch.tensor([2.0]))
-    optimizer = OPTIMIZERS["sgd"]([parameter], recipe)
+    optimizer = OPTIMIZERS["sgd"]([parameter], settings)
     x, v = 2.0, 0.0
     for _ in range(5):
         optimizer.zero_grad()
@@ -133,22 +135,22 @@ def test_sgd_by_hand(nesterov: bool) -> None:
 
 def test_nesterov_without_a_momentum_is_refused() -> None:
     with pytest.raises(SkyclassError, match="needs a momentum above 0") as refusal:
-        OPTIMIZERS["sgd"]([nn.Parameter(torch.zeros(1))], TrainingRecipe(momentum=0.0, nesterov=True))
+        OPTIMIZERS["sgd"]([nn.Parameter(torch.zeros(1))], TrainingSettings(momentum=0.0, nesterov=True))
     assert refusal.value.where == "training.nesterov"
 
 
 def test_without_rates_there_is_one_group_of_what_is_trained_in_its_order() -> None:
     network = network_of()
     freeze(network, ["layer1"])
-    (group,) = build_optimizer(network, TrainingRecipe(learning_rate=0.3)).param_groups
+    (group,) = build_optimizer(network, TrainingSettings(learning_rate=0.3)).param_groups
     assert (group["name"], group["lr"]) == ("all", 0.3)
     assert [id(one) for one in group["params"]] == [id(one) for one in network.parameters() if one.requires_grad]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_part_without_a_rate_takes_the_general_one(optimizer: str) -> None:
-    recipe = TrainingRecipe(optimizer=optimizer, learning_rate=0.3, rates={"early": 1e-4, "head": 2.0})
-    groups = build_optimizer(network_of(), recipe).param_groups
+    settings = TrainingSettings(optimizer=optimizer, learning_rate=0.3, rates={"early": 1e-4, "head": 2.0})
+    groups = build_optimizer(network_of(), settings).param_groups
     rates = {group["name"]: group["lr"] for group in groups}
     assert rates == {"early": 1e-4, "middle": 0.3, "late": 0.3, "head": 2.0}
     assert sum(len(group["params"]) for group in groups) == len(list(network_of().parameters()))
@@ -159,19 +161,21 @@ def test_a_rate_for_a_part_in_which_nothing_is_trained_is_refused() -> None:
     freeze(network, ["conv1", "bn1", "layer1", "layer3"])
     for part in ("early", "late"):
         with pytest.raises(SkyclassError, match=f"the part '{part}', of which nothing is trained") as refusal:
-            build_optimizer(network, TrainingRecipe(rates={part: 0.1}))
+            build_optimizer(network, TrainingSettings(rates={part: 0.1}))
         assert refusal.value.where == f"training.rates.{part}"
         assert refusal.value.fix == "leave it out: middle, head are trained"
-    build_optimizer(network, TrainingRecipe(rates={"middle": 0.1, "head": 0.1}))
+    build_optimizer(network, TrainingSettings(rates={"middle": 0.1, "head": 0.1}))
 
 
 # Schedules
 
 
-def rates_of(recipe: TrainingRecipe, steps: int, network: Network | None = None, per_epoch: float = 1.0) -> np.ndarray:
+def rates_of(
+    settings: TrainingSettings, steps: int, network: Network | None = None, per_epoch: float = 1.0
+) -> np.ndarray:
     """(steps, groups): the rates that the optimiser has in each step, the first of them included."""
-    optimizer = build_optimizer(network or network_of(), recipe)
-    schedule = SCHEDULES[recipe.schedule](optimizer, recipe, steps, per_epoch)
+    optimizer = build_optimizer(network or network_of(), settings)
+    schedule = SCHEDULES[settings.schedule](optimizer, settings, steps, per_epoch)
     rates = []
     for _ in range(steps):
         rates.append([group["lr"] for group in optimizer.param_groups])
@@ -181,10 +185,10 @@ def rates_of(recipe: TrainingRecipe, steps: int, network: Network | None = None,
     return np.array(rates)
 
 
-def onecycle(top: float, recipe: TrainingRecipe, steps: int) -> list[float]:
+def onecycle(top: float, settings: TrainingSettings, steps: int) -> list[float]:
     """Two half cosines: from rate / start up to rate at step warmup * steps - 1, down to rate / start / end."""
-    low = top / recipe.start_divisor
-    last, turn = low / recipe.end_divisor, recipe.warmup * steps - 1
+    low = top / settings.start_divisor
+    last, turn = low / settings.end_divisor, settings.warmup * steps - 1
     return [
         top + (low - top) / 2 * (1 + np.cos(np.pi * step / turn))
         if step <= turn
@@ -193,20 +197,20 @@ def onecycle(top: float, recipe: TrainingRecipe, steps: int) -> list[float]:
     ]
 
 
-def cosine(top: float, recipe: TrainingRecipe, steps: int) -> list[float]:
+def cosine(top: float, settings: TrainingSettings, steps: int) -> list[float]:
     return [top / 2 * (1 + np.cos(np.pi * step / steps)) for step in range(steps)]
 
 
-def step(top: float, recipe: TrainingRecipe, steps: int) -> list[float]:
+def step(top: float, settings: TrainingSettings, steps: int) -> list[float]:
     """Three steps an epoch, two epochs between falls."""
-    return [top * recipe.step_factor ** (step // 6) for step in range(steps)]
+    return [top * settings.step_factor ** (step // 6) for step in range(steps)]
 
 
-def none(top: float, recipe: TrainingRecipe, steps: int) -> list[float]:
+def none(top: float, settings: TrainingSettings, steps: int) -> list[float]:
     return [top] * steps
 
 
-FORMULAS: dict[str, Callable[[float, TrainingRecipe, int], list[float]]] = {
+FORMULAS: dict[str, Callable[[float, TrainingSettings, int], list[float]]] = {
     "onecycle": onecycle,
     "cosine": cosine,
     "step": step,
@@ -218,11 +222,11 @@ FORMULAS: dict[str, Callable[[float, TrainingRecipe, int], list[float]]] = {
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_group_follows_the_formula_from_its_own_rate(schedule: str, optimizer: str) -> None:
     rates = {"early": 0.01, "middle": 0.02, "late": 0.5, "head": 1.0}
-    recipe = TrainingRecipe(schedule=schedule, optimizer=optimizer, rates=rates, step_epochs=2, step_factor=0.3)
-    found = rates_of(recipe, 20, per_epoch=3.0)
+    settings = TrainingSettings(schedule=schedule, optimizer=optimizer, rates=rates, step_epochs=2, step_factor=0.3)
+    found = rates_of(settings, 20, per_epoch=3.0)
     assert found.shape == (20, 4)
     for column, top in zip(found.T, rates.values(), strict=True):
-        np.testing.assert_allclose(column, FORMULAS[schedule](top, recipe, 20), rtol=1e-9, atol=1e-15)
+        np.testing.assert_allclose(column, FORMULAS[schedule](top, settings, 20), rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.parametrize("backbone", [*BACKBONES, "test_vit"])
@@ -230,7 +234,7 @@ def test_the_groups_of_any_backbone_keep_their_ratios(backbone: str) -> None:
     network = network_of(backbone)
     parts = list(parameter_groups(network))
     rates = {part: 10.0 ** -(len(parts) - k) for k, part in enumerate(parts)}
-    found = rates_of(TrainingRecipe(rates=rates, schedule="onecycle"), 10, network)
+    found = rates_of(TrainingSettings(rates=rates, schedule="onecycle"), 10, network)
     ratios = found / found[:, -1:]
     np.testing.assert_allclose(ratios, np.tile([rate / rates["head"] for rate in rates.values()], (10, 1)))
     assert found[:, -1].max() == pytest.approx(0.1)
@@ -238,14 +242,14 @@ def test_the_groups_of_any_backbone_keep_their_ratios(backbone: str) -> None:
 
 @pytest.mark.parametrize(("warmup", "start", "end"), [(0.3, 25.0, 1e4), (0.5, 10.0, 1e4), (0.3, 25.0, 10.0)])
 def test_onecycle_takes_its_settings(warmup: float, start: float, end: float) -> None:
-    recipe = TrainingRecipe(learning_rate=0.1, warmup=warmup, start_divisor=start, end_divisor=end)
-    np.testing.assert_allclose(rates_of(recipe, 20)[:, 0], onecycle(0.1, recipe, 20), rtol=1e-9)
+    settings = TrainingSettings(learning_rate=0.1, warmup=warmup, start_divisor=start, end_divisor=end)
+    np.testing.assert_allclose(rates_of(settings, 20)[:, 0], onecycle(0.1, settings, 20), rtol=1e-9)
 
 
 def test_the_published_onecycle() -> None:
     """SYSTEMS, 2: 3e-5 -> 3e-4 at 30 % -> 3e-8."""
-    recipe = TrainingRecipe(learning_rate=3e-4, start_divisor=10.0, end_divisor=1e3, warmup=0.3)
-    rates = rates_of(recipe, 100)[:, 0]
+    settings = TrainingSettings(learning_rate=3e-4, start_divisor=10.0, end_divisor=1e3, warmup=0.3)
+    rates = rates_of(settings, 100)[:, 0]
     assert rates[0] == pytest.approx(3e-5)
     assert rates[29] == pytest.approx(3e-4) == rates.max()
     assert rates[-1] == pytest.approx(3e-8)
@@ -253,7 +257,7 @@ def test_the_published_onecycle() -> None:
 
 def test_onecycle_moves_the_momentum_unless_there_is_none() -> None:
     for settings, moves in (({"momentum": 0.9}, True), ({"momentum": 0.0}, False)):
-        recipe = TrainingRecipe(optimizer="sgd", schedule="onecycle", **settings)
+        recipe = TrainingSettings(optimizer="sgd", schedule="onecycle", **settings)
         optimizer = build_optimizer(network_of(), recipe)
         schedule = SCHEDULES["onecycle"](optimizer, recipe, 10, 1.0)
         seen = set()
@@ -266,8 +270,8 @@ def test_onecycle_moves_the_momentum_unless_there_is_none() -> None:
 
 def test_step_counts_epochs_of_any_length() -> None:
     """2.5 optimiser steps an epoch, as with accumulation, and falls every 2 epochs: every 5 steps."""
-    recipe = TrainingRecipe(schedule="step", learning_rate=1.0, step_epochs=2, step_factor=0.5)
-    assert rates_of(recipe, 11, per_epoch=2.5)[:, 0].tolist() == [1.0] * 5 + [0.5] * 5 + [0.25]
+    settings = TrainingSettings(schedule="step", learning_rate=1.0, step_epochs=2, step_factor=0.5)
+    assert rates_of(settings, 11, per_epoch=2.5)[:, 0].tolist() == [1.0] * 5 + [0.5] * 5 + [0.25]
 
 
 @pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])
@@ -275,7 +279,7 @@ def test_step_counts_epochs_of_any_length() -> None:
 def test_plateau_falls_after_its_patience_in_the_direction_of_what_it_watches(
     monitor: str, watched: str | None
 ) -> None:
-    recipe = TrainingRecipe(
+    settings = TrainingSettings(
         schedule="plateau",
         learning_rate=1.0,
         rates={"head": 4.0},
@@ -285,8 +289,8 @@ def test_plateau_falls_after_its_patience_in_the_direction_of_what_it_watches(
         plateau_monitor=watched,
     )
     values = [3, 2, 2, 2, 2, 1] if (watched or monitor) == "val_loss" else [1, 2, 2, 2, 2, 3]
-    optimizer = build_optimizer(network_of(), recipe)
-    schedule = SCHEDULES["plateau"](optimizer, recipe, 0, 1.0)
+    optimizer = build_optimizer(network_of(), settings)
+    schedule = SCHEDULES["plateau"](optimizer, settings, 0, 1.0)
     rates = []
     for value in values:
         schedule.step(value)  # type: ignore[union-attr, arg-type]
@@ -295,16 +299,16 @@ def test_plateau_falls_after_its_patience_in_the_direction_of_what_it_watches(
 
 
 def test_a_saved_optimiser_with_parts_goes_on() -> None:
-    recipe = TrainingRecipe(rates={"early": 0.01}, schedule="onecycle")
-    whole = rates_of(recipe, 10)
+    settings = TrainingSettings(rates={"early": 0.01}, schedule="onecycle")
+    whole = rates_of(settings, 10)
     network = network_of()
-    optimizer = build_optimizer(network, recipe)
-    schedule = SCHEDULES["onecycle"](optimizer, recipe, 10, 1.0)
+    optimizer = build_optimizer(network, settings)
+    schedule = SCHEDULES["onecycle"](optimizer, settings, 10, 1.0)
     for _ in range(4):
         optimizer.step()
         schedule.step()  # type: ignore[union-attr]
-    again = build_optimizer(network, recipe)
-    later = SCHEDULES["onecycle"](again, recipe, 10, 1.0)
+    again = build_optimizer(network, settings)
+    later = SCHEDULES["onecycle"](again, settings, 10, 1.0)
     again.load_state_dict(optimizer.state_dict())
     later.load_state_dict(schedule.state_dict())  # type: ignore[union-attr]
     assert [group["name"] for group in again.param_groups] == ["early", "middle", "late", "head"]

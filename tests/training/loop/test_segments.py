@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.recipes.training_settings import TrainingSettings
 from skyclass.training.loop.segments import Plan, Segment, plan_of
 
 PLANS = st.builds(
@@ -126,7 +126,7 @@ def test_a_pace_of_its_own_by_hand() -> None:
 
 def test_a_recipe_becomes_a_plan() -> None:
     settings = {"epochs": 3, "accumulate": 2, "validations_per_epoch": 4, "checkpoint_steps": 7}
-    plan = plan_of(TrainingRecipe(**settings), 20, start=20, first=5)
+    plan = plan_of(TrainingSettings(**settings), 20, start=20, first=5)
     assert plan == Plan(20, 3, 4, None, 7, 2, 20, 5)
-    assert plan_of(TrainingRecipe(validate_every_steps=9), 20).validate_every == 9
-    assert plan_of(TrainingRecipe(epochs=0), 20).segments == ()
+    assert plan_of(TrainingSettings(validate_every_steps=9), 20).validate_every == 9
+    assert plan_of(TrainingSettings(epochs=0), 20).segments == ()

@@ -15,6 +15,8 @@ import torch
 from PIL import Image as pillow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from helpers.toys import SHAPES, toy_pack, toy_recipe, write_recipe
+from helpers.trainings import last_state, new_network, same
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
 from skyclass.core.devices import peak_memory
@@ -24,14 +26,12 @@ from skyclass.explanation.figures import beside_overlay
 from skyclass.explanation.gradcam import grad_cam, heatmaps
 from skyclass.images.preprocess import channel_statistics
 from skyclass.models.network import build_network
-from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.model_settings import ModelSettings
 from skyclass.recipes.recipe import Recipe
 from skyclass.training.loop import fit as fit_module
 from skyclass.training.loop import tensorboard
 from skyclass.training.loop.task import Task
 from skyclass.training.loop.tensorboard import TensorBoardCallback, gradient_norms, parts_of, sampled_weights
-from helpers.toys import SHAPES, toy_pack, toy_recipe, write_recipe
-from helpers.trainings import last_state, new_network, same
 
 EVERYTHING = {"scalars": 0, "images": 0, "histograms": 0, "tensors": 0}
 
@@ -242,7 +242,7 @@ def test_a_backbone_without_a_map_is_told_of_and_trained(
 
 
 def test_a_backbone_that_cannot_be_divided_has_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = build_network(ModelRecipe(backbone="resnet20_cifar"), 1, 2)
+    network = build_network(ModelSettings(backbone="resnet20_cifar"), 1, 2)
     assert list(parts_of(network)) == ["early", "middle", "late", "head"]
     monkeypatch.setattr(type(network.backbone), "group_matcher", None)
     parts = parts_of(network)
@@ -258,7 +258,7 @@ def test_a_backbone_that_cannot_be_divided_has_two_parts(monkeypatch: pytest.Mon
 
 
 def test_the_weights_shown_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = build_network(ModelRecipe(backbone="resnet20_cifar"), 1, 2)
+    network = build_network(ModelSettings(backbone="resnet20_cifar"), 1, 2)
     matrices = [name for name, one in network.named_parameters() if one.ndim > 1]
     assert list(sampled_weights(network)) == matrices
     monkeypatch.setattr(tensorboard, "HISTOGRAMS", 5)

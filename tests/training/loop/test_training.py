@@ -18,6 +18,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers.toys import toy_pack, toy_recipe, write_recipe
+from helpers.trainings import fit_toy, last_state, new_network, plain_loop, same
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
@@ -25,17 +27,15 @@ from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
 from skyclass.images.preprocess import channel_statistics
 from skyclass.models.network import Judgement
-from skyclass.recipes.data_settings import DataRecipe
-from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.data_settings import DataSettings
+from skyclass.recipes.model_settings import ModelSettings
 from skyclass.recipes.recipe import Recipe
-from skyclass.recipes.training_settings import TrainingRecipe
+from skyclass.recipes.training_settings import TrainingSettings
 from skyclass.training.loop import task
 from skyclass.training.loop.checkpoints import BestCheckpoints, LastCheckpoint
 from skyclass.training.loop.losses import loss_terms, total_loss
 from skyclass.training.loop.optimizers import OPTIMIZERS, SCHEDULES
 from skyclass.training.loop.task import Task
-from helpers.toys import toy_pack, toy_recipe, write_recipe
-from helpers.trainings import fit_toy, last_state, new_network, plain_loop, same
 
 AUGMENT = {
     "flip_horizontal": 0.5,
@@ -424,7 +424,7 @@ ELSEWHERE = {
 
 
 def test_every_option_is_tested() -> None:
-    sections = {"training": TrainingRecipe, "model": ModelRecipe, "data": DataRecipe}
+    sections = {"training": TrainingSettings, "model": ModelSettings, "data": DataSettings}
     options = {f"{section}.{name}" for section, model in sections.items() for name in model.model_fields}
     assert set(CHANGES) | set(ELSEWHERE) == options
     assert not set(CHANGES) & set(ELSEWHERE)
@@ -635,9 +635,9 @@ def test_no_epochs_take_the_network_as_it_begins(tmp_path: Path, pack: Pack) -> 
 # The schedule
 
 
-def rates_of(recipe: TrainingRecipe, steps: int) -> list[float]:
-    optimizer = OPTIMIZERS[recipe.optimizer]([torch.nn.Parameter(torch.zeros(2))], recipe)
-    schedule = SCHEDULES[recipe.schedule](optimizer, recipe, steps, 1.0)
+def rates_of(settings: TrainingSettings, steps: int) -> list[float]:
+    optimizer = OPTIMIZERS[settings.optimizer]([torch.nn.Parameter(torch.zeros(2))], settings)
+    schedule = SCHEDULES[settings.schedule](optimizer, settings, steps, 1.0)
     assert schedule is not None
     rates = []
     for _ in range(steps):

@@ -16,12 +16,14 @@ import yaml
 from rich.progress import Task, TaskID
 
 from helpers.commands import done, drawn, skyclass, the_error
+from helpers.toys import toy_pack, toy_recipe, write_recipe
+from helpers.tunings import curve, tuned, without_training
 from skyclass.commands.tune import device_of, tune
 from skyclass.core.console import RateColumn, say
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
 from skyclass.recipes.recipe import load_recipe
-from skyclass.recipes.training_settings import TuneRecipe
+from skyclass.recipes.training_settings import TuneSettings
 from skyclass.training.tuning import study
 from skyclass.training.tuning import trial_locks as leases
 from skyclass.training.tuning import worker as work
@@ -31,8 +33,6 @@ from skyclass.training.tuning.space import grid_values, recipe_with, sampler_for
 from skyclass.training.tuning.study import _open_study as opened
 from skyclass.training.tuning.study import open_tuning
 from skyclass.training.tuning.trial_locks import take
-from helpers.toys import toy_pack, toy_recipe, write_recipe
-from helpers.tunings import curve, tuned, without_training
 
 RATE = "training.learning_rate"
 GRID = {RATE: ["1e-4", 1e-3, 0.01], "model.freeze": [[], ["layer1"]]}
@@ -79,7 +79,7 @@ def test_what_is_best_is_a_recipe_and_its_run_is_kept(
     best = table.loc[table["val_auroc"].idxmax()]  # the first of equals
     recipe = load_recipe(folder / "best.yaml")
     assert recipe.training.learning_rate == 1e-3
-    assert recipe.tune == TuneRecipe()
+    assert recipe.tune == TuneSettings()
     assert recipe == load_recipe(folder / best["run"] / "recipe.yaml")
     kept = [run for run in table["run"] if (folder / run / "checkpoints").exists()]
     assert kept == [best["run"]] == [run for run in table["run"] if (folder / run / "classifier").exists()]
@@ -125,7 +125,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def test_every_setting_is_tested() -> None:
-    assert set(CHANGES) == set(TuneRecipe.model_fields)
+    assert set(CHANGES) == set(TuneSettings.model_fields)
 
 
 @pytest.mark.parametrize("setting", CHANGES)
@@ -513,7 +513,7 @@ def test_values_go_into_the_recipe_and_nothing_else_changes() -> None:
     changed = recipe_with(recipe, {"training.rates.early": 1e-5, "model.freeze": ["layer1"]})
     assert changed.training.rates.early == 1e-5
     assert changed.model.freeze == ("layer1",)
-    assert recipe_with(recipe, {}) == recipe.model_copy(update={"tune": TuneRecipe()})
+    assert recipe_with(recipe, {}) == recipe.model_copy(update={"tune": TuneSettings()})
 
 
 def test_optuna_is_quiet(tmp_path: Path, pack: Pack) -> None:

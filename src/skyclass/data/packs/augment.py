@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...core.errors import SkyclassError, did_you_mean
 from ...images.preprocess import unit_scale
-from ...recipes.data_settings import AugmentRecipe
+from ...recipes.data_settings import AugmentSettings
 
 Size = tuple[int, int]
 
@@ -66,53 +66,53 @@ def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return state ^ (state >> np.uint64(31))
 
 
-def draw(recipe: AugmentRecipe, seed: int, epoch: int, rows: NDArray[np.int64]) -> Parameters:
+def draw(settings: AugmentSettings, seed: int, epoch: int, rows: NDArray[np.int64]) -> Parameters:
     """The changes of the images at `rows` (n,) of the pack in this epoch, uniform over the recipe's ranges."""
     u = uniforms(seed, epoch, rows, _COLUMNS)
     either_way = 2.0 * u - 1.0  # [-1, 1)
-    low, high = recipe.scale
+    low, high = settings.scale
     return Parameters(
-        flip_horizontal=u[:, 0] < recipe.flip_horizontal,
-        flip_vertical=u[:, 1] < recipe.flip_vertical,
-        angle=recipe.rotation * either_way[:, 2],
+        flip_horizontal=u[:, 0] < settings.flip_horizontal,
+        flip_vertical=u[:, 1] < settings.flip_vertical,
+        angle=settings.rotation * either_way[:, 2],
         scale=low + (high - low) * u[:, 3],
-        shift=recipe.shift * either_way[:, 4:6],
-        brightness=1.0 + recipe.brightness * either_way[:, 6],
-        contrast=1.0 + recipe.contrast * either_way[:, 7],
-        saturation=1.0 + recipe.saturation * either_way[:, 8],
+        shift=settings.shift * either_way[:, 4:6],
+        brightness=1.0 + settings.brightness * either_way[:, 6],
+        contrast=1.0 + settings.contrast * either_way[:, 7],
+        saturation=1.0 + settings.saturation * either_way[:, 8],
         crop=u[:, 9:11],
     )
 
 
-def has_geometry(recipe: AugmentRecipe) -> bool:
-    """Whether the recipe moves pixels at all."""
+def has_geometry(settings: AugmentSettings) -> bool:
+    """Whether the settings move pixels at all."""
     return bool(
-        recipe.flip_horizontal
-        or recipe.flip_vertical
-        or recipe.rotation
-        or recipe.scale != (1.0, 1.0)
-        or recipe.shift
-        or recipe.crop
+        settings.flip_horizontal
+        or settings.flip_vertical
+        or settings.rotation
+        or settings.scale != (1.0, 1.0)
+        or settings.shift
+        or settings.crop
     )
 
 
-def check_augmentation(recipe: AugmentRecipe, channels: int, in_size: Size, out_size: Size) -> None:
+def check_augmentation(settings: AugmentSettings, channels: int, in_size: Size, out_size: Size) -> None:
     """Refuse a recipe that does not suit images of `channels` bands and (height, width) `in_size`.
 
     Errors: SkyclassError where saturation meets anything but three bands, or the sizes do not agree with augment.crop.
     """
-    if recipe.saturation > 0 and channels != 3:
+    if settings.saturation > 0 and channels != 3:
         raise SkyclassError(
             f"saturation needs three bands, and the images have {channels}",
             where="augment.saturation",
             fix="set augment.saturation to 0",
         )
-    before_crop = recipe.crop or out_size
+    before_crop = settings.crop or out_size
     if in_size != before_crop:
         raise SkyclassError(
             f"the images are {in_size[0]} x {in_size[1]} (height x width) where the recipe wants "
             f"{before_crop[0]} x {before_crop[1]}",
-            where="augment.crop" if recipe.crop else "pixels.size",
+            where="augment.crop" if settings.crop else "pixels.size",
             fix="resize them to that before augmentation",
         )
     if in_size[0] < out_size[0] or in_size[1] < out_size[1]:
@@ -172,29 +172,29 @@ def to_unit(batch: torch.Tensor) -> torch.Tensor:
 
 
 def augment(
-    batch: torch.Tensor, recipe: AugmentRecipe, out_size: Size, seed: int, epoch: int, rows: NDArray[np.int64]
+    batch: torch.Tensor, settings: AugmentSettings, out_size: Size, seed: int, epoch: int, rows: NDArray[np.int64]
 ) -> torch.Tensor:
     """Stored pixels (n, C, H, W) of the images at `rows` (n,) of the pack -> changed pixels (n, C, h, w), float32.
 
-    The batch is uint8, uint16 or floating point and has the size `recipe.crop` where that is set, else `out_size`.
+    The batch is uint8, uint16 or floating point and has the size `settings.crop` where that is set, else `out_size`.
     Integers become [0, 1] and are clipped to it again in the end; floats keep their scale and are never clipped.
     In order: geometry, brightness and contrast, saturation, noise.
 
     Errors: SkyclassError where `check_augmentation` finds a misfit.
     """
     in_size = (int(batch.shape[-2]), int(batch.shape[-1]))
-    check_augmentation(recipe, batch.shape[1], in_size, out_size)
-    parameters = draw(recipe, seed, epoch, rows)
+    check_augmentation(settings, batch.shape[1], in_size, out_size)
+    parameters = draw(settings, seed, epoch, rows)
     pixels = to_unit(batch)
-    if has_geometry(recipe):
-        pixels = resample(pixels, affine_matrices(parameters, in_size, out_size), out_size, recipe.fill)
-    if recipe.brightness or recipe.contrast:
+    if has_geometry(settings):
+        pixels = resample(pixels, affine_matrices(parameters, in_size, out_size), out_size, settings.fill)
+    if settings.brightness or settings.contrast:
         pixels = change_light(pixels, parameters.brightness, parameters.contrast)
-    if recipe.saturation:
+    if settings.saturation:
         pixels = change_saturation(pixels, parameters.saturation)
-    if recipe.noise:
-        pixels = pixels + recipe.noise * _noise(pixels, seed, epoch, rows)
-    changed = recipe.brightness or recipe.contrast or recipe.saturation or recipe.noise
+    if settings.noise:
+        pixels = pixels + settings.noise * _noise(pixels, seed, epoch, rows)
+    changed = settings.brightness or settings.contrast or settings.saturation or settings.noise
     return pixels.clamp(0.0, 1.0) if changed and not batch.is_floating_point() else pixels
 
 
@@ -228,14 +228,14 @@ def _noise(pixels: torch.Tensor, seed: int, epoch: int, rows: NDArray[np.int64])
     return torch.randn(pixels.shape, generator=generator, device=pixels.device)
 
 
-def mirror_pairs(recipe: AugmentRecipe, classes: Sequence[str]) -> NDArray[np.int64]:
+def mirror_pairs(settings: AugmentSettings, classes: Sequence[str]) -> NDArray[np.int64]:
     """(K,) index of the class that each class turns into in a mirror, itself where `mirror_swaps` does not name it.
 
     Errors: SkyclassError for an unknown class, or one that stands in two places.
     """
     partner = np.arange(len(classes), dtype=np.int64)
     seen: set[str] = set()
-    for pair in recipe.mirror_swaps:
+    for pair in settings.mirror_swaps:
         for name in pair:
             if name not in classes:
                 near = did_you_mean(name, classes) or f"the classes are {', '.join(classes)}"

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...core.devices import free_memory
 from ...core.errors import SkyclassError
 from ...core.parallel import in_order
-from ...recipes.data_settings import AugmentRecipe
+from ...recipes.data_settings import AugmentSettings
 from .augment import augment, draw, mirror_pairs, swap_labels
 
 RESIDENT_SHARE = 0.5  # of the free memory that the images may take to lie on the device
@@ -155,17 +155,17 @@ class Loader:
         return Batch(images, self.labels[torch.from_numpy(positions)].to(self.device), rows)
 
 
-def augmenting(recipe: AugmentRecipe, classes: list[str], out_size: tuple[int, int], seed: int) -> Transform:
+def augmenting(settings: AugmentSettings, classes: list[str], out_size: tuple[int, int], seed: int) -> Transform:
     """The augmentation of a training: images become float32 in unit scale, and mirrored labels are swapped.
 
     Errors: SkyclassError for a class in `mirror_swaps` that is not among `classes`.
     """
-    partner = mirror_pairs(recipe, classes)
+    partner = mirror_pairs(settings, classes)
 
     def transform(batch: Batch, epoch: int) -> Batch:
         rows = batch.rows.numpy()
-        images = augment(batch.images, recipe, out_size, seed, epoch, rows)
-        labels = swap_labels(batch.labels, draw(recipe, seed, epoch, rows).mirrored, partner)
+        images = augment(batch.images, settings, out_size, seed, epoch, rows)
+        labels = swap_labels(batch.labels, draw(settings, seed, epoch, rows).mirrored, partner)
         return Batch(images, labels, batch.rows)
 
     return transform

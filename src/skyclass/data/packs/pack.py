@@ -24,7 +24,7 @@ from ...core.files.documents import Document, read_document, sealed
 from ...core.files.leftovers import remove_leftovers
 from ...core.files.replacing import finish_replacing, new_contents
 from ...core.version import __version__
-from ...recipes.data_settings import PixelRecipe
+from ...recipes.data_settings import PixelSettings
 from ...recipes.recipe import StoredPixels, stored_pixels
 from ..catalog import REQUIRED, SPLITS, TEXT, check_catalog
 from .check import VERIFIED, remember, verify_files
@@ -141,7 +141,7 @@ class Pack:
         return tuple(self.meta["bands"])
 
     @property
-    def pixels(self) -> PixelRecipe:
+    def pixels(self) -> PixelSettings:
         """How the files became these images."""
         return stored_pixels(self.meta["pixels"])
 
@@ -160,7 +160,7 @@ def is_pack(path: Path) -> bool:
 def write_pack(
     chunks: Iterable[Chunk],
     folder: Path,
-    pixels: PixelRecipe,
+    pixels: PixelSettings,
     *,
     classes: list[str] | None,
     source: dict[str, Any],

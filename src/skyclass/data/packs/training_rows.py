@@ -11,7 +11,7 @@ from ...core.console import say
 from ...core.errors import SkyclassError
 from ...core.sample_sizes import class_notes
 from ...core.text import listed, quantity
-from ...recipes.data_settings import DataRecipe
+from ...recipes.data_settings import DataSettings
 from ..catalog import SPLITS
 from ..vote_questions import questions_of
 from ..votes import label_by_votes
@@ -34,24 +34,24 @@ class TrainingRows:
     catalog: pd.DataFrame
 
 
-def training_rows(pack: Pack, recipe: DataRecipe) -> TrainingRows:
+def training_rows(pack: Pack, settings: DataSettings) -> TrainingRows:
     """The labelled rows of each split, without the excluded classes.
 
     Labels and splits are the pack's; `votes` makes the labels anew, and `folds` the splits.
     Errors: SkyclassError for votes that give no labels, an excluded class that is not there, fewer than two classes,
     or an empty train or val split.
     """
-    catalog = _catalog(pack, recipe)
-    found = sorted(set(catalog["label"].dropna())) if recipe.votes else pack.classes
-    for name in recipe.exclude:
+    catalog = _catalog(pack, settings)
+    found = sorted(set(catalog["label"].dropna())) if settings.votes else pack.classes
+    for name in settings.exclude:
         if name not in found:
             fix = f"the classes are {', '.join(found)}"
             raise SkyclassError(f"no class is called {name!r}", where="data.exclude", fix=fix)
-    classes = [name for name in found if name not in recipe.exclude]
+    classes = [name for name in found if name not in settings.exclude]
     if len(classes) < 2:
         what = f"{quantity(len(classes), 'class')}; a classifier needs two at least"
-        fix = "change data.votes" if recipe.votes else "check the label column or the class folders"
-        if not recipe.votes and (questions := questions_of(map(str, catalog.columns))):
+        fix = "change data.votes" if settings.votes else "check the label column or the class folders"
+        if not settings.votes and (questions := questions_of(map(str, catalog.columns))):
             command = f"skyclass train RECIPE PACK --set data.votes.question={next(iter(questions))}"
             fix = f"it has votes: choose a question, as in {command}"
         raise SkyclassError(what, where=pack.path, fix=fix)
@@ -62,7 +62,7 @@ def training_rows(pack: Pack, recipe: DataRecipe) -> TrainingRows:
     for name in ("train", "val"):
         if not len(rows[name]):
             fix = "pack again with shares for every split: skyclass pack SOURCE PACK --splits 0.7,0.1,0.2"
-            if recipe.folds:
+            if settings.folds:
                 fix = "ask for 3 data.folds or more, and for fewer than there are images or groups"
             raise SkyclassError(f"no labelled image is in the split {name!r}", where=pack.path, fix=fix)
     return TrainingRows(rows["train"], rows["val"], rows["test"], labels, classes, catalog)
@@ -80,19 +80,19 @@ def tell_classes(rows: TrainingRows) -> None:
         say(note)
 
 
-def _catalog(pack: Pack, recipe: DataRecipe) -> pd.DataFrame:
+def _catalog(pack: Pack, settings: DataSettings) -> pd.DataFrame:
     """The pack's catalog with the recipe's labels and splits.
 
     Without folds, images that only the votes label are split as the pack was, by its shares and its seed.
     """
     catalog, source = pack.catalog, pack.meta["source"]
     seed = int(source.get("seed", 0))
-    if recipe.votes:
-        catalog = label_by_votes(catalog, recipe.votes, pack.path)
-    if recipe.folds:
-        say(f"data.folds: fold {recipe.fold} of {recipe.folds}, the pack's own splits play no part")
-        return catalog.assign(split=fold_splits(catalog, recipe.folds, recipe.fold, seed))
-    if recipe.votes:
+    if settings.votes:
+        catalog = label_by_votes(catalog, settings.votes, pack.path)
+    if settings.folds:
+        say(f"data.folds: fold {settings.fold} of {settings.folds}, the pack's own splits play no part")
+        return catalog.assign(split=fold_splits(catalog, settings.folds, settings.fold, seed))
+    if settings.votes:
         train, val, test = source.get("splits", (0.7, 0.1, 0.2))
         return assign_splits(catalog, (train, val, test), seed)
     return catalog

@@ -18,8 +18,8 @@ from ...core.files.csv_files import write_csv
 from ...core.parallel import in_order
 from ...images.decode import Decoded, read_and_decode
 from ...images.formats.read import read_image
-from ...images.preprocess import apply_recipe, named_bands, stored_bands
-from ...recipes.data_settings import PixelRecipe
+from ...images.preprocess import apply_settings, named_bands, stored_bands
+from ...recipes.data_settings import PixelSettings
 from ...recipes.recipe import parse_pixels, recipe_hash
 from ..audit.checks import cluster_problems, duplicate_clusters, duplicate_problems, duplicate_table
 from ..audit.duplicates import find_duplicates
@@ -53,7 +53,7 @@ def pack_catalog(
     catalog: pd.DataFrame,
     problems: pd.DataFrame,
     folder: Path,
-    pixels: PixelRecipe,
+    pixels: PixelSettings,
     source: dict[str, Any],
     *,
     splits: tuple[float, float, float],
@@ -109,7 +109,7 @@ def _some(chunks: Iterator[Chunk], found: list[dict[str, Any]], folder: Path) ->
 
 def _chunks(
     catalog: pd.DataFrame,
-    pixels: PixelRecipe,
+    pixels: PixelSettings,
     found: list[Any],
     prints: list[Fingerprint] | None,
     looks: list[Look],
@@ -152,7 +152,7 @@ def _chunks(
             yield Chunk(np.stack(images), catalog.iloc[rows].assign(bad_pixels=bad))
 
 
-def settle(pixels: PixelRecipe, files: Sequence[str]) -> PixelRecipe:
+def settle(pixels: PixelSettings, files: Sequence[str]) -> PixelSettings:
     """Fill in the bands, size and type that the recipe leaves open: the commonest among a sample of the files.
 
     Where none can be read the recipe stays as it is. Errors: SkyclassError where there is no file at all.
@@ -189,7 +189,7 @@ def tell_padding(crop: tuple[int, int] | None, size: Sequence[int]) -> None:
         )
 
 
-def tell_distortion(pixels: PixelRecipe, size: Sequence[int]) -> bool:
+def tell_distortion(pixels: PixelSettings, size: Sequence[int]) -> bool:
     """Say so, and return it, where `pixels` stretches images of (height, width) `size` to another aspect ratio."""
     height, width = pixels.crop or size
     if pixels.fit != "stretch" or pixels.size is None or height * pixels.size[1] == width * pixels.size[0]:
@@ -241,28 +241,28 @@ def _commonest(values: Sequence[Any]) -> Any:
     return Counter(values).most_common(1)[0][0]
 
 
-def prepare(pack: Pack, recipe: PixelRecipe) -> np.ndarray:
-    """The pack's images (N, C, h, w) taken through a training's pixel recipe; the pack's own array where that changes
+def prepare(pack: Pack, settings: PixelSettings) -> np.ndarray:
+    """The pack's images (N, C, h, w) taken through a training's pixel settings; the pack's own array where that changes
     nothing, else a memory-mapped file kept in the pack for the next training with the same pixels.
     """
-    if _changes_nothing(pack, recipe):
+    if _changes_nothing(pack, settings):
         return pack.images
     # The normalisation comes later; the pack's hash, lest pixels of other images be taken for these.
-    pixels = PixelRecipe.model_validate(recipe.model_dump(include=set(PixelRecipe.model_fields)))
+    pixels = PixelSettings.model_validate(settings.model_dump(include=set(PixelSettings.model_fields)))
     name = f"prepared/{pack.hash[:16]}-{recipe_hash(pixels)[:16]}.npy"
     file = pack.path / name
     if is_verified(pack.path, name):  # one that is not, or was changed, is made again
         return _mapped(file)
-    first = apply_recipe(np.asarray(pack.images[0]), pack.bands, recipe)
+    first = apply_settings(np.asarray(pack.images[0]), pack.bands, settings)
     shape = (len(pack.images), *first.shape)
     if not os.access(pack.path, os.W_OK):
         result = np.empty(shape, first.dtype)
-        _fill(result, pack, recipe)
+        _fill(result, pack, settings)
         return result
     with written_whole(file) as part:
         _reserve(part, first.nbytes * len(pack.images))
         target = np.lib.format.open_memmap(part, mode="w+", dtype=first.dtype, shape=shape)
-        _fill(target, pack, recipe)
+        _fill(target, pack, settings)
         target.flush()
         del target  # Windows renames no file that is mapped
     remember(pack.path, {name: sha256_of(file)})
@@ -276,11 +276,11 @@ def _reserve(path: Path, n_bytes: int) -> None:
             os.posix_fallocate(stream.fileno(), 0, n_bytes)
 
 
-def _fill(target: np.ndarray, pack: Pack, recipe: PixelRecipe) -> None:
-    """Write every image of the pack, through `recipe`, into `target` (N, C, h, w)."""
+def _fill(target: np.ndarray, pack: Pack, settings: PixelSettings) -> None:
+    """Write every image of the pack, through `settings`, into `target` (N, C, h, w)."""
 
     def one(row: int) -> None:
-        target[row] = apply_recipe(np.asarray(pack.images[row]), pack.bands, recipe)
+        target[row] = apply_settings(np.asarray(pack.images[row]), pack.bands, settings)
 
     with progress("Preparing pixels", len(target)) as advance:
         for _ in in_order(one, range(len(target))):
@@ -292,10 +292,10 @@ def _mapped(file: Path) -> np.ndarray:
     return array
 
 
-def _changes_nothing(pack: Pack, recipe: PixelRecipe) -> bool:
+def _changes_nothing(pack: Pack, settings: PixelSettings) -> bool:
     height, width = pack.images.shape[2:]
-    same_bands = recipe.bands in (None, named_bands(pack.bands, recipe.file_bands))
-    same_values = recipe.interval == "none" and recipe.stretch == "linear"
-    same_size = recipe.crop in (None, (height, width)) and recipe.size in (None, (height, width))
-    same_type = recipe.dtype in (None, str(pack.images.dtype))
+    same_bands = settings.bands in (None, named_bands(pack.bands, settings.file_bands))
+    same_values = settings.interval == "none" and settings.stretch == "linear"
+    same_size = settings.crop in (None, (height, width)) and settings.size in (None, (height, width))
+    same_type = settings.dtype in (None, str(pack.images.dtype))
     return same_bands and same_values and same_size and same_type

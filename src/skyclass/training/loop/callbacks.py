@@ -19,7 +19,7 @@ from ...core.errors import SkyclassError
 from ...core.files.atomic_files import write_json, written_whole
 from ...models.fine_tuning import count_parameters
 from ...models.network import Network
-from ...recipes.training_settings import TrainingRecipe
+from ...recipes.training_settings import TrainingSettings
 from .inputs import OnValidation
 from .segments import Plan
 from .task import Task
@@ -206,9 +206,9 @@ class EarlyStop(EarlyStopping):
     A new leg has all its patience again.
     """
 
-    def __init__(self, recipe: TrainingRecipe, plan: Plan) -> None:
-        patience = plan.validations_in(recipe.early_stopping or 0)
-        super().__init__(recipe.monitor, mode=recipe.monitor_mode, patience=patience, check_on_train_epoch_end=True)
+    def __init__(self, settings: TrainingSettings, plan: Plan) -> None:
+        patience = plan.validations_in(settings.early_stopping or 0)
+        super().__init__(settings.monitor, mode=settings.monitor_mode, patience=patience, check_on_train_epoch_end=True)
         self.plan, self.stopped = plan, False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...core.errors import SkyclassError, one_line
 from ...core.files.atomic_files import written_whole
-from ...recipes.training_settings import TrainingRecipe
+from ...recipes.training_settings import TrainingSettings
 from .archive_hash import add_hash, is_intact
 from .segments import Plan
 
@@ -111,12 +111,12 @@ class CheckpointIO(TorchCheckpointIO):
 class BestCheckpoints(ModelCheckpoint):
     """Lightning's best ones, judged after each validation; they are found again in a run that was moved."""
 
-    def __init__(self, folder: Path, recipe: TrainingRecipe, plan: Plan) -> None:
+    def __init__(self, folder: Path, settings: TrainingSettings, plan: Plan) -> None:
         super().__init__(
             dirpath=folder,
-            monitor=recipe.monitor,
-            mode=recipe.monitor_mode,
-            save_top_k=recipe.keep_best,
+            monitor=settings.monitor,
+            mode=settings.monitor_mode,
+            save_top_k=settings.keep_best,
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )

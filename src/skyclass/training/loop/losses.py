@@ -11,17 +11,17 @@ from torch.nn import functional as F
 
 from ...core.errors import SkyclassError
 from ...models.network import Judgement
-from ...recipes.training_settings import TrainingRecipe
+from ...recipes.training_settings import TrainingSettings
 
-Loss = Callable[[Tensor, Tensor, Tensor | None, TrainingRecipe], Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor | None, TrainingSettings], Tensor]
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, recipe: TrainingRecipe) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, settings: TrainingSettings) -> Tensor:
     """Mean cross-entropy with class weights (K,) and label smoothing."""
-    return F.cross_entropy(logits, labels, weights, label_smoothing=recipe.label_smoothing)
+    return F.cross_entropy(logits, labels, weights, label_smoothing=settings.label_smoothing)
 
 
-def focal(logits: Tensor, labels: Tensor, weights: Tensor | None, recipe: TrainingRecipe) -> Tensor:
+def focal(logits: Tensor, labels: Tensor, weights: Tensor | None, settings: TrainingSettings) -> Tensor:
     """Mean focal loss, -alpha_t (1 - p_t)^gamma log p_t (Lin et al. 2017, arXiv:1708.02002, equation 5).
 
     alpha are the class weights (K,), and the mean is the weighted one of `F.cross_entropy`: over the sum of the labels'
@@ -31,11 +31,11 @@ def focal(logits: Tensor, labels: Tensor, weights: Tensor | None, recipe: Traini
     log_p = F.log_softmax(logits, dim=1)  # (N, K)
     # 1 - p; where it rounds to 0 a power below one would have an infinite slope, and the clamp has none.
     rest = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny)
-    terms = -(rest**recipe.focal_gamma) * log_p  # (N, K)
+    terms = -(rest**settings.focal_gamma) * log_p  # (N, K)
     alpha = torch.ones_like(terms[0]) if weights is None else weights  # (K,)
     terms = terms * alpha
     own = terms.gather(1, labels[:, None])[:, 0]  # (N,)
-    smoothing = recipe.label_smoothing
+    smoothing = settings.label_smoothing
     total = (1.0 - smoothing) * own.sum() + smoothing * terms.mean(dim=1).sum()
     return total / alpha[labels].sum()
 
@@ -54,22 +54,22 @@ def uncertainty_loss(judgement: Judgement, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(judgement.doubt, wrong)
 
 
-def total_loss(judgement: Judgement, labels: Tensor, weights: Tensor | None, recipe: TrainingRecipe) -> Tensor:
+def total_loss(judgement: Judgement, labels: Tensor, weights: Tensor | None, settings: TrainingSettings) -> Tensor:
     """The recipe's loss with class weights (K,), and the uncertainty head's with its own weight where there is one."""
-    return loss_terms(judgement, labels, weights, recipe)[0].sum()
+    return loss_terms(judgement, labels, weights, settings)[0].sum()
 
 
 def loss_terms(
-    judgement: Judgement, labels: Tensor, weights: Tensor | None, recipe: TrainingRecipe
+    judgement: Judgement, labels: Tensor, weights: Tensor | None, settings: TrainingSettings
 ) -> tuple[Tensor, Tensor]:
     """The terms (T,) of `total_loss`, and what each is divided by (T,), being a mean: the sum of the labels' class
     weights, and for the uncertainty head the number of images. By these, means over parts of a batch can be joined.
     """
     n = torch.tensor(float(len(labels)), device=labels.device)
-    terms = [LOSSES[recipe.loss](judgement.logits, labels, weights, recipe)]
+    terms = [LOSSES[settings.loss](judgement.logits, labels, weights, settings)]
     divisors = [n if weights is None else weights[labels].sum()]
     if judgement.doubt is not None:
-        terms.append(recipe.uncertainty_weight * uncertainty_loss(judgement, labels))
+        terms.append(settings.uncertainty_weight * uncertainty_loss(judgement, labels))
         divisors.append(n)
     return torch.stack(terms), torch.stack(divisors)
 

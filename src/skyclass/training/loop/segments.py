@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-from ...recipes.training_settings import TrainingRecipe
+from ...recipes.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -128,15 +128,15 @@ class Plan:
         yield stop
 
 
-def plan_of(recipe: TrainingRecipe, n_batches: int, start: int = 0, first: int = 0) -> Plan:
+def plan_of(settings: TrainingSettings, n_batches: int, start: int = 0, first: int = 0) -> Plan:
     """The plan of a leg that begins at stream batch `start` with segment `first` and ends with the recipe's epochs."""
     return Plan(
         n_batches=n_batches,
-        epochs=recipe.epochs,
-        validations_per_epoch=recipe.validations_per_epoch,
-        validate_every=recipe.validate_every_steps,
-        checkpoint_steps=recipe.checkpoint_steps,
-        accumulate=recipe.accumulate,
+        epochs=settings.epochs,
+        validations_per_epoch=settings.validations_per_epoch,
+        validate_every=settings.validate_every_steps,
+        checkpoint_steps=settings.checkpoint_steps,
+        accumulate=settings.accumulate,
         start=start,
         first=first,
     )

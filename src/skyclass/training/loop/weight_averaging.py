@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
-from ...recipes.training_settings import TrainingRecipe
+from ...recipes.training_settings import TrainingSettings
 
 # The share that the weights after optimiser step n (from 0, over all legs) get in the average, which keeps the rest.
 Share = Callable[[int], float]
@@ -48,7 +48,7 @@ class Averaging(WeightAveraging):
         super().__init__(use_buffers=True, multi_avg_fn=average)
 
 
-def averaging_of(recipe: TrainingRecipe, first_step: int, steps: int) -> Averaging | None:
+def averaging_of(settings: TrainingSettings, first_step: int, steps: int) -> Averaging | None:
     """The callback for a leg of `steps` optimiser steps that begins after `first_step`; None without averaging."""
-    shares = {"ema": ema(recipe.ema_decay), "swa": swa(first_step + int(recipe.swa_start * steps))}
-    return Averaging(shares[recipe.averaging]) if recipe.averaging in shares else None
+    shares = {"ema": ema(settings.ema_decay), "swa": swa(first_step + int(settings.swa_start * steps))}
+    return Averaging(shares[settings.averaging]) if settings.averaging in shares else None

@@ -16,7 +16,7 @@ from ...core.plotting import save_figure
 from ...core.sample_sizes import LEAST_TRIALS
 from ...core.text import listed, quantity
 from ...recipes.recipe import dump_recipe
-from ...recipes.training_settings import RangeRecipe
+from ...recipes.training_settings import RangeSettings
 from .figures import Dimension, history_figure, importance_figure, slices_figure
 from .space import Values, as_choice, recipe_with
 from .study import Tuning
@@ -51,7 +51,7 @@ def values_of(tuning: Tuning, trial: FrozenTrial) -> Values:
     for key, allowed in tuning.space.items():
         if key in trial.params:
             value = trial.params[key]
-            known = () if isinstance(allowed, RangeRecipe) else allowed
+            known = () if isinstance(allowed, RangeSettings) else allowed
             values[key] = next((one for one in known if as_choice(one) == value), value)
     return values
 
@@ -142,7 +142,7 @@ def write_figures(tuning: Tuning) -> list[str]:
 
 def _dimension(key: str, tuning: Tuning) -> Dimension:
     allowed = tuning.space[key]
-    if isinstance(allowed, RangeRecipe):
+    if isinstance(allowed, RangeSettings):
         return Dimension(key, None, allowed.log)
     return Dimension(key, [in_table(value) for value in allowed])
 

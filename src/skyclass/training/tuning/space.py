@@ -14,11 +14,11 @@ from pydantic import JsonValue
 from ...core.errors import SkyclassError
 from ...recipes.recipe import Recipe, parse_recipe
 from ...recipes.schema import set_key, validate
-from ...recipes.training_settings import RangeRecipe, TuneRecipe
+from ...recipes.training_settings import RangeSettings, TuneSettings
 
 Values = dict[str, JsonValue]
 """Recipe key -> value, as in {"training.rates.early": 1e-4}."""
-SearchSpace = dict[str, tuple[JsonValue, ...] | RangeRecipe]
+SearchSpace = dict[str, tuple[JsonValue, ...] | RangeSettings]
 """Recipe key -> the values that are tried, or the range that they are drawn from."""
 
 LARGEST_GRID = 1_000_000
@@ -59,7 +59,7 @@ def search_space(recipe: Recipe) -> SearchSpace:
         if key.split(".")[0] == "tune":
             fix = "leave it out"
             raise SkyclassError("a tuning does not search its own settings", where=f"tune.space: {key}", fix=fix)
-        if isinstance(allowed, RangeRecipe):
+        if isinstance(allowed, RangeSettings):
             for end in (allowed.low, allowed.high):
                 recipe_with(recipe, {key: int(end) if allowed.integer else end})
             space[key] = allowed
@@ -85,15 +85,15 @@ def as_choice(value: JsonValue) -> str | int | float | bool | None:
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
-def method_of(tune: TuneRecipe) -> str:
+def method_of(tune: TuneSettings) -> str:
     """The sampler: what the recipe says, else grid for lists alone and tpe where there is a range."""
-    ranges = any(isinstance(allowed, RangeRecipe) for allowed in tune.space.values())
+    ranges = any(isinstance(allowed, RangeSettings) for allowed in tune.space.values())
     return tune.sampler or ("tpe" if ranges else "grid")
 
 
 def grid_size(space: SearchSpace) -> int:
     """The number of combinations of a space of lists. Errors: SkyclassError for more than a million."""
-    size = math.prod(len(allowed) for allowed in space.values() if not isinstance(allowed, RangeRecipe))
+    size = math.prod(len(allowed) for allowed in space.values() if not isinstance(allowed, RangeSettings))
     if size > LARGEST_GRID:
         fix = "list fewer values, or choose with tune.sampler: tpe"
         raise SkyclassError(f"the grid has {size:,} combinations", where="tune.space", fix=fix)
@@ -102,7 +102,7 @@ def grid_size(space: SearchSpace) -> int:
 
 def grid_values(space: SearchSpace, seed: int, number: int) -> Values:
     """Combination `number` of the grid, in an order drawn from the seed, so that a part of the grid tells of it all."""
-    lists = {key: allowed for key, allowed in space.items() if not isinstance(allowed, RangeRecipe)}
+    lists = {key: allowed for key, allowed in space.items() if not isinstance(allowed, RangeSettings)}
     place = np.random.default_rng(seed).permutation(grid_size(space))[number]
     indices = np.unravel_index(place, [len(allowed) for allowed in lists.values()])
     return {key: allowed[int(index)] for (key, allowed), index in zip(lists.items(), indices, strict=True)}
@@ -113,8 +113,8 @@ def suggest(trial: optuna.trial.Trial, space: SearchSpace) -> Values:
     return {key: _suggest(trial, key, allowed) for key, allowed in space.items()}
 
 
-def _suggest(trial: optuna.trial.Trial, key: str, allowed: tuple[JsonValue, ...] | RangeRecipe) -> JsonValue:
-    if isinstance(allowed, RangeRecipe):
+def _suggest(trial: optuna.trial.Trial, key: str, allowed: tuple[JsonValue, ...] | RangeSettings) -> JsonValue:
+    if isinstance(allowed, RangeSettings):
         if allowed.integer:
             return trial.suggest_int(key, int(allowed.low), int(allowed.high), log=allowed.log)
         return trial.suggest_float(key, allowed.low, allowed.high, log=allowed.log)

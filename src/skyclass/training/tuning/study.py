@@ -19,7 +19,7 @@ from ...core.files.documents import Document, read_document
 from ...core.passwords import masked, secrets_in
 from ...data.packs.pack import Pack
 from ...recipes.recipe import Recipe, as_begun, recipe_hash, stored_recipe
-from ...recipes.training_settings import RangeRecipe
+from ...recipes.training_settings import RangeSettings
 from ...recipes.training_settings import score_mode as mode_of
 from .folder import TuningFolder
 from .space import SearchSpace, grid_size, method_of, search_space
@@ -187,6 +187,6 @@ def _pruner(recipe: Recipe) -> optuna.pruners.BasePruner:
         return optuna.pruners.MedianPruner()
     if recipe.tune.pruner == "hyperband":
         allowed = recipe.tune.space.get("training.epochs", [recipe.training.epochs])
-        longest = allowed.high if isinstance(allowed, RangeRecipe) else max(int(str(value)) for value in allowed)
+        longest = allowed.high if isinstance(allowed, RangeSettings) else max(int(str(value)) for value in allowed)
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=max(1, int(longest)))
     return optuna.pruners.NopPruner()

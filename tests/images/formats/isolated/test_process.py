@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.paths import TESTS
 from helpers.hostile import compressed, frame, hcompress_of_other_size
+from helpers.paths import TESTS
 from skyclass.core.errors import SkyclassError
 from skyclass.core.parallel import in_order
 from skyclass.images.decode import decode_files
 from skyclass.images.formats.isolated import process as decoder_process
 from skyclass.images.formats.isolated.process import DecoderError, decode_apart
 from skyclass.images.formats.read import read_image
-from skyclass.recipes.data_settings import PixelRecipe
+from skyclass.recipes.data_settings import PixelSettings
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="one process a file there")
 
@@ -130,7 +130,7 @@ def test_a_hostile_image_costs_its_own_row(tmp_path: Path) -> None:
     for number in range(6):
         data = hcompress_of_other_size() if number % 2 else compressed("HCOMPRESS_1")
         files.append(frame(tmp_path / f"{number}.fits", data))
-    results = list(decode_files(files, [PixelRecipe()]))
+    results = list(decode_files(files, [PixelSettings()]))
     assert [result.pixels is not None for result in results] == [True, False] * 3
     assert all("damaged" in str(result.error) or "cannot be decoded" in str(result.error) for result in results[1::2])
     np.testing.assert_array_equal(results[0].pixels, results[4].pixels)
