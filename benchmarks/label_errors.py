@@ -21,7 +21,7 @@ import pandas as pd
 
 from skyclass.commands.simulate import simulate
 from skyclass.commands.train import train
-from skyclass.data.packs.pack import Chunk, Pack, write_pack
+from skyclass.data.packs.pack import Pack, PackChunk, write_pack
 from skyclass.evaluation.label_errors import HeldOut, held_out, rank_label_errors
 from skyclass.evaluation.metrics import accuracy
 from skyclass.evaluation.predictions import probabilities
@@ -47,7 +47,7 @@ def flipped(clean: Pack, share: float, rarity: float, seed: int, folder: Path) -
     wrong = random.permutation(len(kept))[: round(share * len(kept))]
     step = random.integers(1, len(clean.classes), len(wrong))
     catalog.loc[wrong, "label"] = np.array(clean.classes)[(index[wrong] + step) % len(clean.classes)]
-    chunks = [Chunk(np.asarray(clean.images[kept]), catalog)]
+    chunks = [PackChunk(np.asarray(clean.images[kept]), catalog)]
     return write_pack(chunks, folder, clean.pixels, classes=clean.classes, source={"flipped": share, "seed": seed})
 
 

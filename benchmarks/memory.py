@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import torch
 
-from skyclass.core.devices import describe, forget_peak_memory, memory_in_use, peak_memory, pick_device
+from skyclass.core.devices import device_name, forget_peak_memory, memory_in_use, peak_memory, pick_device
 from skyclass.models.gradient_checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network
 from skyclass.recipes.model_settings import ModelSettings
@@ -41,9 +41,9 @@ def training_step(network: Network, images: torch.Tensor, dtype: str) -> Callabl
 
     def step() -> None:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-            judgement = network.judge(network.features(images))
+            output = network.head_output(network.features(images))
         optimizer.zero_grad()
-        total_loss(judgement, labels, None, TRAINING).backward()
+        total_loss(output, labels, None, TRAINING).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 0.5)
         optimizer.step()
 
@@ -57,7 +57,7 @@ def inference(network: Network, images: torch.Tensor, dtype: str) -> Callable[[]
     @torch.inference_mode()
     def infer() -> torch.Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-            return network.judge(network.features(images)).logits
+            return network.head_output(network.features(images)).logits
 
     return infer
 
@@ -111,7 +111,9 @@ def main() -> None:
         what, batch, dtype, checkpointing = arguments.row
         measure(what, int(batch), dtype, checkpointing == "True", arguments.size, device)
         return
-    print(f"| {arguments.size}x{arguments.size}, {describe(device)} | batch | precision | memory, GB | ms an image |")
+    print(
+        f"| {arguments.size}x{arguments.size}, {device_name(device)} | batch | precision | memory, GB | ms an image |"
+    )
     print("|---|---:|---|---:|---:|")
     for batch, dtype, checkpointing in TRAINED:
         name = "training step, blocks checkpointed" if checkpointing else "training step"

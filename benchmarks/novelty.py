@@ -32,7 +32,7 @@ from skyclass.commands.simulate import simulate
 from skyclass.commands.train import train
 from skyclass.data.packs.pack import Pack
 from skyclass.data.packs.training_rows import training_rows
-from skyclass.data.packs.write import prepare
+from skyclass.data.packs.write import resize_for_training
 from skyclass.evaluation.metrics import accuracy
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
@@ -123,7 +123,7 @@ def tell(run: Run, real: bool, folder: Path) -> None:
     """Print the table."""
     model, data = Classifier.load(run.path, "cpu"), Pack.open(Path(run.origin()["pack"]))
     rows = training_rows(data, run.recipe().data)
-    images = prepare(data, run.recipe().pixels)
+    images = resize_for_training(data, run.recipe().pixels)
     known = {name: answers(model, np.asarray(images[chosen])) for name, chosen in vars(rows).items() if name in SPLITS}
     sets = strangers(np.asarray(images[0]), np.asarray(images[rows.test]), real, folder)
     print(

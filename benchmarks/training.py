@@ -28,7 +28,7 @@ from skyclass.core.devices import pick_device, pick_precision
 from skyclass.data.packs.loader import Loader, augmenting
 from skyclass.data.packs.pack import Pack
 from skyclass.data.packs.training_rows import training_rows
-from skyclass.data.packs.write import prepare
+from skyclass.data.packs.write import resize_for_training
 from skyclass.data.sources.read import read_source
 from skyclass.images.preprocess import network_input, resolve_normalisation
 from skyclass.models.fine_tuning import freeze
@@ -93,7 +93,7 @@ def skyclass_steps(data: Pack, weights: Path, precision: str) -> Iterator[Callab
     recipe = load_recipe("objects-resnet18", [f"model.weights={weights}", f"training.precision={precision}"])
     device = pick_device()
     rows = training_rows(data, recipe.data)
-    source = prepare(data, recipe.pixels.model_copy(update={"size": recipe.augment.crop}))
+    source = resize_for_training(data, recipe.pixels.model_copy(update={"size": recipe.augment.crop}))
     network = build_network(recipe.model, 3, len(rows.classes))
     load_weights(network, recipe.model, 3)
     freeze(network, recipe.model.freeze)

@@ -112,7 +112,7 @@ def test_probabilities_sum_to_one(classifier: Classifier) -> None:
     wild = np.stack([random_pixels(row, (30, 11)) for row in range(9)])
     np.testing.assert_allclose(p_of(classifier.predict(wild), classifier).sum(1), 1.0, atol=1e-6)
     stored = np.stack([random_pixels(row, (12, 16), 3, "float32") * 1e3 for row in range(5)])
-    p = classifier.probabilities(stored)
+    p = classifier.predict_proba(stored)
     assert p.dtype == np.float64
     np.testing.assert_allclose(p.sum(1), 1.0, rtol=1e-12)
     assert (p >= 0).all()
@@ -246,20 +246,20 @@ def test_any_head_is_saved_and_loaded_without_a_change(tmp_path: Path, head: str
 def test_uncertainty_is_the_chance_of_being_wrong_where_there_is_a_head_for_it(head: str) -> None:
     model = with_head(head, uncertainty=True)
     stored = np.stack([preprocess(image, ("grey",), model.pixels)[0] for image in grey_images()])
-    p, chance = model.judge(stored)
+    p, chance = model.predict_proba_and_error(stored)
     assert chance is not None
     assert (p.dtype, chance.dtype) == (np.float64, np.float64)
     with torch.no_grad():
         x = (torch.from_numpy(stored) - 0.2) / 0.3
-        logits, doubt = model.networks[0].judge(model.networks[0].features(x))
-    assert doubt is not None
-    np.testing.assert_allclose(chance, 1 / (1 + np.exp(-doubt.double().numpy())), atol=1e-6)
+        logits, error_logits = model.networks[0].head_output(model.networks[0].features(x))
+    assert error_logits is not None
+    np.testing.assert_allclose(chance, 1 / (1 + np.exp(-error_logits.double().numpy())), atol=1e-6)
     np.testing.assert_allclose(p, torch.softmax(logits.double(), 1).numpy(), atol=1e-6)
-    np.testing.assert_array_equal(model.probabilities(stored), p)
+    np.testing.assert_array_equal(model.predict_proba(stored), p)
     frame = model.predict(grey_images())
     np.testing.assert_allclose(frame["uncertainty"], chance, atol=1e-6)
     np.testing.assert_allclose(p_of(frame, model), p, atol=1e-6)
-    plain, none = with_head(head, uncertainty=False).judge(stored)
+    plain, none = with_head(head, uncertainty=False).predict_proba_and_error(stored)
     assert none is None
     np.testing.assert_allclose(plain.sum(1), 1.0)
 
@@ -287,9 +287,12 @@ def test_a_table_takes_a_chance_of_being_wrong_or_the_entropy() -> None:
     assert given["uncertainty"].dtype == np.float32
 
 
-def test_bfloat16_doubts_nearly_as_much() -> None:
+def test_bfloat16_gives_nearly_the_same_error_probability() -> None:
     stored = np.random.default_rng(0).random((4, 1, 16, 12), dtype=np.float32)
-    full, half = (with_head("refined", True, precision).judge(stored)[1] for precision in ("float32", "bfloat16"))
+    full, half = (
+        with_head("refined", True, precision).predict_proba_and_error(stored)[1]
+        for precision in ("float32", "bfloat16")
+    )
     assert full is not None
     assert half is not None
     assert not np.array_equal(full, half)
@@ -487,7 +490,7 @@ def test_a_pack_is_predicted_as_its_files_are(classifier: Classifier, small_run:
     recipes = classifier.remaining_settings(pack.pixels, pack.path)
     pixels = np.stack([preprocess(np.array(image), pack.bands, recipes)[0] for image in pack.images])
     from_files = classifier.predict(pack.catalog["file"].tolist())
-    np.testing.assert_allclose(classifier.probabilities(pixels), p_of(from_files, classifier), atol=1e-6)
+    np.testing.assert_allclose(classifier.predict_proba(pixels), p_of(from_files, classifier), atol=1e-6)
 
 
 def test_images_of_another_size_go_the_same_way(classifier: Classifier, tmp_path: Path) -> None:

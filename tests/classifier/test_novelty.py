@@ -21,9 +21,9 @@ from skyclass.commands.train import train
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
 from skyclass.data.packs.training_rows import training_rows
-from skyclass.data.packs.write import prepare
+from skyclass.data.packs.write import resize_for_training
 from skyclass.evaluation.predictions import read_predictions
-from skyclass.training import finish as conclusion
+from skyclass.training import finish
 
 
 def features_of(n: int, seed: int, n_classes: int = 3, n_features: int = 6) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +95,7 @@ def test_a_training_measures_what_it_has_seen(small_run: SmallRun) -> None:
     """The distance in the predictions is that of the pooled features, by scikit-learn's covariance."""
     model, pack = Classifier.load(small_run.run, "cpu"), Pack.open(small_run.pack)
     rows = training_rows(pack, Run(small_run.run).recipe().data)
-    images = prepare(pack, Run(small_run.run).recipe().pixels)
+    images = resize_for_training(pack, Run(small_run.run).recipe().pixels)
 
     def pooled(chosen: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -161,7 +161,7 @@ def test_a_classifier_keeps_its_novelty_and_refuses_another_ones(small_run: Smal
 def test_large_training_sets_are_measured_by_a_sample(
     small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conclusion, "MOST_IMAGES", 10)
+    monkeypatch.setattr(finish, "MOST_IMAGES", 10)
     recipe = write_recipe(tmp_path, toy_recipe(training={"epochs": 0}))
     found = [
         Classifier.load(train(recipe, small_run.pack, out=tmp_path / name, device="cpu"), "cpu").novelty

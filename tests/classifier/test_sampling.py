@@ -89,19 +89,19 @@ def test_the_mean_over_the_orientations_swaps_the_classes_of_mirror_images_back(
                 p = torch.softmax(network(inputs(view)).double(), 1).numpy()
             total += p[:, [1, 0, 2]] if mirrored else p
             count += 1
-    averaged, _ = model.judge(images, orientations=True)
+    averaged = model.predict_proba(images, orientations=True)
     np.testing.assert_allclose(averaged, total / count, atol=1e-6)
-    assert np.abs(averaged - model.probabilities(images)).max() > 1e-3
+    assert np.abs(averaged - model.predict_proba(images)).max() > 1e-3
     model.mirror_swaps = []
-    assert np.abs(averaged - model.judge(images, orientations=True)[0]).max() > 1e-3
+    assert np.abs(averaged - model.predict_proba(images, orientations=True)).max() > 1e-3
 
 
 def test_a_mirror_image_gets_the_mirrored_probabilities() -> None:
     """What the average is for: the answer no longer depends on how the image is held."""
     model, images = ensemble(1, 2), stored()
-    p, _ = model.judge(images, orientations=True)
+    p = model.predict_proba(images, orientations=True)
     for view, order in ((images[..., ::-1], [1, 0, 2]), (np.rot90(images, 1, axes=(2, 3)), [0, 1, 2])):
-        np.testing.assert_allclose(model.judge(view.copy(), orientations=True)[0][:, order], p, atol=1e-6)
+        np.testing.assert_allclose(model.predict_proba(view.copy(), orientations=True)[:, order], p, atol=1e-6)
 
 
 def test_orientations_change_the_predictions_of_files_arrays_and_packs(small_run: SmallRun, tmp_path: Path) -> None:
@@ -122,10 +122,10 @@ def test_an_ensemble_predicts_the_mean_of_its_members_and_is_saved_as_one(tmp_pa
     both, images = ensemble(1, 2, uncertainty=True), stored()
     one, other = ensemble(1, uncertainty=True), ensemble(2, uncertainty=True)
     for orientations in (False, True):
-        expected = [model.judge(images, orientations) for model in (one, other)]
-        p, doubt = both.judge(images, orientations)
+        expected = [model.predict_proba_and_error(images, orientations) for model in (one, other)]
+        p, error = both.predict_proba_and_error(images, orientations)
         np.testing.assert_allclose(p, np.mean([p for p, _ in expected], axis=0), atol=1e-9)
-        np.testing.assert_allclose(doubt, np.mean([doubt for _, doubt in expected], axis=0), atol=1e-9)
+        np.testing.assert_allclose(error, np.mean([error for _, error in expected], axis=0), atol=1e-9)
     maps = [model.maps(images, ["left"] * 5) for model in (one, other, both)]
     np.testing.assert_allclose(maps[2], (maps[0] + maps[1]) / 2, atol=1e-6)
     again = Classifier.load(both.save(tmp_path / "saved"), "cpu")
@@ -144,7 +144,7 @@ def test_dropout_samples_leave_batch_normalisation_at_rest() -> None:
     found = mc_dropout(network, x, 6, seed=3)
     assert found.log_p.shape == (6, 5, 3)
     np.testing.assert_allclose(np.exp(found.log_p).sum(axis=2), 1.0)
-    assert found.doubt is None
+    assert found.error_probability is None
     assert len(np.unique(found.log_p.round(6), axis=0)) == 6
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert not any(module.training for module in network.modules())
@@ -196,6 +196,6 @@ def test_a_classifier_samples_each_of_its_networks() -> None:
     assert model.samples(stored(), orientations=True).log_p.shape == (16, 5, 3)
     dropped = model.samples(stored(), dropout=4, seed=1)
     assert dropped.log_p.shape == (8, 5, 3)
-    assert dropped.doubt is not None
-    assert dropped.doubt.shape == (8, 5)
+    assert dropped.error_probability is not None
+    assert dropped.error_probability.shape == (8, 5)
     assert not np.array_equal(dropped.log_p, model.samples(stored(), dropout=4, seed=2).log_p)

@@ -381,7 +381,7 @@ ERRORS: dict[str, list[str]] = {
     "train --resume nowhere": ["nowhere: this folder is no run; give the folder that `skyclass train` made"],
     "train toy.yaml pack --resume run": ["run: a run is resumed by its own recipe", "leave out the recipe"],
     "train --resume run --set training.epochs=9": ["run: a run is resumed by its own recipe", "leave out the recipe"],
-    # prediction and judgement
+    # prediction and evaluation
     "predict nowhere pack": ["nowhere: this is no classifier; give the folder that `skyclass train` made"],
     "predict run nowhere": ["nowhere: no such file or folder; check the path"],
     "predict run pack --out x.txt": [

@@ -1,4 +1,4 @@
-"""`evaluate`: intervals, accuracy by columns, and images that the training has seen, by the command line."""
+"""`compute_metrics`: intervals, accuracy by columns, and images that the training has seen, by the command line."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_scores_without_the_near_duplicates_in_training(run: Path) -> None:
     assert "flatter" not in page
     frame, classes, _ = read_predictions(run / "predictions.parquet")
     rest = frame[(frame["split"] == "test") & ~frame["image_id"].isin(catalog.loc[test[:2], "image_id"])]
-    expected = metrics.evaluate(rest["label"], rest[[f"p_{name}" for name in classes]].to_numpy(), classes)
+    expected = metrics.compute_metrics(rest["label"], rest[[f"p_{name}" for name in classes]].to_numpy(), classes)
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece"):
         assert found["without"][name] == pytest.approx(expected[name])
     assert set(found["without"]["intervals"]) == set(found["without"]) - {"n", "intervals", "ece_by_chance"}

@@ -20,7 +20,7 @@ from helpers.commands import CLASSES, done, drawn, refused, toy_run
 from helpers.make_data import class_folders, toy_image, write_image, write_jpeg
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
-from skyclass.explanation import output as explanation_folder
+from skyclass.explanation import output
 from skyclass.explanation.figures import class_sheet, explanation_figure
 from skyclass.explanation.methods import METHODS
 from skyclass.models.resnet_cifar import ResNetCifar
@@ -117,7 +117,7 @@ def test_an_image_without_a_label_is_not_captioned_with_one(
         titles.append(title.splitlines())
         return explanation_figure(image, heatmap, title)
 
-    monkeypatch.setattr(explanation_folder, "explanation_figure", titled)
+    monkeypatch.setattr(output, "explanation_figure", titled)
     class_folders(tmp_path / "images", CLASSES, per_class=3)
     write_jpeg(tmp_path / "images" / "loose.jpg", 3)
     done("pack", tmp_path / "images", tmp_path / "pack")
@@ -217,7 +217,7 @@ def test_the_sheet_of_mistakes_shows_the_surest_first(
         titles[title.split()[0]] = [caption.splitlines()[0] for caption in captions]
         return class_sheet(images, maps, captions, title=title)
 
-    monkeypatch.setattr(explanation_folder, "class_sheet", sheet)
+    monkeypatch.setattr(output, "class_sheet", sheet)
     done("explain", run.path, "--per-class", 1)
     assert titles["Most"] == frame.loc[wrong[[1, 2, 0]], "image_id"].tolist()
     assert drawn(run.explanations / "mistakes.png")

@@ -23,8 +23,7 @@ from helpers.archives import tarred, zipped
 from helpers.web_site import Page, Site, serve
 from skyclass.commands.fetch import fetch, list_datasets, next_command
 from skyclass.core.errors import SkyclassError
-from skyclass.data.public import download as downloads
-from skyclass.data.public import unpack as unpacking
+from skyclass.data.public import download, unpack
 from skyclass.data.public.registry import PublicDataset, RemoteFile, read_datasets
 from skyclass.data.source_options import SourceOptions
 from skyclass.data.sources.read import read_source
@@ -46,7 +45,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(downloads, "PAUSE", 0.0)
+    monkeypatch.setattr(download, "PAUSE", 0.0)
 
 
 def dataset(*files: RemoteFile, **more: Any) -> PublicDataset:
@@ -111,7 +110,7 @@ def test_the_list_has_the_data_sets_of_the_published_systems_with_licence_and_ci
         assert "{" not in next_command(entry, Path("a")), name
         assert len({file.name for file in entry.files}) == len(entry.files), name
         for file in entry.files:
-            assert file.via != "hub" or downloads._HUB.fullmatch(file.url), name
+            assert file.via != "hub" or download._HUB.fullmatch(file.url), name
     assert len(known["galaxy10-decals"].classes) == len(known["galaxy10-sdss"].classes) == 10
 
 
@@ -178,7 +177,7 @@ def test_a_connection_that_breaks_goes_on_where_it_broke(fetching: Fetching) -> 
 def test_the_next_call_goes_on_where_the_last_one_gave_up(fetching: Fetching) -> None:
     name = "stars.bin"
     fetching.site.pages[f"/{name}"] = Page(BODY, cut_at=2_000_000)
-    original = downloads._receive
+    original = download._receive
     calls = []
 
     def dies_after_one(*arguments: Any) -> None:
@@ -188,9 +187,9 @@ def test_the_next_call_goes_on_where_the_last_one_gave_up(fetching: Fetching) ->
         original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(downloads, "_receive", dies_after_one)
+        patch.setattr(download, "_receive", dies_after_one)
         sentence = fetching.refused(name, BODY)
-    assert len(calls) == downloads.ATTEMPTS
+    assert len(calls) == download.ATTEMPTS
     assert "what has arrived is kept" in sentence
     part = (fetching.folder / f"{name}.part").stat().st_size
     assert 0 < part <= 2_000_000
@@ -251,7 +250,7 @@ def test_what_is_not_the_file_is_refused(fetching: Fetching, page: Page, said: s
         f"download it from {fetching.site.address}/stars.bin on another machine" in sentence or "its page" in sentence
     )
     assert left_in(fetching.folder) == set()
-    assert len(fetching.site.asked) == (downloads.ATTEMPTS if page.status == 503 else 1)
+    assert len(fetching.site.asked) == (download.ATTEMPTS if page.status == 503 else 1)
 
 
 def test_offline_names_the_way_by_hand_and_that_way_works(
@@ -319,7 +318,7 @@ def test_a_full_disk_is_told(fetching: Fetching, monkeypatch: pytest.MonkeyPatch
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(unpacking._Output, "write", full)
+    monkeypatch.setattr(unpack._Output, "write", full)
     assert "the disk is full; make room" in fetching.refused("a.zip", zipped({"a.txt": b"1"}))
     assert left_in(fetching.folder) == {"a.zip"}
 

@@ -17,12 +17,11 @@ from helpers.paths import PROJECT
 from skyclass.commands import inspect as verb
 from skyclass.commands.inspect import inspect
 from skyclass.commands.pack import pack
-from skyclass.core import console
-from skyclass.core import parallel as threads
-from skyclass.data.audit.image_statistics import SAMPLES, survey_images
+from skyclass.core import console, parallel
+from skyclass.data.audit.image_statistics import SAMPLES, measure_images
 from skyclass.data.sources.read import read_source
 from skyclass.images.formats.read import read_image
-from skyclass.reports import audit_page as inspection
+from skyclass.reports import audit_page
 
 SHARED = PROJECT.parent / "shared"
 
@@ -109,7 +108,7 @@ def test_problems_stand_in_the_order_of_the_files_with_their_reasons(tmp_path: P
 def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = mixed_source(tmp_path / "source")
     for name, cores in (("one", 1), ("eight", 8)):
-        monkeypatch.setattr(threads, "available_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(parallel, "available_cores", lambda cores=cores: cores)
         inspect(source, out=tmp_path / name)
     for file in ("summary.json", "problems.csv", "classes.csv", "duplicates.csv"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "eight" / file).read_bytes()
@@ -123,7 +122,7 @@ def test_the_first_usable_images_of_a_class_are_its_samples(tmp_path: Path, monk
         write_image(tmp_path / f"a/{n:02d}.png", pixels)
     (tmp_path / "a/01.png").write_bytes(b"<html>")
     catalog = read_source(tmp_path).catalog
-    survey = survey_images(catalog, lambda row: read_image(row["file"]), fingerprints=False)
+    survey = measure_images(catalog, lambda row: read_image(row["file"]), fingerprints=False)
     assert [name for name, _ in survey.samples["a"]] == [f"a/{n:02d}" for n in (2, *range(4, SAMPLES + 3))]
     for name, pixels in survey.samples["a"]:
         np.testing.assert_array_equal(pixels, read_image(tmp_path / f"{name}.png").pixels[0])
@@ -162,7 +161,7 @@ def test_a_pack_is_inspected_like_its_source(tmp_path: Path) -> None:
 
 def test_the_page_needs_no_other_file_and_says_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = mixed_source(tmp_path / "source")
-    monkeypatch.setattr(inspection, "LISTED", 4)
+    monkeypatch.setattr(audit_page, "LISTED", 4)
     inspect(source, out=tmp_path / "out", duplicates=False)
     problems = pd.read_csv(tmp_path / "out/problems.csv")
     unreadable = problems.loc[problems["kind"] == "unreadable", "problem"].drop_duplicates().tolist()

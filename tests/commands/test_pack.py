@@ -8,7 +8,7 @@ import pytest
 
 from helpers.commands import done
 from helpers.make_data import class_folders
-from skyclass.data.packs.write import tell_enlarging
+from skyclass.data.packs.write import warn_of_enlarging
 
 
 def test_the_counts_of_the_splits_are_said(tmp_path: Path) -> None:
@@ -32,5 +32,5 @@ def test_a_single_class_is_warned_of_and_an_image_is_one(tmp_path: Path) -> None
 def test_a_pack_much_smaller_than_the_recipe_is_said(
     wanted: tuple[int, int] | None, said: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tell_enlarging(wanted, (32, 32))
+    warn_of_enlarging(wanted, (32, 32))
     assert ("the pack has images of 32x32 pixels, which the recipe enlarges to" in capsys.readouterr().err) == said

@@ -18,7 +18,7 @@ from helpers.make_data import class_folders
 from skyclass.commands import demo as demo_module
 from skyclass.commands.report import SECTIONS
 from skyclass.data.packs.pack import Pack
-from skyclass.training import finish as conclusion
+from skyclass.training import finish
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 
@@ -204,7 +204,7 @@ class Here:
         self.verbs.append(words[3])
         with pytest.MonkeyPatch.context() as patch:
             if words[3] == self.stop_in == "train":
-                patch.setattr(conclusion, "_judge", _interrupt)
+                patch.setattr(finish, "_outputs", _interrupt)
             return subprocess.CompletedProcess(words, skyclass(*words[3:]).code)
 
 

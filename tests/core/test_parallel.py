@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from skyclass.core import parallel as threads
+from skyclass.core import parallel
 from skyclass.core.parallel import in_order
 
 
 def test_results_come_in_order_from_several_threads_that_never_run_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "available_cores", lambda: 2)
+    monkeypatch.setattr(parallel, "available_cores", lambda: 2)
     together = threading.Barrier(2, timeout=30)  # one thread alone would wait here in vain
     started = []
 

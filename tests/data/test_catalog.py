@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from skyclass.core.errors import SkyclassError
-from skyclass.data.catalog import Problem, as_text, check_catalog, problems_frame, tell_problems, write_problems
+from skyclass.data.catalog import Problem, as_text, check_catalog, problems_frame, say_problems, write_problems
 
 
 def catalog(**changes: Any) -> pd.DataFrame:
@@ -104,7 +104,7 @@ def test_problems_are_told_by_kind_with_the_errors_first(tmp_path: Path, capsys:
         Problem(image_id="x", file="/sky/b/x.png", problem="the file ends early", severity="error", kind="unreadable")
     ]
     found += [Problem(image_id="", file="/sky/b/n.txt", problem="no image", severity="warning", kind="other")]
-    tell_problems(problems_frame(found), tmp_path / "problems.csv", most=2)
+    say_problems(problems_frame(found), tmp_path / "problems.csv", most=2)
     assert capsys.readouterr().err.splitlines() == [
         "1 left out, 6 warnings, of /sky:",
         "  files that cannot be read: b/x.png: the file ends early",
@@ -115,5 +115,5 @@ def test_problems_are_told_by_kind_with_the_errors_first(tmp_path: Path, capsys:
 
 
 def test_without_problems_nothing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tell_problems(problems_frame([]), tmp_path / "problems.csv")
+    say_problems(problems_frame([]), tmp_path / "problems.csv")
     assert capsys.readouterr().err == ""

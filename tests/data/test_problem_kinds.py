@@ -11,8 +11,8 @@ import pytest
 from PIL import Image as pillow
 
 from skyclass.core.console import said_to
-from skyclass.data.audit.file_kinds import Look, file_problems, mixture_problems
-from skyclass.data.catalog import problems_frame, tell_problems
+from skyclass.data.audit.file_kinds import PixelFormat, file_problems, mixture_problems
+from skyclass.data.catalog import problems_frame, say_problems
 from skyclass.data.problem_kinds import KINDS, OTHER, group_problems
 from skyclass.images.formats.read import read_image
 
@@ -48,7 +48,7 @@ def test_what_spoils_a_result_comes_first() -> None:
 def test_the_terminal_has_a_line_a_kind(tmp_path: Path) -> None:
     stream = StringIO()
     with said_to(stream):
-        tell_problems(MANY, tmp_path / "problems.csv", most=4)
+        say_problems(MANY, tmp_path / "problems.csv", most=4)
     lines = stream.getvalue().splitlines()
     assert lines[0] == "20 left out, 303 warnings, of /data:"
     assert lines[1].startswith("  copies across splits: l.png: shows the same as b")
@@ -96,12 +96,12 @@ def test_what_a_file_gives_away(tmp_path: Path, name: str, mode: str, kind: str,
 
 
 def test_mixtures_are_named_once_for_the_whole_set() -> None:
-    looks = [Look(f"{n}x{n}", "red green blue", "uint8") for n in range(20, 30)]
-    looks += [Look("20x20", "grey", "uint16")] * 5 + [Look(None, None, None)]
+    looks = [PixelFormat(f"{n}x{n}", "red green blue", "uint8") for n in range(20, 30)]
+    looks += [PixelFormat("20x20", "grey", "uint16")] * 5 + [PixelFormat(None, None, None)]
     found = {one["kind"]: one["problem"] for one in mixture_problems(looks, "/data")}
     assert set(found) == {"size", "depth", "colour"}
     assert found["size"].startswith("10 sizes (height x width): 20x20 (6), ")
     assert found["depth"].startswith("2 types of pixels: uint8 (10), uint16 (5)")
     assert found["colour"].startswith("5 grey images among 10 in colour")
-    assert mixture_problems([Look("20x20", "grey", "uint8")] * 5, "/data") == []
+    assert mixture_problems([PixelFormat("20x20", "grey", "uint8")] * 5, "/data") == []
     assert mixture_problems([], "/data") == []

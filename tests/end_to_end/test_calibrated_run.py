@@ -80,9 +80,9 @@ def test_the_classifier_keeps_it_and_every_way_to_predict_agrees(run: Run, pack:
         pd.testing.assert_frame_equal(same, in_run[columns], atol=1e-5)  # aps draws by the id, not by the row
         assert not found.columns.str.startswith(UNCALIBRATED).any()
     rows = [pack.catalog["image_id"].tolist().index(name) for name in in_run.index]
-    p, _ = classifier.judge(pack.images[rows])
+    p = classifier.predict_proba(pack.images[rows])
     np.testing.assert_allclose(p, in_run[columns[:3]], atol=1e-5)
-    log_p, _ = classifier.log_probabilities(pack.images[rows])
+    log_p = classifier.outputs(pack.images[rows]).log_p
     uncalibrated = in_run[[f"{UNCALIBRATED}{name}" for name in classifier.classes]]
     np.testing.assert_allclose(np.exp(log_p), uncalibrated, atol=1e-5)
     table = classifier.predict(pack.images[rows])

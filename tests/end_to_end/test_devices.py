@@ -28,9 +28,9 @@ from skyclass.classifier.run import Run
 from skyclass.commands.train import train
 from skyclass.core.devices import check_devices
 from skyclass.core.errors import SkyclassError
-from skyclass.data.packs.pack import Chunk, Pack, write_pack
-from skyclass.models.network import Judgement
-from skyclass.training import launch as training_processes
+from skyclass.data.packs.pack import Pack, PackChunk, write_pack
+from skyclass.models.network import NetworkOutput
+from skyclass.training import launch
 from skyclass.training.launch import watch
 from skyclass.training.loop.losses import loss_terms, total_loss
 
@@ -109,7 +109,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     pack = toy_pack(root / "pack", splits={"train": 8, "val": 1, "test": 2})
     catalog = pack.catalog.copy()
     catalog.loc[catalog["image_id"].isin(["train-ring-6", "train-ring-7"]), "split"] = None
-    write_pack([Chunk(np.array(pack.images), catalog)], pack.path, pack.pixels, classes=None, source={"kind": "toys"})
+    write_pack(
+        [PackChunk(np.array(pack.images), catalog)], pack.path, pack.pixels, classes=None, source={"kind": "toys"}
+    )
     for name, sections in RECIPES.items():
         write_recipe(root / name, toy_recipe(**sections))
     with socket.socket() as free:
@@ -177,7 +179,7 @@ def test_each_image_is_predicted_once_and_the_scores_are_those_of_one_process(pl
     chosen = pd.concat([catalog[catalog["split"] == split] for split in ("val", "test")])
     assert frame["image_id"].tolist() == chosen["image_id"].tolist()
     images = Pack.open(place.root / "pack").images[chosen.index]
-    p = Classifier.load(run.path, device="cpu").probabilities(np.asarray(images))
+    p = Classifier.load(run.path, device="cpu").predict_proba(np.asarray(images))
     np.testing.assert_allclose(frame[[f"p_{name}" for name in sorted(SHAPES)]], p, rtol=1e-4, atol=1e-6)
     history = pd.read_csv(run.history_file)
     best = history.loc[history["val_loss"].idxmin()]
@@ -244,11 +246,16 @@ def test_one_process_finds_the_rate_for_all(place: Place) -> None:
 def test_terms_of_parts_of_a_batch_make_up_its_loss(loss: str, weights: torch.Tensor | None, uncertain: bool) -> None:
     generator = torch.Generator().manual_seed(5)
     logits, labels = torch.randn(9, 3, generator=generator), torch.randint(3, (9,), generator=generator)
-    doubt = torch.randn(9, generator=generator) if uncertain else None
+    error_logits = torch.randn(9, generator=generator) if uncertain else None
     recipe = toy_recipe(training={"loss": loss, "label_smoothing": 0.1, "uncertainty_weight": 0.3}).training
-    whole = total_loss(Judgement(logits, doubt), labels, weights, recipe)
+    whole = total_loss(NetworkOutput(logits, error_logits), labels, weights, recipe)
     parts = [
-        loss_terms(Judgement(logits[part], None if doubt is None else doubt[part]), labels[part], weights, recipe)
+        loss_terms(
+            NetworkOutput(logits[part], None if error_logits is None else error_logits[part]),
+            labels[part],
+            weights,
+            recipe,
+        )
         for part in (slice(0, 2), slice(2, 9))
     ]
     divisors = sum(divisor for _, divisor in parts)
@@ -317,7 +324,7 @@ def test_ctrl_c_ends_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def stop(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training_processes.time, "sleep", stop)
+    monkeypatch.setattr(launch.time, "sleep", stop)
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
     monkeypatch.setattr(
@@ -334,7 +341,7 @@ def test_an_error_keeps_where_it_came_from(tmp_path: Path, monkeypatch: pytest.M
         try:
             raise error
         except Exception as caught:
-            training_processes._tell(caught, tmp_path / "report")
+            launch._write_error(caught, tmp_path / "report")
         found = pickle.loads((tmp_path / "report").read_bytes())
         assert (type(found), found.args) == (ValueError, ("a", 2)) or str(found).startswith("OddError: ")
         assert "In process 1:" in found.__notes__[0]

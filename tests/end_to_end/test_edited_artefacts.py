@@ -18,12 +18,12 @@ import torch
 from helpers.commands import P, done, refused, skyclass
 from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
-from skyclass.classifier.sampling import Look
+from skyclass.classifier.sampling import ClassifierOutput
 from skyclass.commands.train import train
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.check import VERIFIED
 from skyclass.data.packs.pack import Pack
-from skyclass.data.packs.write import prepare
+from skyclass.data.packs.write import resize_for_training
 from skyclass.evaluation.predictions import NO_NUMBERS, read_predictions
 from skyclass.recipes.data_settings import PixelSettings
 from skyclass.training.loop.checkpoints import read_checkpoint
@@ -124,12 +124,12 @@ def test_what_was_checked_is_read_once(place: Path, monkeypatch: pytest.MonkeyPa
 
 def test_prepared_pixels_that_changed_are_made_again(place: Path) -> None:
     pack, recipe = Pack.open(place / "pack"), PixelSettings(size=(6, 8))
-    whole = np.array(prepare(pack, recipe))
+    whole = np.array(resize_for_training(pack, recipe))
     file = next(path for path in (pack.path / "prepared").iterdir() if np.load(path).shape == whole.shape)
     flip(file)
     touched(file)
     assert not np.array_equal(np.load(file), whole)
-    np.testing.assert_array_equal(prepare(pack, recipe), whole)
+    np.testing.assert_array_equal(resize_for_training(pack, recipe), whole)
     np.testing.assert_array_equal(np.load(file), whole)
 
 
@@ -227,14 +227,14 @@ def test_an_edited_classifier_is_refused(place: Path, key: str) -> None:
 def test_an_answer_that_is_no_number_is_an_error_and_no_prediction(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    classifier, look = Classifier.load(place / "run", "cpu"), Classifier.look
+    classifier, outputs = Classifier.load(place / "run", "cpu"), Classifier.outputs
 
-    def overflowing(self: Classifier, images: np.ndarray, orientations: bool = False) -> Look:
-        seen = look(self, images, orientations)
-        seen.log_p[1] = np.nan
-        return seen
+    def overflowing(self: Classifier, images: np.ndarray, orientations: bool = False) -> ClassifierOutput:
+        output = outputs(self, images, orientations)
+        output.log_p[1] = np.nan
+        return output
 
-    monkeypatch.setattr(Classifier, "look", overflowing)
+    monkeypatch.setattr(Classifier, "outputs", overflowing)
     table = classifier.predict(np.array(Pack.open(place / "pack").images[:2]))
     assert table["predicted"].notna().tolist() == [True, False]
     assert table["error"].isna().tolist() == [True, False]

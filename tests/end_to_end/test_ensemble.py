@@ -20,7 +20,7 @@ from skyclass.commands.train import train
 from skyclass.data.packs.pack import Pack
 from skyclass.data.packs.training_rows import training_rows
 from skyclass.evaluation.predictions import probabilities, read_predictions
-from skyclass.training import ensemble as ensemble_run
+from skyclass.training import ensemble
 from skyclass.training.ensemble import pooled
 from skyclass.training.loop.task import Task
 
@@ -53,13 +53,15 @@ def test_an_ensemble_predicts_the_mean_of_what_its_members_predict(place: Path) 
     assert len(model.networks) == 3
     pack = Pack.open(place / "pack")
     images = np.asarray(pack.images[training_rows(pack, RECIPE.data).test])
-    members = [Classifier.load(path, "cpu").log_probabilities(images) for path in run.member_paths]
-    log_p, doubt = model.log_probabilities(images)
-    np.testing.assert_allclose(np.exp(log_p), np.mean([np.exp(one) for one, _ in members], axis=0), atol=1e-9)
-    np.testing.assert_allclose(doubt, np.mean([one for _, one in members], axis=0), atol=1e-9)
+    members = [Classifier.load(path, "cpu").outputs(images) for path in run.member_paths]
+    log_p, error_probability, _ = model.outputs(images)
+    np.testing.assert_allclose(np.exp(log_p), np.mean([np.exp(one.log_p) for one in members], axis=0), atol=1e-9)
+    np.testing.assert_allclose(
+        error_probability, np.mean([one.error_probability for one in members], axis=0), atol=1e-9
+    )
     frame, classes, _ = read_predictions(run.predictions_file)
     found = probabilities(frame[frame["split"] == "test"], classes)
-    np.testing.assert_allclose(found, model.probabilities(images), atol=1e-5)
+    np.testing.assert_allclose(found, model.predict_proba(images), atol=1e-5)
     assert len({tuple(one[0].ravel()) for one, _ in members}) == 3
 
 
@@ -119,7 +121,7 @@ def test_a_killed_ensemble_goes_on_to_the_same_end(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(ensemble_run, "pooled", stopped)
+        patched.setattr(ensemble, "pooled", stopped)
         assert skyclass(*resume).code == 130
     done(*resume)
     straight, again = (read_predictions(Run(path).predictions_file)[0] for path in (place / "run", run))

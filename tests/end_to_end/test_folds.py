@@ -18,7 +18,7 @@ from skyclass.commands.explain import explain
 from skyclass.commands.report import report
 from skyclass.commands.train import train
 from skyclass.core.errors import SkyclassError
-from skyclass.data.packs.pack import Chunk, Pack, write_pack
+from skyclass.data.packs.pack import Pack, PackChunk, write_pack
 from skyclass.data.packs.split import assign_splits
 from skyclass.data.packs.training_rows import fold_splits, training_rows
 from skyclass.evaluation.label_errors import held_out
@@ -37,7 +37,7 @@ def catalog(n: int, **columns: object) -> pd.DataFrame:
 
 def with_columns(pack: Pack, folder: Path, columns: dict[str, object], **source: object) -> Pack:
     """The pack with other columns, and with what `source` says of its splits."""
-    chunks = [Chunk(np.asarray(pack.images), pack.catalog.assign(**columns))]
+    chunks = [PackChunk(np.asarray(pack.images), pack.catalog.assign(**columns))]
     return write_pack(chunks, folder, pack.pixels, classes=None, source={"kind": "toys", **source})
 
 

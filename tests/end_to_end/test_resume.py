@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "rates": {"head": 0.01},
     },
 }
-LEG = "training.epochs=+1"
+STAGE = "training.epochs=+1"
 RANDOM = ("plateau/random1", "plateau/random2", "onecycle/random3")
 
 
@@ -59,7 +59,7 @@ class Place(NamedTuple):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """For each variant a run and a second leg of it that nothing interrupted, and others that were killed.
+    """For each variant a run and a second stage of it that nothing interrupted, and others that were killed.
 
     All in one process, which imports torch once.
     """
@@ -68,14 +68,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     for name, training in VARIANTS.items():
         recipe = toy_recipe(augment=AUGMENT, model={"dropout": 0.3, "uncertainty": True}, training=training)
         write_recipe(root / name, recipe)
-    leg = [LEG]
+    stage = [STAGE]
     jobs = [
         job_of(root, "plateau/run"),
         job_of(root, "onecycle/run"),
         job_of(root, "plateau/moments", "moments"),
         *(job_of(root, name, "random") for name in RANDOM),
-        job_of(root, "onecycle/leg", copy="onecycle/run", overrides=leg),
-        job_of(root, "onecycle/turns", "turns", copy="onecycle/run", overrides=leg),
+        job_of(root, "onecycle/stage", copy="onecycle/run", overrides=stage),
+        job_of(root, "onecycle/turns", "turns", copy="onecycle/run", overrides=stage),
     ]
     return Place(root, in_a_process(root, jobs))
 
@@ -103,7 +103,7 @@ def assert_same_run(run: Run, expected: Run) -> None:
     assert_same(weights, others, "classifier")
     frames = [pd.read_parquet(one.predictions_file) for one in (run, expected)]
     pd.testing.assert_frame_equal(*frames, check_exact=True)
-    assert run.legs() == expected.legs()
+    assert run.stages() == expected.stages()
     assert run.recipe() == expected.recipe()
 
 
@@ -144,8 +144,8 @@ def test_killed_at_random(place: Place, name: str) -> None:
 def test_a_leg_killed_while_it_begins(place: Place) -> None:
     """The command that adds epochs is repeated after each kill, and adds them once."""
     assert len(place.kills["onecycle/turns"]) == 8, place.kills
-    assert len(place.run("onecycle/turns").legs()) == 2
-    assert_same_run(place.run("onecycle/turns"), place.run("onecycle/leg"))
+    assert len(place.run("onecycle/turns").stages()) == 2
+    assert_same_run(place.run("onecycle/turns"), place.run("onecycle/stage"))
 
 
 def test_there_were_kills_enough_and_something_to_lose(place: Place) -> None:

@@ -18,7 +18,7 @@ from helpers.commands import CLASSES, TOY, P, done, drawn, predictions, refused,
 from helpers.make_data import class_folders, image_table, odd_files, random_pixels, toy_image, write_image, write_jpeg
 from skyclass.classifier.classifier import Classifier
 from skyclass.data.packs.pack import Pack
-from skyclass.training import finish as conclusion
+from skyclass.training import finish
 from skyclass.training.loop.task import Task
 
 
@@ -127,7 +127,7 @@ def test_a_run_stopped_after_its_last_epoch_goes_on(
 
     words = ("train", place / "toy.yaml", place / "pack", "--out", tmp_path / "run", "--set", "training.epochs=2")
     with monkeypatch.context() as patch:
-        patch.setattr(conclusion, "_judge", stopped)
+        patch.setattr(finish, "_outputs", stopped)
         assert skyclass(*words).code == 130
     (tmp_path / "run").rename(tmp_path / "moved")
     done("train", "--resume", tmp_path / "moved")

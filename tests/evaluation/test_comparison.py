@@ -7,8 +7,8 @@ from scipy.stats import binomtest
 from test_evaluation_figures import fits, legend_of
 
 from skyclass.evaluation.comparison import (
+    Candidate,
     Difference,
-    Method,
     comparison_markdown,
     difference,
     difference_columns,
@@ -19,17 +19,17 @@ from skyclass.evaluation.figures.scores import comparison_figure
 CLASSES = ["a", "b", "c"]
 
 
-def method(name: str, gain: float, *, n: int = 300, seed: int = 0, pack: str = "one", file: str = "/data") -> Method:
+def method(name: str, gain: float, *, n: int = 300, seed: int = 0, pack: str = "one", file: str = "/data") -> Candidate:
     """Predictions of the same images whatever the seed, the better the larger the gain."""
     labels = np.arange(n) % 3
     scores = np.random.default_rng(seed).normal(size=(n, 3))
     scores[np.arange(n), labels] += gain
     p = np.exp(scores)
     images = pd.DataFrame({"image_id": [f"g{k}" for k in range(n)], "file": [f"{file}/g{k}.png" for k in range(n)]})
-    return Method(name, pack, images, labels, p / p.sum(axis=1, keepdims=True), CLASSES)
+    return Candidate(name, pack, images, labels, p / p.sum(axis=1, keepdims=True), CLASSES)
 
 
-def row(one: Method, found: Difference | str | None = None, **cost: object) -> dict[str, object]:
+def row(one: Candidate, found: Difference | str | None = None, **cost: object) -> dict[str, object]:
     costs = dict.fromkeys(("trained_parameters", "total_parameters", "time", "memory", "device")) | cost
     return {"method": one.name, **costs, **scores_with_intervals(one, 50), **difference_columns(found)}
 

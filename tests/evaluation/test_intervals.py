@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_calibration_error import drawn
 
-from skyclass.evaluation.bootstrap import judge, scores_of
+from skyclass.evaluation.bootstrap import bootstrap_scores, scores_of
 from skyclass.evaluation.calibration.error import errors_if_calibrated, expected_calibration_error
 from skyclass.evaluation.intervals import (
     affordable_resamples,
@@ -19,7 +19,7 @@ from skyclass.evaluation.intervals import (
     percentile_interval,
     stratified_weights,
 )
-from skyclass.evaluation.weighted_metrics import prepare, weighted_scores
+from skyclass.evaluation.weighted_metrics import sort_by_score, weighted_scores
 
 
 @given(
@@ -80,7 +80,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = dict.fromkeys(names, 0)
     for seed in range(60):
         labels, p = drawn(300, 3, seed=seed + 2, sharper=1.6)
-        samples = bootstrap(labels, functools.partial(weighted_scores, prepare(labels, p)), 200)
+        samples = bootstrap(labels, functools.partial(weighted_scores, sort_by_score(labels, p)), 200)
         for name in names:
             low, high = percentile_interval(samples[name])
             held[name] += bool(low <= truth[name] <= high)
@@ -94,7 +94,7 @@ def test_calibration_errors_hold_the_truth_where_percentiles_do_not(sharper: flo
     truth = scores_of(*drawn(100_000, 3, seed=1, sharper=sharper))["ece"]
     held = plain = 0
     for seed in range(30):
-        judged = judge(*drawn(300, 3, seed=seed + 2, sharper=sharper), resamples=200)
+        judged = bootstrap_scores(*drawn(300, 3, seed=seed + 2, sharper=sharper), resamples=200)
         held += bool(judged.low["ece"] <= max(truth - 0.005, 0.0) and truth <= judged.high["ece"])
         plain += bool(percentile_interval(judged.samples["ece"])[0] <= truth)
     assert held >= 26
@@ -102,7 +102,7 @@ def test_calibration_errors_hold_the_truth_where_percentiles_do_not(sharper: flo
 
 
 def test_an_error_far_above_chance_is_not_called_zero() -> None:
-    judged = judge(*drawn(2000, 3, sharper=3.0), resamples=200)
+    judged = bootstrap_scores(*drawn(2000, 3, sharper=3.0), resamples=200)
     for name in ("ece", "adaptive_ece", "class_wise_ece"):
         assert 0.5 * judged.scores[name] < judged.low[name] < judged.scores[name] < judged.high[name]
         assert judged.by_chance[name] < judged.low[name]
@@ -121,10 +121,10 @@ def test_errors_by_chance_are_those_of_calibrated_labels() -> None:
 def test_paired_differences_are_narrower_than_two_intervals() -> None:
     labels, p = drawn(600, 3)
     other = 0.9 * p + 0.1 * p[:, ::-1]
-    one, two = judge(labels, p, resamples=400), judge(labels, other, resamples=400)
+    one, two = bootstrap_scores(labels, p, resamples=400), bootstrap_scores(labels, other, resamples=400)
     low, high = percentile_interval(one.samples["log_loss"] - two.samples["log_loss"])
     assert high - low < 0.5 * (one.high["log_loss"] - one.low["log_loss"])
-    assert (judge(labels, p, resamples=400).samples["accuracy"] == one.samples["accuracy"]).all()
+    assert (bootstrap_scores(labels, p, resamples=400).samples["accuracy"] == one.samples["accuracy"]).all()
 
 
 def test_mcnemar_is_the_binomial_test_of_what_differs() -> None:

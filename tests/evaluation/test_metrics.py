@@ -53,7 +53,7 @@ def draw(n_images: int, classes: list[str], seed: int = 0, decimals: int = 8) ->
 @pytest.mark.parametrize("classes", [["lens", "none"], ["no", "sphere", "vort"], [f"class_{k}" for k in range(10)]])
 def test_evaluate_agrees_with_scikit_learn(classes: list[str]) -> None:
     labels, p = draw(200, classes)
-    result = metrics.evaluate(labels, p, classes)
+    result = metrics.compute_metrics(labels, p, classes)
     y = np.array([classes.index(name) for name in labels])
     predicted = p.argmax(axis=1)
     one_hot = np.eye(len(classes))[y]
@@ -97,8 +97,8 @@ def test_evaluate_agrees_with_scikit_learn(classes: list[str]) -> None:
 def test_a_confusion_matrix_has_the_true_class_in_rows_and_the_given_order() -> None:
     p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
     labels = np.array(["b", "b", "b"])
-    assert metrics.evaluate(labels, p, ["a", "b"])["confusion_matrix"] == [[0, 0], [2, 1]]
-    assert metrics.evaluate(labels, p[:, ::-1], ["b", "a"])["confusion_matrix"] == [[1, 2], [0, 0]]
+    assert metrics.compute_metrics(labels, p, ["a", "b"])["confusion_matrix"] == [[0, 0], [2, 1]]
+    assert metrics.compute_metrics(labels, p[:, ::-1], ["b", "a"])["confusion_matrix"] == [[1, 2], [0, 0]]
 
 
 def test_auroc_counts_ties_as_one_half() -> None:
@@ -114,7 +114,7 @@ def test_auroc_counts_ties_as_one_half() -> None:
 def test_an_absent_class_is_left_out_of_the_averages() -> None:
     """Class c has no image, but one image of b is taken for it: every mean is over a and b, in every place."""
     p = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7]])
-    result = metrics.evaluate(["a", "a", "b", "b"], p, ["a", "b", "c"])
+    result = metrics.compute_metrics(["a", "a", "b", "b"], p, ["a", "b", "c"])
     assert result["accuracy_per_class"] == {"a": 1.0, "b": 0.5, "c": None}
     assert result["precision_per_class"] == {"a": 1.0, "b": 1.0, "c": None}
     assert result["f1_per_class"] == {"a": 1.0, "b": pytest.approx(2.0 / 3.0), "c": None}
@@ -139,20 +139,20 @@ def test_an_absent_class_is_left_out_of_the_averages() -> None:
 
 def test_a_score_of_a_class_that_is_absent_has_no_interval() -> None:
     p = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7]])
-    intervals = metrics.evaluate(["a", "a", "b", "b"], p, ["a", "b", "c"], resamples=50)["intervals"]
+    intervals = metrics.compute_metrics(["a", "a", "b", "b"], p, ["a", "b", "c"], resamples=50)["intervals"]
     assert all(ends["c"] is None for name, ends in intervals.items() if name.endswith("_per_class"))
 
 
 def test_an_ece_among_those_of_chance_does_not_end_its_own_interval() -> None:
     """On few images an error of the size that chance gives can hide behind an ECE of nothing."""
     p = np.full((4, 2), 0.5)
-    result = metrics.evaluate(["a", "b", "a", "b"], p, ["a", "b"], resamples=50)
+    result = metrics.compute_metrics(["a", "b", "a", "b"], p, ["a", "b"], resamples=50)
     assert result["ece"] == 0.0
     assert result["ece_by_chance"] > 0.1
     rng = np.random.default_rng(0)
     p = rng.dirichlet([1.0, 1.0], 40)
     labels = np.where(rng.random(40) < p[:, 0], "a", "b")
-    result = metrics.evaluate(labels, p, ["a", "b"], resamples=200)
+    result = metrics.compute_metrics(labels, p, ["a", "b"], resamples=200)
     assert result["intervals"]["ece"][0] == 0.0
     assert result["intervals"]["ece"][1] > 1.1 * result["ece"]
     assert result["intervals"]["ece_by_chance"][0] < result["ece"] < result["intervals"]["ece_by_chance"][1]
@@ -160,25 +160,25 @@ def test_an_ece_among_those_of_chance_does_not_end_its_own_interval() -> None:
 
 def test_a_class_of_one_image_is_counted() -> None:
     p = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
-    result = metrics.evaluate(["a", "a", "b"], p, ["a", "b"])
+    result = metrics.compute_metrics(["a", "a", "b"], p, ["a", "b"])
     assert result["accuracy_per_class"]["b"] == 1.0
     assert result["auroc_per_class"] == {"a": 1.0, "b": 1.0}
 
 
 def test_the_only_class_has_no_auroc() -> None:
     p = np.array([[0.9, 0.1], [0.4, 0.6]])
-    result = metrics.evaluate(["a", "a"], p, ["a", "b"])
+    result = metrics.compute_metrics(["a", "a"], p, ["a", "b"])
     assert result["auroc_per_class"] == {"a": None, "b": None}
     assert result["auroc_macro"] is None
     assert result["accuracy"] == result["balanced_accuracy"] == 0.5
     assert (result["cohen_kappa"], result["matthews"]) == (0.0, 0.0)
-    single = metrics.evaluate(["a"], np.ones((1, 1)), ["a"])
+    single = metrics.compute_metrics(["a"], np.ones((1, 1)), ["a"])
     assert (single["accuracy"], single["log_loss"], single["auroc_macro"]) == (1.0, 0.0, None)
     assert (single["cohen_kappa"], single["matthews"]) == (None, 0.0)
 
 
 def test_a_class_neither_present_nor_predicted_has_no_scores() -> None:
-    result = metrics.evaluate(["a", "b"], np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1]]), ["a", "b", "c"])
+    result = metrics.compute_metrics(["a", "b"], np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1]]), ["a", "b", "c"])
     for name in ("accuracy", "precision", "f1", "auroc", "average_precision"):
         assert result[f"{name}_per_class"] == {"a": 1.0, "b": 1.0, "c": None}
 
@@ -189,8 +189,8 @@ def test_intervals_of_every_score_are_ready_for_json() -> None:
     labels, p = draw(120, list("abc"))
     p = np.hstack([0.97 * p, np.full((120, 1), 0.02), np.full((120, 1), 0.01)])
     labels, p = [*labels, "e", None], np.vstack([p, np.eye(5)[4], np.full(5, np.nan)])
-    plain = metrics.evaluate(labels, p, classes)
-    result = metrics.evaluate(labels, p, classes, resamples=200, seed=3)
+    plain = metrics.compute_metrics(labels, p, classes)
+    result = metrics.compute_metrics(labels, p, classes, resamples=200, seed=3)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert {name: result[name] for name in plain} == plain
     assert result["bootstrap"] == {"resamples": 200, "seed": 3, "level": 0.95, "stratified_by": "true class"}
@@ -210,14 +210,14 @@ def test_intervals_of_every_score_are_ready_for_json() -> None:
     one_image = wilson_interval(1, 1)  # all resamples hold it once
     assert intervals["accuracy_per_class"]["e"] == pytest.approx(list(one_image))
     assert intervals["f1_per_class"]["e"] is None
-    assert metrics.evaluate(labels, p, classes, resamples=200, seed=3) == result
-    assert metrics.evaluate(labels, p, classes, resamples=200, seed=4)["intervals"] != intervals
+    assert metrics.compute_metrics(labels, p, classes, resamples=200, seed=3) == result
+    assert metrics.compute_metrics(labels, p, classes, resamples=200, seed=4)["intervals"] != intervals
     assert 0.0 < result["ece_by_chance"] < 0.2
 
 
 @pytest.mark.parametrize(("labels", "p"), [(["a"], [[1.0]]), (["a", "a"], [[1.0], [1.0]])])
 def test_intervals_of_hardly_anything(labels: list[str], p: list[list[float]]) -> None:
-    result = metrics.evaluate(labels, np.array(p), ["a"], resamples=50)
+    result = metrics.compute_metrics(labels, np.array(p), ["a"], resamples=50)
     assert result["intervals"]["accuracy"] == pytest.approx(list(map(float, wilson_interval(len(p), len(p)))))
     assert result["intervals"]["auroc_macro"] is None
 
@@ -225,17 +225,19 @@ def test_intervals_of_hardly_anything(labels: list[str], p: list[list[float]]) -
 @pytest.mark.parametrize("nothing", [None, float("nan"), "", pd.NA])
 def test_rows_without_a_label_are_left_out_and_counted(nothing: object) -> None:
     labels, p = draw(50, ["a", "b", "c"])
-    expected = metrics.evaluate(labels, p, ["a", "b", "c"])
+    expected = metrics.compute_metrics(labels, p, ["a", "b", "c"])
     unreadable = np.full((2, 3), np.nan)  # their probabilities may be anything
-    result = metrics.evaluate([nothing, *labels, nothing], np.vstack([unreadable[:1], p, unreadable[1:]]), list("abc"))
+    result = metrics.compute_metrics(
+        [nothing, *labels, nothing], np.vstack([unreadable[:1], p, unreadable[1:]]), list("abc")
+    )
     assert result == expected | {"n_unlabelled": 2}
 
 
 def test_labels_may_be_a_pandas_column() -> None:
     labels, p = draw(20, ["a", "b"])
-    expected = metrics.evaluate(labels, p, ["a", "b"])
-    assert metrics.evaluate(pd.Series(labels, dtype="string"), p, ["a", "b"]) == expected
-    assert metrics.evaluate(pd.Series(labels, dtype="category"), p, ["a", "b"]) == expected
+    expected = metrics.compute_metrics(labels, p, ["a", "b"])
+    assert metrics.compute_metrics(pd.Series(labels, dtype="string"), p, ["a", "b"]) == expected
+    assert metrics.compute_metrics(pd.Series(labels, dtype="category"), p, ["a", "b"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -254,13 +256,13 @@ def test_labels_may_be_a_pandas_column() -> None:
 )
 def test_bad_input_is_refused(labels: list[object], p: object, classes: list[str], message: str) -> None:
     with pytest.raises(SkyclassError, match=message):
-        metrics.evaluate(labels, np.array(p), classes)
+        metrics.compute_metrics(labels, np.array(p), classes)
 
 
 def test_probabilities_stored_in_half_precision_pass() -> None:
     labels, p = draw(50, ["a", "b", "c"])
-    exact = metrics.evaluate(labels, p, ["a", "b", "c"])
-    assert metrics.evaluate(labels, p.astype(np.float16), ["a", "b", "c"])["log_loss"] == pytest.approx(
+    exact = metrics.compute_metrics(labels, p, ["a", "b", "c"])
+    assert metrics.compute_metrics(labels, p.astype(np.float16), ["a", "b", "c"])["log_loss"] == pytest.approx(
         exact["log_loss"], rel=1e-2
     )
 
@@ -291,7 +293,7 @@ def test_report_is_that_of_scikit_learn() -> None:
 def test_report_averages_as_evaluate_does_when_classes_are_missing() -> None:
     p = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1]])
     report = metrics.classification_report(["a", "b", None], p, ["a", "b", "c"])
-    result = metrics.evaluate(["a", "b", None], p, ["a", "b", "c"])
+    result = metrics.compute_metrics(["a", "b", None], p, ["a", "b", "c"])
     macro = next(line.split() for line in report.splitlines() if "macro avg" in line)
     assert macro[2:5] == [f"{result[key]:.4f}" for key in ("macro_precision", "macro_recall", "macro_f1")]
     assert " c " not in report
@@ -310,9 +312,9 @@ def test_scores_stay_in_range_and_do_not_depend_on_the_order_of_rows(n: int, k: 
     p = rng.dirichlet(np.ones(k), n)
     classes = [f"class_{i}" for i in range(k)]
     labels = np.array(classes)[rng.integers(0, k, n)]
-    result = metrics.evaluate(labels, p, classes)
+    result = metrics.compute_metrics(labels, p, classes)
     order = rng.permutation(n)
-    shuffled = metrics.evaluate(labels[order], p[order], classes)
+    shuffled = metrics.compute_metrics(labels[order], p[order], classes)
     assert shuffled["confusion_matrix"] == result["confusion_matrix"]
     assert shuffled["auroc_per_class"] == result["auroc_per_class"]
     for key in ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from skyclass.evaluation import metrics
-from skyclass.evaluation.weighted_metrics import prepare, weighted_scores
+from skyclass.evaluation.weighted_metrics import sort_by_score, weighted_scores
 
 
 def drawn(n: int, n_classes: int, seed: int, decimals: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -31,7 +31,7 @@ def drawn(n: int, n_classes: int, seed: int, decimals: int = 8) -> tuple[np.ndar
 @pytest.mark.parametrize("decimals", [8, 0])
 def test_scores_are_those_of_scikit_learn_with_sample_weights(n_classes: int, decimals: int) -> None:
     labels, p, weights = drawn(150, n_classes, seed=1, decimals=decimals)
-    scores = weighted_scores(prepare(labels, p), weights)
+    scores = weighted_scores(sort_by_score(labels, p), weights)
     predicted, one_hot = p.argmax(axis=1), np.eye(n_classes)[labels]
     for r, w in enumerate(weights.T):
         expected = {
@@ -67,7 +67,7 @@ def test_scores_are_those_of_scikit_learn_with_sample_weights(n_classes: int, de
 def test_a_weight_counts_as_so_many_copies(n: int, n_classes: int, seed: int, decimals: int) -> None:
     """Calibration errors are left out: copies would change the bins."""
     labels, p, weights = drawn(n, n_classes, seed, decimals)
-    scores = weighted_scores(prepare(labels, p), weights)
+    scores = weighted_scores(sort_by_score(labels, p), weights)
     for r, w in enumerate(weights.T):
         copies = np.repeat(np.arange(n), w.astype(int))
         y, q = labels[copies], p[copies]
@@ -83,7 +83,7 @@ def test_a_weight_counts_as_so_many_copies(n: int, n_classes: int, seed: int, de
 @settings(max_examples=40, deadline=None)
 def test_weights_of_one_give_the_scores_of_every_epoch(n: int, n_classes: int, seed: int) -> None:
     labels, p, _ = drawn(n, n_classes, seed, decimals=1)
-    scores = {name: values[0] for name, values in weighted_scores(prepare(labels, p), np.ones((n, 1))).items()}
+    scores = {name: values[0] for name, values in weighted_scores(sort_by_score(labels, p), np.ones((n, 1))).items()}
     assert scores["macro_f1"] == pytest.approx(metrics.macro_f1(labels, p))
     assert scores["auroc_macro"] == pytest.approx(metrics.auroc_macro(labels, p), nan_ok=True)
     for name, values in scores.items():
@@ -96,7 +96,7 @@ def test_the_classes_averaged_over_do_not_change_with_the_weights() -> None:
     """The only image taken for c has no weight in the second weighting: as in the first, only a and b count."""
     labels = np.array([0, 0, 1, 1])
     p = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7]])
-    scores = weighted_scores(prepare(labels, p), np.array([[1.0, 1.0], [1.0, 1.0], [1.0, 2.0], [1.0, 0.0]]))
+    scores = weighted_scores(sort_by_score(labels, p), np.array([[1.0, 1.0], [1.0, 1.0], [1.0, 2.0], [1.0, 0.0]]))
     assert scores["macro_precision"].tolist() == pytest.approx([1.0, 1.0])
     assert scores["accuracy"].tolist() == pytest.approx([0.75, 1.0])
     assert math.isnan(scores["auroc_per_class"][0, 2])
@@ -104,5 +104,5 @@ def test_the_classes_averaged_over_do_not_change_with_the_weights() -> None:
 
 def test_the_first_of_equally_probable_classes_is_ranked_first() -> None:
     p = np.full((4, 4), 0.25)
-    scores = weighted_scores(prepare(np.arange(4), p), np.ones((4, 1)))
+    scores = weighted_scores(sort_by_score(np.arange(4), p), np.ones((4, 1)))
     assert [scores[name][0] for name in ("accuracy", "top_2_accuracy", "top_3_accuracy")] == [0.25, 0.5, 0.75]

@@ -76,7 +76,7 @@ def test_a_network_that_looks_at_a_corner_is_found_out(bright: np.ndarray) -> No
     for curves in grades.curves.values():
         assert all(scores.shape == (10, 21) and scores.min() >= 0 and scores.max() <= 1 for scores in curves.values())
     start = grades.curves["deletion"]["gradcam"][:, 0]
-    np.testing.assert_allclose(start, corner_classifier().probabilities(bright)[:, 0], atol=1e-6)
+    np.testing.assert_allclose(start, corner_classifier().predict_proba(bright)[:, 0], atol=1e-6)
     assert (grades.curves["deletion"]["gradcam"][:, -1] < 0.1).all()
 
 

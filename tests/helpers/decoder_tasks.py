@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from skyclass.core.errors import SkyclassError
-from skyclass.images.formats.isolated import child as decoder_child
+from skyclass.images.formats.isolated import child
 
 NAMES = ("echo", "refuse", "raise", "crash", "leave", "spin", "sleep", "fill", "pid", "remember", "recall")
 remembered: list[Any] = []
@@ -67,5 +67,5 @@ def do_recall(arguments: Given, content: bytearray) -> tuple[Given, None]:
 
 
 def serve() -> None:
-    decoder_child.TASKS.update({name: ("decoder_tasks", f"do_{name}") for name in NAMES})
-    decoder_child.main()
+    child.TASKS.update({name: ("decoder_tasks", f"do_{name}") for name in NAMES})
+    child.main()

@@ -227,9 +227,9 @@ def read_run(folder: Path) -> None:
 
     run = Run.open(folder)
     run.origin()
-    run.legs()
-    run.turned_to()
-    run.wants_rate()
+    run.stages()
+    run.resume_checkpoint()
+    run.needs_learning_rate()
     run.recipe()
 
 
@@ -246,10 +246,10 @@ def read_metrics(folder: Path) -> None:
 
 
 def read_last(folder: Path) -> None:
-    from skyclass.training.loop.checkpoints import best_names, read_checkpoint, stand_of
+    from skyclass.training.loop.checkpoints import best_names, read_checkpoint, resume_state
 
     checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt")
-    stand_of(checkpoint)
+    resume_state(checkpoint)
     best_names(checkpoint)
 
 

@@ -30,7 +30,7 @@ import torch
 from skyclass.classifier.classifier import Classifier
 from skyclass.commands.train import train
 from skyclass.commands.tune import tune
-from skyclass.training import extend as legs
+from skyclass.training import extend
 from skyclass.training.loop.callbacks import HistoryCallback
 from skyclass.training.loop.checkpoints import LastCheckpoint
 from skyclass.training.loop.task import Task
@@ -91,14 +91,14 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "after the classifier": lambda: dying(Classifier, "save", 1, after=True),
 }
 TURNS: dict[str, Callable[[], None]] = {
-    "before a leg is decided": lambda: dying(legs.Run, "turn", 1),
-    "after a leg is decided": lambda: dying(legs.Run, "turn", 1, after=True),
-    "before the results are forgotten": lambda: dying(legs, "_forget_results", 1),
-    "after the results are forgotten": lambda: dying(legs, "_forget_results", 1, after=True),
-    "before the checkpoint is taken": lambda: dying(legs.shutil, "copyfile", 1),
-    "before the turn is done": lambda: dying(legs.Run, "turn", 1),
-    "in the first segment of a leg": lambda: dying(Task, "training_step", 1, after=True),
-    "after the first segment of a leg": lambda: dying(LastCheckpoint, "on_train_epoch_end", 1, after=True),
+    "before a resume is requested": lambda: dying(extend.Run, "write_stages", 1),
+    "after a resume is requested": lambda: dying(extend.Run, "write_stages", 1, after=True),
+    "before the results are removed": lambda: dying(extend, "_remove_results", 1),
+    "after the results are removed": lambda: dying(extend, "_remove_results", 1, after=True),
+    "before the checkpoint is taken": lambda: dying(extend.shutil, "copyfile", 1),
+    "before the resume is done": lambda: dying(extend.Run, "write_stages", 1),
+    "in the first segment of a stage": lambda: dying(Task, "training_step", 1, after=True),
+    "after the first segment of a stage": lambda: dying(LastCheckpoint, "on_train_epoch_end", 1, after=True),
 }
 TUNINGS: dict[str, Callable[[], None]] = {
     "after the study is made": lambda: dying(optuna.storages.RDBStorage, "create_new_study", 1, after=True),

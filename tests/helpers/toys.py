@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.make_data import toy_image
-from skyclass.data.packs.pack import Chunk, Pack, write_pack
+from skyclass.data.packs.pack import Pack, PackChunk, write_pack
 from skyclass.recipes.data_settings import PixelSettings
 from skyclass.recipes.recipe import Recipe, dump_recipe, parse_recipe
 
@@ -45,7 +45,7 @@ def toy_pack(
                 rows.append((f"{split}-{label}-{i}", f"{split}/{label}/{i}.npy", label, split))
     frame = pd.DataFrame(rows, columns=["image_id", "file", "label", "split"])
     pixels = PixelSettings(bands=BANDS[bands], size=size, fit="pad", dtype=dtype)
-    return write_pack([Chunk(np.stack(images), frame)], folder, pixels, classes=None, source={"kind": "toys"})
+    return write_pack([PackChunk(np.stack(images), frame)], folder, pixels, classes=None, source={"kind": "toys"})
 
 
 def toy_recipe(**sections: Mapping[str, Any]) -> Recipe:

@@ -15,7 +15,7 @@ from skyclass.data.packs.training_rows import TrainingRows
 from skyclass.recipes.recipe import Recipe
 from skyclass.training.loop.callbacks import write_history
 from skyclass.training.loop.inputs import OnValidation
-from skyclass.training.tuning import worker as work
+from skyclass.training.tuning import worker
 
 BEST = {"val_auroc": 1e-3, "val_loss": 1e-2}  # the learning rates that each metric likes best
 
@@ -53,7 +53,7 @@ def without_training(monkeypatch: pytest.MonkeyPatch, *, figures: bool = False) 
                 on_validation(float(epoch), scores)
         run.predictions_file.touch()
 
-    monkeypatch.setattr(work, "finish_run", finish_run)
+    monkeypatch.setattr(worker, "finish_run", finish_run)
     if not figures:
         monkeypatch.setattr(tune, "write_figures", lambda tuning: [])
     return trained

@@ -11,11 +11,11 @@ from helpers.make_data import random_pixels, toy_image, write_image
 from helpers.paths import PROJECT
 from skyclass.images.decode import (
     SATURATED,
+    check_pixels,
     decode_file,
     decode_files,
-    decode_image,
     decode_rows,
-    judge,
+    preprocess_image,
     saturated_shares,
 )
 from skyclass.images.formats.read import Image, read_image
@@ -72,9 +72,9 @@ def test_rows_of_a_pack_are_not_judged_again() -> None:
 
 def test_what_the_decoder_found_odd_comes_first() -> None:
     pixels = random_pixels(2, SIZE, 1, "float32")
-    assert judge(image_of(pixels, "cut over the edge"), []) == (None, "cut over the edge")
+    assert check_pixels(image_of(pixels, "cut over the edge"), []) == (None, "cut over the edge")
     pixels[0, 0] = np.nan
-    error, warning = judge(image_of(pixels, "cut over the edge"), [])
+    error, warning = check_pixels(image_of(pixels, "cut over the edge"), [])
     assert error is None
     assert str(warning).startswith("cut over the edge; 5.00% of the pixels are NaN")
 
@@ -82,7 +82,7 @@ def test_what_the_decoder_found_odd_comes_first() -> None:
 @pytest.mark.parametrize("stretch", ["linear", "lupton"])
 def test_floats_become_integers_where_something_scales_them(stretch: str) -> None:
     pixels = 1e4 * toy_image("blob", 0, SIZE)
-    got = decode_image(image_of(pixels), [PixelSettings(stretch=stretch, dtype="uint8")])
+    got = preprocess_image(image_of(pixels), [PixelSettings(stretch=stretch, dtype="uint8")])
     assert (got.error is None) == (stretch == "lupton")
     assert (got.pixels is None) == (stretch == "linear")
 
@@ -104,24 +104,24 @@ def plateau(dtype: str, share: float, bands: int = 1) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_saturated_images_are_told(dtype: str) -> None:
-    assert judge(image_of(plateau(dtype, 0.12)), []) == (
+    assert check_pixels(image_of(plateau(dtype, 0.12)), []) == (
         None,
         "saturated: 12% of the pixels are at the largest value",
     )
-    assert judge(image_of(plateau(dtype, 0.03, 3)), []) == (
+    assert check_pixels(image_of(plateau(dtype, 0.03, 3)), []) == (
         None,
         "saturated: 3% of the pixels are at the largest value of red",
     )
-    assert judge(image_of(plateau(dtype, SATURATED / 2, 3)), []) == (None, None)
+    assert check_pixels(image_of(plateau(dtype, SATURATED / 2, 3)), []) == (None, None)
 
 
 def test_one_saturated_band_and_its_name() -> None:
     pixels = random_pixels(5, SIZE, 5, "float32")
     pixels[3, :4] = 1e5
     warning = "saturated: 20% of the pixels are at the largest value of "
-    assert judge(image_of(pixels), [])[1] == f"{warning}band_4"
+    assert check_pixels(image_of(pixels), [])[1] == f"{warning}band_4"
     named = PixelSettings(file_bands=("g", "r", "i", "z", "y"))
-    assert judge(image_of(pixels), [named])[1] == f"{warning}z"
+    assert check_pixels(image_of(pixels), [named])[1] == f"{warning}z"
 
 
 def test_bad_pixels_do_not_hide_saturation() -> None:
@@ -129,7 +129,7 @@ def test_bad_pixels_do_not_hide_saturation() -> None:
     pixels[0, -1] = np.inf
     pixels[0, -2] = np.nan
     assert saturated_shares(pixels) == [0.5]
-    assert "saturated: 50%" in str(judge(image_of(pixels), [])[1])
+    assert "saturated: 50%" in str(check_pixels(image_of(pixels), [])[1])
     assert saturated_shares(np.full((2, *SIZE), np.nan, np.float32)) == [0.0, 0.0]
 
 
@@ -144,12 +144,12 @@ def test_the_plateau_of_a_large_image_is_found_and_measured(size: tuple[int, int
 
 def test_what_is_not_saturated() -> None:
     photons = np.random.default_rng(0).poisson(1.0, (1, *SIZE)).astype(np.uint8)
-    assert judge(image_of(np.minimum(photons, 3)), []) == (None, None)
+    assert check_pixels(image_of(np.minimum(photons, 3)), []) == (None, None)
     empty_band = np.concatenate([toy_image("ring", 0, SIZE, 2), np.full((1, *SIZE), 7, np.float32)])
-    assert judge(image_of(empty_band), []) == (None, None)
+    assert check_pixels(image_of(empty_band), []) == (None, None)
     for shape in ("ring", "bar", "gradient"):
         toy = np.rint(255 * toy_image(shape, 1, (48, 64))).astype(np.uint8)
-        assert judge(image_of(toy // 2), []) == (None, None)
+        assert check_pixels(image_of(toy // 2), []) == (None, None)
 
 
 def test_real_images_are_not_flagged() -> None:
@@ -158,5 +158,5 @@ def test_real_images_are_not_flagged() -> None:
     )
     if not files:
         pytest.skip(f"{SHARED} is not there")
-    warnings = [judge(read_image(file), [])[1] for file in files]
+    warnings = [check_pixels(read_image(file), [])[1] for file in files]
     assert not [warning for warning in warnings if warning and "saturated" in warning]

@@ -123,7 +123,7 @@ def kept_bytes(network: Network, images: Tensor) -> int:
 
 
 def test_the_published_network_keeps_less_for_the_backward_pass() -> None:
-    """SYSTEMS, 2, at a small size: refined head, doubt, checkpointed residual blocks."""
+    """SYSTEMS, 2, at a small size: refined head, uncertainty head, checkpointed residual blocks."""
     images = torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(2))
     plain = network_of("resnet18", head="refined", uncertainty=True, dropout=0.3)
     other = copy.deepcopy(plain)

@@ -42,7 +42,7 @@ def normalised(x: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:
 
 
 def refined_by_hand(network: Network, features: Tensor) -> Tensor:
-    """What the head hands to its scores and to the doubt."""
+    """What the head hands to its scores and to the uncertainty head."""
     head = network.head
     pooled = features.mean(dim=(2, 3))
     kind = type(head).__name__
@@ -61,7 +61,7 @@ def refined_by_hand(network: Network, features: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("head", HEADS)
 @torch.no_grad()
-def test_logits_and_doubt_by_hand(head: str) -> None:
+def test_logits_of_classes_and_of_the_error_by_hand(head: str) -> None:
     network = network_of(head, uncertainty=True)
     features = network.features(IMAGES)
     refined = refined_by_hand(network, features)
@@ -70,10 +70,12 @@ def test_logits_and_doubt_by_hand(head: str) -> None:
         first, _, second, _ = network.head.gate
         gated = refined * torch.sigmoid(affine(affine(refined, first).relu(), second))
     last = network.head[1] if head == "linear" else network.head.classes
-    hidden, _, _, out = network.doubt
-    found = network.judge(features)
+    hidden, _, _, out = network.error_head
+    found = network.head_output(features)
     torch.testing.assert_close(found.logits, affine(gated, last), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(found.doubt, affine(affine(refined, hidden).relu(), out)[:, 0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        found.error_logits, affine(affine(refined, hidden).relu(), out)[:, 0], atol=1e-5, rtol=1e-4
+    )
     assert torch.equal(network.classify(features), found.logits)
     assert torch.equal(network(IMAGES), found.logits)
 
@@ -83,45 +85,45 @@ def shapes(module: nn.Module) -> list[tuple[int, ...]]:
 
 
 def test_the_sizes_are_the_published_ones() -> None:
-    """512 -> 512 -> 512, a gate of 512 -> 256 -> 512; convolutions of 512, 256 and 128 channels; a doubt of 256."""
+    """512 -> 512 -> 512, a gate of 512 -> 256 -> 512; convolutions of 512, 256, 128 channels; 256 for errors."""
     refined = network_of("refined", "resnet18", uncertainty=True)
     assert shapes(refined.head) == [(512, 512), (512, 512), (256, 512), (512, 256), (5, 512)]
-    assert shapes(refined.doubt) == [(256, 512), (1, 256)]
+    assert shapes(refined.error_head) == [(256, 512), (1, 256)]
     convolutional = network_of("convolutional", "resnet18", uncertainty=True)
     assert shapes(convolutional.head) == [(512, 512, 3, 3), (256, 512, 3, 3), (128, 256, 3, 3), (5, 128)]
-    assert shapes(convolutional.doubt) == [(256, 128), (1, 256)]
-    assert shapes(network_of("linear", "resnet18", uncertainty=True).doubt) == [(256, 512), (1, 256)]
+    assert shapes(convolutional.error_head) == [(256, 128), (1, 256)]
+    assert shapes(network_of("linear", "resnet18", uncertainty=True).error_head) == [(256, 512), (1, 256)]
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_without_an_uncertainty_head_there_is_no_doubt_and_the_rest_is_the_same(head: str) -> None:
+def test_without_an_uncertainty_head_there_are_no_error_logits_and_the_rest_is_the_same(head: str) -> None:
     plain, uncertain = network_of(head), network_of(head, uncertainty=True)
     assert (plain.uncertain, uncertain.uncertain) == (False, True)
-    assert plain.judge(plain.features(IMAGES)).doubt is None
+    assert plain.head_output(plain.features(IMAGES)).error_logits is None
     names = set(plain.state_dict())
-    assert {name for name in uncertain.state_dict() if not name.startswith("doubt.")} == names
-    assert not any(name.startswith("doubt.") for name in names)
+    assert {name for name in uncertain.state_dict() if not name.startswith("error_head.")} == names
+    assert not any(name.startswith("error_head.") for name in names)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_dropout_acts_in_training_only_in_the_head_and_in_the_doubt(head: str) -> None:
+def test_dropout_acts_in_training_only_in_the_head_and_in_the_uncertainty_head(head: str) -> None:
     features = network_of(head).features(IMAGES).detach()
     network = network_of(head, dropout=0.5, uncertainty=True)
-    for one, other in zip(network.judge(features), network.judge(features), strict=True):
+    for one, other in zip(network.head_output(features), network.head_output(features), strict=True):
         assert torch.equal(one, other)
     network.train()
-    for one, other in zip(network.judge(features), network.judge(features), strict=True):
+    for one, other in zip(network.head_output(features), network.head_output(features), strict=True):
         assert not torch.equal(one, other)
     plain = network_of(head, uncertainty=True).train()
-    for one, other in zip(plain.judge(features), plain.judge(features), strict=True):
+    for one, other in zip(plain.head_output(features), plain.head_output(features), strict=True):
         assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_every_parameter_gets_a_gradient_from_the_logits_and_the_doubt(head: str) -> None:
+def test_every_parameter_gets_a_gradient_from_the_logits_of_classes_and_of_the_error(head: str) -> None:
     network = network_of(head, uncertainty=True).train()
-    logits, doubt = network.judge(network.features(IMAGES))
-    (logits.square().sum() + doubt.square().sum()).backward()
+    logits, error_logits = network.head_output(network.features(IMAGES))
+    (logits.square().sum() + error_logits.square().sum()).backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
 
 
@@ -143,12 +145,12 @@ def test_grad_cam_agrees_with_captum(head: str, uncertainty: bool) -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_bfloat16_autocast_gives_float32_answers_near_the_exact_ones(head: str) -> None:
     network = network_of(head, uncertainty=True).to(memory_format=torch.channels_last)
-    exact = network.judge(network.features(IMAGES))
+    exact = network.head_output(network.features(IMAGES))
     with torch.autocast("cpu", torch.bfloat16):
-        found = network.judge(network.features(IMAGES))
+        found = network.head_output(network.features(IMAGES))
         network.train()
-        logits, doubt = network.judge(network.features(IMAGES))
-    (logits.sum() + doubt.sum()).backward()
+        logits, error_logits = network.head_output(network.features(IMAGES))
+    (logits.sum() + error_logits.sum()).backward()
     for one, other in zip(found, exact, strict=True):
         assert one.dtype == torch.float32
         assert not torch.equal(one, other)

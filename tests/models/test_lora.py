@@ -284,12 +284,12 @@ def test_a_checkpoint_is_loaded_into_the_adapted_network_and_merged_then(tmp_pat
     again = Classifier.load(classifier.save(tmp_path / "classifier"), "cpu")
     p = torch.softmax(expected.double(), 1).numpy()
     for one in (classifier, again):
-        np.testing.assert_allclose(one.probabilities(IMAGES), p, atol=1e-5)
+        np.testing.assert_allclose(one.predict_proba(IMAGES), p, atol=1e-5)
     assert again.model == settings
 
 
 def test_a_training_through_the_verb_leaves_a_plain_classifier_with_its_predictions(tmp_path: Path) -> None:
-    """Adapters, a refined head, doubt, checkpointed blocks and rates by part together."""
+    """Adapters, a refined head, an uncertainty head, checkpointed blocks and rates by part together."""
     pack = toy_pack(tmp_path / "pack")
     recipe = toy_recipe(
         model={"head": "refined", "uncertainty": True, "dropout": 0.3, "lora": {"rank": 2}},
@@ -302,7 +302,7 @@ def test_a_training_through_the_verb_leaves_a_plain_classifier_with_its_predicti
     plain = build_network(recipe.model, 1, 3)
     assert list(classifier.networks[0].state_dict()) == list(plain.state_dict())
     rows = [list(pack.catalog["image_id"]).index(name) for name in frame["image_id"]]
-    p, chance = classifier.judge(pack.images[rows])
+    p, chance = classifier.predict_proba_and_error(pack.images[rows])
     np.testing.assert_allclose(frame[[f"p_{name}" for name in classes]], p, atol=1e-5)
     np.testing.assert_allclose(frame["uncertainty"], chance, atol=1e-5)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from helpers.toys import toy_pack, toy_recipe
 from helpers.trainings import fit_toy
-from skyclass.core.devices import computes_bfloat16, describe, free_memory, pick_device, pick_precision
+from skyclass.core.devices import computes_bfloat16, device_name, free_memory, pick_device, pick_precision
 from skyclass.core.errors import SkyclassError
 from skyclass.models.fine_tuning import count_parameters, describe_trained, freeze
 from skyclass.models.network import architecture_of, build_network, check_backbone
@@ -218,7 +218,7 @@ def test_devices() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(SkyclassError, match="no CUDA device"):
             pick_device("cuda")
-    assert describe(CPU).startswith("cpu, ")
+    assert device_name(CPU).startswith("cpu, ")
     assert free_memory(CPU) > 2**20
 
 

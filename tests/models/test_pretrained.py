@@ -25,7 +25,7 @@ from helpers.paths import PROJECT
 from helpers.toys import toy_pack, toy_recipe
 from helpers.trainings import fit_toy
 from skyclass.core.errors import SkyclassError
-from skyclass.models import pretrained as weights
+from skyclass.models import pretrained
 from skyclass.models.network import Network, build_network
 from skyclass.models.pretrained import LoadedWeights, _unreachable, fill, load_weights, read_state
 from skyclass.recipes.model_settings import ModelSettings
@@ -310,12 +310,12 @@ def test_the_real_file_gives_timms_features() -> None:
 
 @pytest.fixture
 def empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(pretrained, "try_to_load_from_cache", lambda *_, **__: None)
 
 
 @pytest.mark.usefixtures("empty_cache")
 def test_without_a_connection_the_error_names_the_offline_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_unreachable", lambda _: "no connection to there")
+    monkeypatch.setattr(pretrained, "_unreachable", lambda _: "no connection to there")
     with pytest.raises(SkyclassError) as refusal:
         load_weights(network_of(), ModelSettings(backbone="test_resnet", weights="imagenet"), 3)
     assert "test_resnet could not be downloaded (no connection to there)" in str(refusal.value)
@@ -329,7 +329,7 @@ def test_a_download_that_breaks_off_names_the_offline_ways(monkeypatch: pytest.M
         raise ConnectionError("reset by\npeer")
 
     network = network_of()
-    monkeypatch.setattr(weights, "_unreachable", lambda _: None)
+    monkeypatch.setattr(pretrained, "_unreachable", lambda _: None)
     monkeypatch.setattr("timm.create_model", broken)
     with pytest.raises(SkyclassError, match=r"\(reset by peer\).*model.weights=none"):
         load_weights(network, ModelSettings(backbone="test_resnet", weights="imagenet"), 3)
@@ -349,8 +349,8 @@ def test_what_lies_in_the_cache_needs_no_connection(tmp_path: Path, monkeypatch:
         asked.append((repository, file, revision))
         return str(tmp_path / file)
 
-    monkeypatch.setattr(weights, "try_to_load_from_cache", cached)
-    monkeypatch.setattr(weights, "_unreachable", lambda _: pytest.fail("it asked for a connection"))
+    monkeypatch.setattr(pretrained, "try_to_load_from_cache", cached)
+    monkeypatch.setattr(pretrained, "_unreachable", lambda _: pytest.fail("it asked for a connection"))
     for backbone in ("test_resnet", "hf_hub:owner/toy", "hf_hub:owner/toy@v2"):
         network = network_of()
         report = load_weights(network, ModelSettings(backbone=backbone, weights="imagenet"), 3)

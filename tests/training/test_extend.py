@@ -14,7 +14,7 @@ import torch
 from helpers.commands import done, refused
 from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
-from skyclass.classifier.run import Leg, Run
+from skyclass.classifier.run import Run, Stage
 from skyclass.commands.evaluate import evaluate
 from skyclass.commands.explain import explain
 from skyclass.commands.report import report
@@ -35,7 +35,7 @@ def recipe_of(**training: Any) -> Recipe:
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of two epochs with onecycle that has ended, and its evaluation."""
-    root = tmp_path_factory.mktemp("legs")
+    root = tmp_path_factory.mktemp("stages")
     pack = toy_pack(root / "pack")
     run = Run(train(write_recipe(root, recipe_of()), pack.path, out=root / "run", device="cpu"))
     evaluate(run.path)
@@ -72,9 +72,9 @@ def test_more_epochs_begin_at_the_best_checkpoint(run: Run) -> None:
     pd.testing.assert_frame_equal(history[: len(kept)], kept, check_exact=True)
     assert run.finished
     assert run.recipe().training.epochs == end
-    leg = run.legs()[1]
-    assert (leg.batch, leg.step, leg.epochs) == (int(4 * best), int(4 * best), end)
-    assert str(leg.checkpoint).startswith(f"epoch={best:.2f}-")
+    stage = run.stages()[1]
+    assert (stage.batch, stage.step, stage.epochs) == (int(4 * best), int(4 * best), end)
+    assert str(stage.checkpoint).startswith(f"epoch={best:.2f}-")
     assert Classifier.load(run.path, "cpu").made_from["best_epoch"] == best_epoch(run)
 
 
@@ -132,7 +132,7 @@ def test_a_worse_leg_keeps_the_old_best(run: Run, monkeypatch: pytest.MonkeyPatc
     original = Task._validation_scores
     monkeypatch.setattr(Task, "_validation_scores", lambda task, outputs: {**original(task, outputs), "val_loss": 99.0})
     train(resume=run.path, overrides=[MORE], device="cpu")
-    assert len(run.legs()) == 2
+    assert len(run.stages()) == 2
     assert Classifier.load(run.path, "cpu").made_from["best_epoch"] == best
     assert (run.classifier / "model.safetensors").read_bytes() == weights
 
@@ -145,21 +145,21 @@ def test_a_run_goes_back_to_any_checkpoint_and_ends_alike(ended: Run, run: Run) 
         assert sorted(path.name for path in run.checkpoints.iterdir()) == sorted(
             path.name for path in ended.checkpoints.iterdir()
         )
-        assert run.legs() == ended.legs()
+        assert run.stages() == ended.stages()
 
 
 def test_going_back_behind_a_leg_forgets_it(ended: Run, run: Run) -> None:
     train(resume=run.path, overrides=[MORE], device="cpu")
-    assert len(run.legs()) == 2
+    assert len(run.stages()) == 2
     train(resume=run.path, checkpoint="epoch-001", device="cpu")
-    assert run.legs() == ended.legs()
+    assert run.stages() == ended.stages()
     assert run.recipe() == ended.recipe()
     assert run.history_file.read_text() == ended.history_file.read_text()
 
 
 def test_more_epochs_from_an_early_checkpoint_give_up_what_followed(run: Run) -> None:
     train(resume=run.path, overrides=["training.epochs=+3"], checkpoint="epoch-001", device="cpu")
-    assert run.legs()[1] == Leg(4, 4, 4, 4, "epoch-001.ckpt", (3, "epoch-001"))
+    assert run.stages()[1] == Stage(4, 4, 4, 4, "epoch-001.ckpt", (3, "epoch-001"))
     assert pd.read_csv(run.history_file)["epoch"].max() == 4
     names = {path.name for path in run.checkpoints.iterdir()}
     assert {f"epoch-00{epoch}.ckpt" for epoch in (1, 2, 3, 4)} < names
@@ -181,7 +181,7 @@ def test_results_of_the_old_leg_are_not_taken_for_the_new_one(run: Run, monkeypa
     with pytest.raises(SkyclassError, match="unfinished run"):
         Classifier.load(run.path)
     monkeypatch.undo()
-    train(resume=run.path, device="cpu")  # a plain resume goes on with the leg
+    train(resume=run.path, device="cpu")  # a plain resume goes on with the stage
     with pytest.raises(SkyclassError, match="no evaluation"):
         report(run.path)
     evaluate(run.path)
@@ -194,7 +194,7 @@ def test_epochs_are_not_added_to_a_run_that_has_not_ended(run: Run) -> None:
     assert "this one has not; end it first: skyclass train --resume" in sentence
     done("train", "--resume", run.path, "--device", "cpu")
     done("train", "--resume", run.path, "--set", MORE, "--device", "cpu")
-    assert len(run.legs()) == 2
+    assert len(run.stages()) == 2
 
 
 def test_a_new_run_has_no_epochs_to_add_to(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from skyclass.models.gradient_checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network
 from skyclass.recipes.model_settings import ModelSettings
 from skyclass.recipes.training_settings import TrainingSettings
-from skyclass.training import learning_rate_finder as rate_finder
+from skyclass.training import learning_rate_finder
 from skyclass.training.figures import rates_figure
-from skyclass.training.learning_rate_finder import find_rate, suggest
+from skyclass.training.learning_rate_finder import find_rate, suggest_rate
 from skyclass.training.loop.task import Task
 
 CPU = torch.device("cpu")
@@ -74,8 +74,8 @@ def toy_network(**changes: object) -> Network:
     network = build_network(ModelSettings(backbone="resnet20_cifar", **changes), 1, 2)
     network.backbone = Pixels()
     network.head[1] = nn.Linear(4, 2)
-    if network.doubt is not None:
-        network.doubt[0] = nn.Linear(4, 256)
+    if network.error_head is not None:
+        network.error_head[0] = nn.Linear(4, 256)
     return network
 
 
@@ -112,7 +112,7 @@ def test_the_suggestion_lies_where_the_loss_falls_below_the_divergence() -> None
 def test_the_network_and_the_random_state_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = build_network(ModelSettings(backbone="resnet20_cifar", head="refined", dropout=0.3), 1, 2).eval()
-    monkeypatch.setattr(rate_finder, "STEPS", 40)
+    monkeypatch.setattr(learning_rate_finder, "STEPS", 40)
     checkpoint_blocks(network)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     state = torch.get_rng_state()
@@ -126,7 +126,7 @@ def test_the_network_and_the_random_state_are_left_alone(monkeypatch: pytest.Mon
 
 def test_the_parts_keep_their_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[float]] = []
-    monkeypatch.setattr(rate_finder, "STEPS", 20)
+    monkeypatch.setattr(learning_rate_finder, "STEPS", 20)
     original = torch.optim.SGD.step
 
     def step(self: torch.optim.SGD) -> None:
@@ -183,13 +183,13 @@ def test_the_steepest_fall_of_a_known_course() -> None:
     x = np.log10(rates)
     course = 2.0 - 1.0 / (1 + np.exp(-4 * (x + 3.0))) + 20 * np.maximum(0.0, x + 1.0)
     noise = np.random.default_rng(0).normal(0.0, 0.02, 100)
-    smoothed, suggestion = suggest(rates, course + noise)
+    smoothed, suggestion = suggest_rate(rates, course + noise)
     assert np.log10(suggestion) == pytest.approx(-3.0, abs=0.25)
     assert np.abs(smoothed - course)[5:75].max() < 0.06
     with pytest.raises(SkyclassError, match="the loss falls at no learning rate"):
-        suggest(rates, 1.0 + np.arange(100.0))
+        suggest_rate(rates, 1.0 + np.arange(100.0))
     with pytest.raises(SkyclassError, match="the loss falls at no learning rate"):
-        suggest(rates[:0], np.array([]))
+        suggest_rate(rates[:0], np.array([]))
 
 
 def test_batches_of_unlike_difficulty_are_made_alike() -> None:
@@ -208,13 +208,13 @@ def test_batches_of_unlike_difficulty_are_made_alike() -> None:
 
 def test_a_loss_that_is_no_number_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = [0]
-    original = rate_finder.total_loss
+    original = learning_rate_finder.total_loss
 
     def total(*arguments: object) -> Tensor:
         calls[0] += 1
         return original(*arguments) * (float("nan") if calls[0] > 80 else 1.0)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rate_finder, "total_loss", total)
+    monkeypatch.setattr(learning_rate_finder, "total_loss", total)
     found = find_rate(build_network(ModelSettings(backbone="resnet20_cifar"), 1, 2), batches(), halved, SGD, None, CPU)
     assert len(found.losses) == 40
     assert np.isfinite(found.losses).all()
@@ -238,14 +238,14 @@ def test_a_training_takes_the_rate_that_was_found(tmp_path: Path, pack: Pack) ->
     run = Run(tmp_path / "run")
     table = pd.read_csv(run.rates_file)
     assert list(table) == ["learning_rate", "loss", "smoothed"]
-    smoothed, suggestion = suggest(table["learning_rate"].to_numpy(), table["loss"].to_numpy())
+    smoothed, suggestion = suggest_rate(table["learning_rate"].to_numpy(), table["loss"].to_numpy())
     np.testing.assert_allclose(table["smoothed"], smoothed)
     training = run.recipe().training
     assert training.learning_rate == pytest.approx(suggestion, rel=5e-3) != 1e-3
     assert training.rates.early == pytest.approx(0.1 * training.learning_rate)
     assert f"Learning rate: {training.learning_rate:g} instead of 0.001" in told
     assert drawn(run.path / "learning_rates.png")
-    assert not run.wants_rate()
+    assert not run.needs_learning_rate()
     again = train(run.recipe_file, pack.path, out=tmp_path / "again", device="cpu")
     assert same(last_state(run.path), last_state(again))
     assert not Run(again).rates_file.exists()
@@ -256,7 +256,9 @@ def test_a_search_that_was_stopped_is_begun_again(tmp_path: Path, pack: Pack, mo
     file = write_recipe(tmp_path, toy_recipe(training=OWN))
     expected = Run(train(file, pack.path, out=tmp_path / "whole", find_rate=True, device="cpu"))
     assert expected.recipe().training.learning_rate != 1e-3
-    for k, (owner, name) in enumerate(((rate_finder, "_losses"), (Run, "take_rate"), (Task, "on_train_start"))):
+    for k, (owner, name) in enumerate(
+        ((learning_rate_finder, "_losses"), (Run, "write_learning_rate"), (Task, "on_train_start"))
+    ):
         run = Run(tmp_path / str(k))
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, interrupting)

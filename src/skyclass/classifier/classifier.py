@@ -26,7 +26,7 @@ from ..evaluation.calibration.conformal import PredictionSets
 from ..evaluation.calibration.scaling import Calibration
 from ..evaluation.predictions import in_rows, prediction_table
 from ..explanation.maps import Explanation, class_maps, mean_heatmaps, readable, targets_among
-from ..images.decode import Decoded, decode_named
+from ..images.decode import DecodeResult, decode_named
 from ..images.formats.locations import image_ids_of
 from ..images.preprocess import network_input, remaining_settings
 from ..models.network import Network, architecture_of, build_network
@@ -34,7 +34,7 @@ from ..recipes.data_settings import PixelSettings
 from ..recipes.model_settings import ModelSettings
 from .files import META, classifier_folder, read_classifier, read_novelty, read_weights, write_novelty, write_weights
 from .novelty import Novelty
-from .sampling import Look, Samples, ask, pooled_answers
+from .sampling import ClassifierOutput, Samples, mean_output, sample_networks
 
 BATCH = 64
 """Images computed at a time, unless told otherwise."""
@@ -45,7 +45,7 @@ class Classifier:
     """A network, or an ensemble of them, with its pixel path, classes and bands.
 
     networks : one, or the members of an ensemble, of which the mean is taken: of their probabilities, and of their maps
-    pixels : the recipes that a decoded file goes through, the pack's and then the training's
+    pixels : the settings that preprocess a decoded image, the pack's and then the training's
     mean, std : normalisation of the network's input, a number a band
     precision : what it was trained in and predicts in, float32 or bfloat16
     made_from : hashes of the pack and of the recipe
@@ -114,7 +114,7 @@ class Classifier:
             "model": self.model.model_dump(mode="json"),
             "architecture": architecture_of(self.networks[0], self.model),
             "members": len(self.networks),
-            "pixels": [recipe.model_dump(mode="json") for recipe in self.pixels],
+            "pixels": [settings.model_dump(mode="json") for settings in self.pixels],
             "mean": list(self.mean),
             "std": list(self.std),
             "precision": self.precision,
@@ -134,45 +134,52 @@ class Classifier:
         sets = self.prediction_sets.to_json() if self.prediction_sets else None
         return {**self.made_from, "calibration": self.calibration.to_json(), "prediction_sets": sets}
 
-    def judge(self, images: np.ndarray | Tensor, orientations: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        """Calibrated class probabilities (n, K) float64 of images (n, C, h, w) that have been through the pixel path.
+    def predict_proba(self, images: np.ndarray | Tensor, orientations: bool = False) -> np.ndarray:
+        """Calibrated class probabilities of preprocessed images.
 
-        With them, where the network has an uncertainty head, the chance (n,) float64 in [0, 1] that the class with the
-        highest one is wrong; else None.
+        Parameters
+        ----------
+        images : (n, C, h, w), as the classifier's pixel settings leave them
+        orientations : whether to predict each image in all its orientations and to take the mean
 
-        orientations : whether to look at each image in all its orientations and to take the mean
+        Returns
+        -------
+        (n, K) float64, in the order of `classes`; each row sums to one
         """
-        seen = self.look(images, orientations)
-        return self.calibration.apply(seen.log_p), seen.doubt
+        return self.predict_proba_and_error(images, orientations)[0]
 
-    def log_probabilities(
+    def predict_log_proba(self, images: np.ndarray | Tensor, orientations: bool = False) -> np.ndarray:
+        """The natural logarithm of `predict_proba`, (n, K) float64; `outputs` has it before the calibration."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.predict_proba(images, orientations)))
+
+    def predict_proba_and_error(
         self, images: np.ndarray | Tensor, orientations: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """ln p (n, K) float64 as the networks themselves give it, and the chance of being wrong that `judge` gives."""
-        return self.look(images, orientations)[:2]
+        """As `predict_proba`, and the chance (n,) float64 in [0, 1] that the class with the highest probability is
+        wrong; None without an uncertainty head.
+        """
+        output = self.outputs(images, orientations)
+        return self.calibration.apply(output.log_p), output.error_probability
 
-    def look(self, images: np.ndarray | Tensor, orientations: bool = False) -> Look:
-        """All that the networks themselves tell of images (n, C, h, w), before the calibration."""
-        return pooled_answers(self.samples(images, orientations=orientations), self.novelty)
+    def outputs(self, images: np.ndarray | Tensor, orientations: bool = False) -> ClassifierOutput:
+        """The mean output of the networks for preprocessed images (n, C, h, w), before the calibration."""
+        return mean_output(self.samples(images, orientations=orientations), self.novelty)
 
     def samples(
         self, images: np.ndarray | Tensor, *, orientations: bool = False, dropout: int = 0, seed: int = 0
     ) -> Samples:
-        """What each of the networks says about images (n, C, h, w), one sample a network.
+        """The output of each of the networks for preprocessed images (n, C, h, w), one sample a network.
 
         orientations : whether to take a sample of each orientation of the images too. Classes that turn into each
             other in a mirror are swapped back
-        dropout : samples of each network with its dropout at work; 0 takes the whole network
+        dropout : samples of each network with its dropout in training mode; 0 takes the whole network
         Errors: SkyclassError for dropout samples of a network without dropout.
         """
         batch = self._input(images)
         swapped = self.swapped() if orientations else None
         with self._autocast():
-            return ask(self.networks, batch, swapped, dropout, seed)
-
-    def probabilities(self, images: np.ndarray | Tensor) -> np.ndarray:
-        """Class probabilities (n, K) float64 alone, as `judge` gives them."""
-        return self.judge(images)[0]
+            return sample_networks(self.networks, batch, swapped, dropout, seed)
 
     def predict(
         self,
@@ -185,7 +192,7 @@ class Classifier:
 
         images : paths, or an array (N, C, H, W) or (C, H, W) of decoded pixels with the classifier's bands. A file
             that cannot be read has a row with its `error` and no prediction.
-        orientations : whether to look at each image in all its orientations and to take the mean
+        orientations : whether to predict each image in all its orientations and to take the mean
         """
         frames = list(self.stream(images, batch_size, orientations))
         return pd.concat(frames, ignore_index=True) if frames else self.frame([], [])
@@ -210,7 +217,7 @@ class Classifier:
     def frame(
         self,
         names: Sequence[str],
-        decoded: Sequence[Decoded],
+        decoded: Sequence[DecodeResult],
         orientations: bool = False,
         image_ids: Sequence[str] | None = None,
     ) -> pd.DataFrame:
@@ -219,12 +226,13 @@ class Classifier:
         image_ids : as in `stream`
         """
         good = [row for row, one in enumerate(decoded) if one.pixels is not None]
-        p, doubt, novelty = np.full((len(decoded), len(self.classes)), np.nan), None, None
+        p, error_probability, novelty = np.full((len(decoded), len(self.classes)), np.nan), None, None
         if good:
-            seen = self.look(np.stack([one.pixels for one in decoded if one.pixels is not None]), orientations)
-            p[good] = self.calibration.apply(seen.log_p)
-            doubt, novelty = (in_rows(good, values, len(decoded)) for values in (seen.doubt, seen.novelty))
-        table = self.table(image_ids_of(names) if image_ids is None else image_ids, p, doubt, novelty)
+            output = self.outputs(np.stack([one.pixels for one in decoded if one.pixels is not None]), orientations)
+            p[good] = self.calibration.apply(output.log_p)
+            error_probability = in_rows(good, output.error_probability, len(decoded))
+            novelty = in_rows(good, output.novelty, len(decoded))
+        table = self.table(image_ids_of(names) if image_ids is None else image_ids, p, error_probability, novelty)
         table["file"] = list(names)
         table["warning"] = [one.warning for one in decoded]
         table["error"] = [one.error or lost for one, lost in zip(decoded, table.pop("error"), strict=True)]
@@ -239,8 +247,9 @@ class Classifier:
     ) -> pd.DataFrame:
         """Probabilities (n, K), rows of NaN where there is no prediction, as a table.
 
-        uncertainty : (n,) chance of being wrong, as `judge` gives it; the normalised entropy of p where None
-        novelty : (n,) as `look` gives it; unknown where None
+        uncertainty : (n,) chance of being wrong, as `predict_proba_and_error` gives it; the normalised entropy of p
+            where None
+        novelty : (n,) as `outputs` gives it; unknown where None
         """
         return prediction_table(image_ids, p, self.classes, self.prediction_sets, uncertainty, novelty)
 
@@ -280,7 +289,7 @@ class Classifier:
     ) -> np.ndarray:
         """Heatmaps (N, h, w) in [0, 1] of images (N, C, h, w) that have been through the pixel path.
 
-        Those of an ensemble are the mean of its members' heatmaps: their peak is below 1 where these look elsewhere.
+        Those of an ensemble are the mean of its members' heatmaps: their peak is below 1 where these disagree.
         """
         return mean_heatmaps(
             self.networks,
@@ -300,7 +309,7 @@ class Classifier:
         return height, width
 
     def remaining_settings(self, packed: PixelSettings, where: Path) -> list[PixelSettings]:
-        """The recipes still to apply to the images of a pack made with the recipe `packed`.
+        """The pixel settings still to be applied to the images of a pack made with the settings `packed`.
 
         Errors: SkyclassError where the pack's pixels were changed in another way than this classifier's.
         """

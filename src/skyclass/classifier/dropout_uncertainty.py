@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.console import progress, say
 from ..core.errors import SkyclassError
-from ..data.packs.write import prepare
+from ..data.packs.write import resize_for_training
 from ..evaluation.uncertainty import scores_of_samples
 from .classifier import BATCH, Classifier
 from .run import Run
@@ -34,7 +34,7 @@ def sampled_scores(run: Run, image_ids: Sequence[str], seed: int = 0, device: st
         what = f"the predictions name {unknown[0]!r}, which the run's pack does not hold"
         raise SkyclassError(what, where=run.predictions_file, fix="predict again")
     rows = np.array([place[name] for name in image_ids])
-    images = prepare(data, run.recipe().pixels)
+    images = resize_for_training(data, run.recipe().pixels)
     has_dropout = any(dropout_layers(network) for network in model.networks)
     if not has_dropout:
         say("Monte Carlo dropout is left out: the network has no dropout (model.dropout)")

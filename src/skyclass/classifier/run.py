@@ -1,4 +1,4 @@
-"""What lies where in a run: the only file that knows."""
+"""A run directory: the paths of its files, and its documents."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..core.files.documents import read_document
 from ..core.files.locks import holder_of
 from ..core.files.replacing import finish_replacing, new_contents
 from ..recipes.recipe import Recipe, dump_recipe, load_recipe
-from .run_documents import CostDocument, EnvironmentDocument, LegDocument, RunDocument
+from .run_documents import CostDocument, EnvironmentDocument, RunDocument, StageDocument
 
 
 @dataclass(frozen=True)
-class Leg:
-    """A part of a training that was asked for at once: the first one, or epochs added to a run that had ended.
+class Stage:
+    """A stage of a training: the first one, or epochs added to a run that had ended.
 
     segment, batch, step : segments, training batches and optimiser steps done when it began
     epochs : the epoch that it goes to, counted from the beginning of the training
-    checkpoint : name of the file that it began from; None for the first leg
-    asked : the epochs to add and the checkpoint that were asked for, by which a repeated command is known
+    checkpoint : name of the file that it resumed from; None for the first stage
+    asked : the epochs to add and the checkpoint that were requested, by which a repeated command is recognised
     """
 
     segment: int = 0
@@ -39,15 +39,15 @@ class Leg:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the training of a run took.
+    """Time and memory that the training of a run took.
 
-    seconds : of training, with its validations and checkpoints, over all sessions and legs, also those that were given
-        up for an earlier checkpoint. Where a process was killed, the time since its last checkpoint is not known
-    images : training images that were gone through in that time, repetitions counted
+    seconds : of training, with its validations and checkpoints, over all sessions and stages, also those that were
+        given up for an earlier checkpoint. Where a process was killed, the time since its last checkpoint is not known
+    images : training images in that time, each as often as it was used
     images_per_second : their ratio; None where nothing was trained
     peak_memory_bytes : the most memory at once: of the GPU, as torch allocated it, else resident memory of the process,
         with its code and its images. Of one of the processes, where several trained
-    trained_parameters, total_parameters : as the recipe has them trained; adapters are not among all
+    trained_parameters, total_parameters : `total_parameters` does not count adapters
     epochs : epochs done, such as 2.25
     device : in words
     """
@@ -69,7 +69,7 @@ class Cost:
 
 
 def to_resume(path: Path) -> str:
-    """The way out where a run has not ended."""
+    """What to do about a run that has not ended."""
     if holder := holder_of(path):
         return f"wait for it: it is being trained by {holder}"
     return f"continue it with `skyclass train --resume {shlex.quote(str(path))}`, or name another folder"
@@ -90,7 +90,7 @@ AGAIN = "copy the run's folder again, or train a new run"
 
 @dataclass(frozen=True)
 class Run:
-    """The folder that a training leaves."""
+    """The folder that a training writes."""
 
     path: Path
 
@@ -101,7 +101,7 @@ class Run:
 
     @property
     def origin_file(self) -> Path:
-        """The pack trained on, its hash, the classes, and the legs of the training."""
+        """The pack trained on, its hash, the classes, and the stages of the training."""
         return self.path / "run.json"
 
     @property
@@ -126,7 +126,7 @@ class Run:
 
     @property
     def last_checkpoint(self) -> Path:
-        """The state after the last finished segment, from which a killed training goes on."""
+        """The state after the last finished segment, from which a killed training resumes."""
         return self.checkpoints / "last.ckpt"
 
     @property
@@ -173,7 +173,7 @@ class Run:
 
     @property
     def begun(self) -> bool:
-        """Whether something is trained already that can be gone on with."""
+        """Whether there is a checkpoint to resume from."""
         return self.last_checkpoint.is_file() or any(Run(path).begun for path in self.member_paths if is_run(path))
 
     @property
@@ -183,17 +183,17 @@ class Run:
 
     @property
     def explanations(self) -> Path:
-        """Maps of where the classifier looks, sheets of them, and their grades."""
+        """Explanation maps, sheets of them, and their grades."""
         return self.path / "explanations"
 
     @property
     def report_file(self) -> Path:
-        """The page that tells it all."""
+        """The report as one page."""
         return self.path / "report.html"
 
     @property
     def finished(self) -> bool:
-        """Whether the training came to its end."""
+        """Whether the training has ended."""
         return self.predictions_file.is_file()
 
     def recipe(self) -> Recipe:
@@ -205,7 +205,7 @@ class Run:
         return self._document()[0]
 
     def _document(self) -> tuple[dict[str, Any], RunDocument]:
-        """What run.json holds. Errors: SkyclassError where it is damaged."""
+        """The content of run.json. Errors: SkyclassError where it is damaged."""
         return read_document(self.origin_file, "run", RunDocument, AGAIN)
 
     def environment(self) -> dict[str, Any]:
@@ -217,33 +217,33 @@ class Run:
         numbers = ("epoch", "step", *scores)
         return read_own_csv(self.history_file, "history of a training", AGAIN, numbers=numbers)
 
-    def legs(self) -> list[Leg]:
-        """The legs of the training, in order; one at least."""
-        found = self._document()[1].legs or [LegDocument(epochs=self.recipe().training.epochs)]
-        legs = [{field.name: getattr(leg, field.name) for field in fields(Leg)} for leg in found]
-        return [Leg(**{**leg, "asked": tuple(leg["asked"]) if leg["asked"] else None}) for leg in legs]
+    def stages(self) -> list[Stage]:
+        """The stages of the training, in order; at least one."""
+        found = self._document()[1].stages or [StageDocument(epochs=self.recipe().training.epochs)]
+        stages = [{field.name: getattr(stage, field.name) for field in fields(Stage)} for stage in found]
+        return [Stage(**{**stage, "asked": tuple(stage["asked"]) if stage["asked"] else None}) for stage in stages]
 
     def cost(self) -> Cost | None:
-        """What the training took so far; None where nothing is known of it."""
+        """Time and memory that the training took so far; None where they are unknown."""
         if not self.training_file.is_file():
             return None
         _, found = read_document(self.training_file, "cost of a training", CostDocument, AGAIN)
         return Cost(**{field.name: getattr(found, field.name) for field in fields(Cost)})
 
-    def turned_to(self) -> str | None:
-        """Name of the checkpoint that the run is about to go on from, while that is not carried out."""
+    def resume_checkpoint(self) -> str | None:
+        """Name of the checkpoint that a requested resume starts from, until it is applied."""
         return self._document()[1].turning_to
 
-    def turn(self, legs: list[Leg], checkpoint: str | None) -> None:
-        """Write the legs, and the checkpoint that the last one is still to go on from, in one step."""
-        origin = {**self.origin(), "legs": [asdict(leg) for leg in legs]}
+    def write_stages(self, stages: list[Stage], checkpoint: str | None) -> None:
+        """Write the stages, and the checkpoint that the last one is still to resume from, in one step."""
+        origin = {**self.origin(), "legs": [asdict(stage) for stage in stages]}
         write_json(self.origin_file, {**origin, "turning_to": checkpoint})
 
-    def wants_rate(self) -> bool:
-        """Whether the learning rate is still to be found."""
+    def needs_learning_rate(self) -> bool:
+        """Whether the learning-rate range test is still to be run."""
         return self._document()[1].find_rate
 
-    def take_rate(self, recipe: Recipe) -> None:
+    def write_learning_rate(self, recipe: Recipe) -> None:
         """Write the recipe with the learning rate that was found."""
         write_text(self.recipe_file, dump_recipe(recipe))
         write_json(self.origin_file, {**self.origin(), "find_rate": False})
@@ -259,7 +259,7 @@ class Run:
             new = cls(folder)
             write_text(new.recipe_file, dump_recipe(recipe))
             write_json(new.environment_file, environment)
-            write_json(new.origin_file, {**origin, "legs": [asdict(Leg(epochs=recipe.training.epochs))]})
+            write_json(new.origin_file, {**origin, "legs": [asdict(Stage(epochs=recipe.training.epochs))]})
         return run
 
     def create_member(self, path: Path, recipe: Recipe) -> Run:

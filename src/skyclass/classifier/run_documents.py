@@ -7,8 +7,8 @@ from pydantic import Field
 from ..core.files.documents import Document
 
 
-class LegDocument(Document):
-    """A `Leg` in run.json."""
+class StageDocument(Document):
+    """A `Stage` in run.json, where they are called legs."""
 
     segment: int = Field(0, ge=0)
     batch: int = Field(0, ge=0)
@@ -26,7 +26,7 @@ class RunDocument(Document):
     classes: list[str]
     members: int = Field(1, ge=1, le=1000)
     find_rate: bool = False
-    legs: list[LegDocument] | None = None
+    legs: list[StageDocument] | None = None
     turning_to: str | None = None
 
 

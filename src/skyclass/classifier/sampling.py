@@ -1,4 +1,4 @@
-"""Several answers about one image: of the members of an ensemble, by dropout, and by the orientations of the image."""
+"""Several predictions of one image: of the members of an ensemble, by dropout, and of the orientations of the image."""
 
 from __future__ import annotations
 
@@ -15,82 +15,84 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ..core.errors import SkyclassError
 from ..images.dihedral import orientations_of, turned
-from ..models.network import Judgement, Network
+from ..models.network import Network, NetworkOutput
 from .novelty import Novelty
 
 
 class Samples(NamedTuple):
-    """S answers about n images."""
+    """S predictions of n images."""
 
     log_p: np.ndarray
     """(S, n, K) float64, ln of the class probabilities."""
-    doubt: np.ndarray | None
-    """(S, n) float64, the chance that the class with the highest probability is wrong, where a head tells it."""
+    error_probability: np.ndarray | None
+    """(S, n) float64, the chance that the class with the highest probability is wrong, with an uncertainty head."""
     pooled: np.ndarray | None = None
-    """(M, n, F) float32, the pooled features of the images as they are, of each of the M networks that answer."""
+    """(M, n, F) float32, the pooled features of the images as they are, of each of the M networks."""
 
 
-class Look(NamedTuple):
-    """What the networks tell of n images."""
+class ClassifierOutput(NamedTuple):
+    """The output of a classifier's networks for n images, before the calibration."""
 
     log_p: np.ndarray
     """(n, K) float64, ln of the mean of the probabilities of an ensemble's members, and of the orientations."""
-    doubt: np.ndarray | None
+    error_probability: np.ndarray | None
     """(n,) float64 in [0, 1], the mean chance that the most probable class is wrong, where there is a head for it."""
     novelty: np.ndarray | None
     """(n,) float64, the distance from the training images, above 1 for images unlike them, where it is measured."""
 
 
-def ask(networks: Sequence[Network], images: Tensor, swapped: np.ndarray | None, dropout: int, seed: int) -> Samples:
+def sample_networks(
+    networks: Sequence[Network], images: Tensor, swapped: np.ndarray | None, dropout: int, seed: int
+) -> Samples:
     """The samples of every network, one after the other: of Monte Carlo dropout where `dropout` is not 0, else of the
     orientations. Errors: as `mc_dropout`."""
     if dropout:
         taken = [mc_dropout(network, images, dropout, seed + row) for row, network in enumerate(networks)]
     else:
         taken = [orientation_samples(network, images, swapped) for network in networks]
-    doubts = [one.doubt for one in taken if one.doubt is not None]
+    errors = [one.error_probability for one in taken if one.error_probability is not None]
     pooled = [one.pooled for one in taken if one.pooled is not None]
     return Samples(
         np.concatenate([one.log_p for one in taken]),
-        np.concatenate(doubts) if doubts else None,
+        np.concatenate(errors) if errors else None,
         np.concatenate(pooled) if pooled else None,
     )
 
 
-def pooled_answers(samples: Samples, novelty: Novelty | None) -> Look:
+def mean_output(samples: Samples, novelty: Novelty | None) -> ClassifierOutput:
     """The mean of the samples, and how far their images lie from those of the training."""
     log_p = logsumexp(samples.log_p, axis=0) - math.log(len(samples.log_p))  # (S, n, K) -> (n, K)
-    doubt = None if samples.doubt is None else samples.doubt.mean(axis=0)
+    error = None if samples.error_probability is None else samples.error_probability.mean(axis=0)
     if novelty is None or samples.pooled is None:
-        return Look(log_p, doubt, None)
-    return Look(log_p, doubt, novelty.score(samples.pooled))
+        return ClassifierOutput(log_p, error, None)
+    return ClassifierOutput(log_p, error, novelty.score(samples.pooled))
 
 
 @torch.inference_mode()
 def orientation_samples(network: Network, images: Tensor, swapped: np.ndarray | None) -> Samples:
-    """An answer about each orientation of the network input (n, C, h, w); where `swapped` is None, about it as it is.
+    """A sample of each orientation of the network input (n, C, h, w); where `swapped` is None, of the input as it is.
 
-    swapped : (K,) the class that each class turns into in a mirror, by which the answers about mirror images are named
-        for the images themselves
+    swapped : (K,) the class that each class turns into in a mirror, by which the predictions of mirror images
+        become those of the images themselves
     """
     height, width = images.shape[-2:]
-    log_p, doubts = [], []
+    log_p, errors = [], []
     pooled: list[np.ndarray] = []
     for orientation in orientations_of(height, width)[: None if swapped is not None else 1]:
         view = turned(images, orientation).contiguous(memory_format=torch.channels_last)
         features = network.features(view)
         if not pooled:
             pooled.append(network.pooled(features).float().cpu().numpy())
-        p, doubt = _answer(network.judge(features))
+        p, error = _probabilities(network.head_output(features))
         log_p.append(p[:, swapped] if swapped is not None and orientation.mirrored else p)
-        doubts += [] if doubt is None else [doubt]
-    return Samples(np.stack(log_p), np.stack(doubts) if doubts else None, np.stack(pooled))
+        errors += [] if error is None else [error]
+    return Samples(np.stack(log_p), np.stack(errors) if errors else None, np.stack(pooled))
 
 
 @torch.inference_mode()
 def mc_dropout(network: Network, images: Tensor, n: int, seed: int) -> Samples:
-    """n answers about the network input (N, C, h, w) with dropout at work and all else, as batch normalisation, at
-    rest: Monte Carlo dropout (Gal & Ghahramani 2016, arXiv:1506.02142, section 4).
+    """n samples of the network input (N, C, h, w) with the dropout layers alone in training mode: Monte Carlo dropout
+    (Gal & Ghahramani 2016, arXiv:1506.02142, section 4).
 
     The random numbers of torch outside are left as they were.
     Errors: SkyclassError for a network without dropout.
@@ -99,9 +101,12 @@ def mc_dropout(network: Network, images: Tensor, n: int, seed: int) -> Samples:
     with torch.random.fork_rng(devices), _dropping_out(network) as in_backbone:
         torch.manual_seed(seed)
         features = None if in_backbone else network.features(images)
-        answers = [_answer(network.judge(network.features(images) if features is None else features)) for _ in range(n)]
-    doubts = [doubt for _, doubt in answers if doubt is not None]
-    return Samples(np.stack([p for p, _ in answers]), np.stack(doubts) if doubts else None)
+        found = [
+            _probabilities(network.head_output(network.features(images) if features is None else features))
+            for _ in range(n)
+        ]
+    errors = [error for _, error in found if error is not None]
+    return Samples(np.stack([p for p, _ in found]), np.stack(errors) if errors else None)
 
 
 @contextmanager
@@ -126,7 +131,7 @@ def dropout_layers(module: nn.Module) -> list[_DropoutNd]:
     return [layer for layer in module.modules() if isinstance(layer, _DropoutNd) and layer.p > 0.0]
 
 
-def _answer(judgement: Judgement) -> tuple[np.ndarray, np.ndarray | None]:
-    """ln p (n, K) and the doubt (n,) in float64, computed on the CPU: not every device has float64."""
-    log_p = torch.log_softmax(judgement.logits.cpu().double(), dim=1).numpy()
-    return log_p, None if judgement.doubt is None else torch.sigmoid(judgement.doubt.cpu().double()).numpy()
+def _probabilities(output: NetworkOutput) -> tuple[np.ndarray, np.ndarray | None]:
+    """ln p (n, K) and the chance of an error (n,) in float64, computed on the CPU: not every device has float64."""
+    log_p = torch.log_softmax(output.logits.cpu().double(), dim=1).numpy()
+    return log_p, None if output.error_logits is None else torch.sigmoid(output.error_logits.cpu().double()).numpy()

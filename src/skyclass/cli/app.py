@@ -10,7 +10,19 @@ import typer
 
 from ..data.source_options import SourceOptions
 from .errors import say_error, show_traceback
-from .options import Check, Device, Form, Kind, Overwrite, PackForm, Set, Source, Splits, reads_a_source, shares_of
+from .options import (
+    Check,
+    Device,
+    Form,
+    Overwrite,
+    PackForm,
+    Set,
+    SimulatorName,
+    SourceArgument,
+    Splits,
+    reads_a_source,
+    shares_of,
+)
 from .recipes import recipes_app
 from .training import compare, train, tune
 
@@ -44,7 +56,7 @@ def _options(
 
 @app.command()
 def simulate(
-    kind: Annotated[Kind, typer.Argument(help="what to simulate")],
+    kind: Annotated[SimulatorName, typer.Argument(help="what to simulate")],
     out: Annotated[Path, typer.Argument(help="the new folder")],
     per_class: Annotated[int, typer.Option(help="images of each class")] = 1000,
     size: Annotated[int | None, typer.Option(help="pixels a side (lensing: 150, galaxies: 64)")] = None,
@@ -90,7 +102,7 @@ def fetch(
 @app.command()
 @reads_a_source
 def inspect(
-    source: Source,
+    source: SourceArgument,
     options: SourceOptions,
     out: Annotated[Path | None, typer.Option(help="folder for the page, the figures and the tables")] = None,
     duplicates: Annotated[
@@ -110,7 +122,7 @@ def inspect(
 @app.command()
 @reads_a_source
 def pack(
-    source: Source,
+    source: SourceArgument,
     out: Annotated[Path, typer.Argument(help="the new pack")],
     options: SourceOptions,
     splits: Splits = "0.7,0.1,0.2",
@@ -150,7 +162,7 @@ app.command()(tune)
 @reads_a_source
 def predict(
     classifier: Annotated[Path, typer.Argument(help="a run or a classifier's folder")],
-    source: Source,
+    source: SourceArgument,
     options: SourceOptions,
     out: Annotated[
         Path, typer.Option(help="the new file, in the format of its suffix: .parquet, .csv, .fits, .vot or .ecsv")

@@ -17,7 +17,7 @@ from ..data.source_options import SourceOptions
 from ..data.split_names import split_of
 
 
-class Kind(StrEnum):
+class SimulatorName(StrEnum):
     """What can be simulated."""
 
     lensing = "lensing"
@@ -38,7 +38,7 @@ class PackForm(StrEnum):
     npz = "npz"
 
 
-Source = Annotated[
+SourceArgument = Annotated[
     str, typer.Argument(help="class folders, a table, arrays (NPZ, NPY, HDF5), Parquet of images, a pack or an image")
 ]
 Splits = Annotated[str, typer.Option(help="shares of train, val and test")]
@@ -46,7 +46,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 Check = Annotated[bool, typer.Option("--check", help="first compare every byte of packs and runs with their hashes")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", callback=check_device_name)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
-Recipe = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped one")]
+RecipeArgument = Annotated[str, typer.Argument(help="a recipe file, or the name of a shipped one")]
 
 
 _PANEL = "How the source is read"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Overwrite, Recipe, Set
+from .options import Overwrite, RecipeArgument, Set
 
 recipes_app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ def recipes_list() -> None:
 
 @recipes_app.command("show")
 def recipes_show(
-    recipe: Recipe,
+    recipe: RecipeArgument,
     set_: Set = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="write every default out")] = False,
 ) -> None:
@@ -43,7 +43,7 @@ def recipes_show(
 
 @recipes_app.command("copy")
 def recipes_copy(
-    recipe: Recipe, out: Annotated[Path, typer.Argument(help="the new file")], overwrite: Overwrite = False
+    recipe: RecipeArgument, out: Annotated[Path, typer.Argument(help="the new file")], overwrite: Overwrite = False
 ) -> None:
     """Copy a recipe to a file of your own."""
     from ..commands import recipes
@@ -52,7 +52,7 @@ def recipes_copy(
 
 
 @recipes_app.command("check")
-def recipes_check(recipe: Recipe, set_: Set = None) -> None:
+def recipes_check(recipe: RecipeArgument, set_: Set = None) -> None:
     """Check a recipe, and name the first fault with its line."""
     from ..commands import recipes
 

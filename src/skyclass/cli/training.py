@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Check, Device, Recipe, Set
+from .options import Check, Device, RecipeArgument, Set
 
 
 def train(
@@ -62,7 +62,7 @@ def train(
 
 
 def tune(
-    recipe: Recipe,
+    recipe: RecipeArgument,
     pack: Annotated[Path, typer.Argument(help="the pack to train on")],
     out: Annotated[Path, typer.Option(help="folder of the tuning; one that was stopped goes on")],
     set_: Set = None,

@@ -18,11 +18,17 @@ from ..core.files.csv_files import write_csv
 from ..core.plotting import save_figure
 from ..core.sample_sizes import class_notes
 from ..core.text import quantity
-from ..evaluation.comparison import Method, comparison_markdown, difference, difference_columns, scores_with_intervals
+from ..evaluation.comparison import (
+    Candidate,
+    comparison_markdown,
+    difference,
+    difference_columns,
+    scores_with_intervals,
+)
 from ..evaluation.figures.scores import comparison_figure
 from ..evaluation.intervals import RESAMPLES
 from ..evaluation.metrics import labelled_rows
-from ..evaluation.predictions import judged_rows, probabilities, read_predictions
+from ..evaluation.predictions import labelled_predictions, probabilities, read_predictions
 
 
 def compare(
@@ -85,16 +91,16 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return names
 
 
-def _tested(run: Run, name: str, split: str) -> Method:
+def _tested(run: Run, name: str, split: str) -> Candidate:
     """The labelled predictions of the run's split."""
     if not run.finished:
         raise SkyclassError("the run has not ended: it has no predictions", where=run.path, fix=to_resume(run.path))
     frame, classes, _ = read_predictions(run.predictions_file)
-    rows, _ = judged_rows(frame, split, run.predictions_file)
+    rows, _ = labelled_predictions(frame, split, run.predictions_file)
     rows = rows[rows["label"].notna()]
     labels, p, _ = labelled_rows(rows["label"], probabilities(rows, classes), classes)
     images = rows[["image_id", "file"]].reset_index(drop=True)
-    return Method(name, run.origin()["pack_hash"], images, labels, p, classes)
+    return Candidate(name, run.origin()["pack_hash"], images, labels, p, classes)
 
 
 def _costs(run: Run) -> dict[str, Any]:

@@ -25,12 +25,12 @@ from ..core.plotting import save_figure
 from ..data.open import columns_by_id
 from ..evaluation import metrics
 from ..evaluation.bootstrap import score_table, with_interval
-from ..evaluation.calibration.report import judge_calibration
+from ..evaluation.calibration.report import calibration_report
 from ..evaluation.evidence import evaluation_notes
 from ..evaluation.figures.scores import accuracy_by_figure, confusion_figure, precision_recall_figure, roc_figure
 from ..evaluation.figures.uncertainty import uncertainty_figure
 from ..evaluation.intervals import RESAMPLES, SEED
-from ..evaluation.predictions import judged_rows, probabilities
+from ..evaluation.predictions import labelled_predictions, probabilities
 from ..evaluation.subgroups import IN_BIN, accuracy_by
 from ..evaluation.uncertainty import compare_scores, scores_of_probabilities
 from ..reports.model_card import write_card
@@ -82,8 +82,9 @@ def evaluate(
     Writes `metrics.json`, the same scores as a table `metrics.csv`, `classification_report.txt`, `confusion.png`,
     `roc.png`, `precision_recall.png`, `reliability.png` and `uncertainty.png` into `out` (default: `evaluation` in the
     run, or beside the file), and where the file has prediction sets, `prediction_sets.png` and the objects without
-    exactly one class in `ambiguous.csv`. Scores have 95 % intervals (`metrics.evaluate`). Rows without a label or a
-    prediction do not count. The model card of a run's classifier tells these scores, unless they go elsewhere by `out`.
+    exactly one class in `ambiguous.csv`. Scores have 95 % intervals (`metrics.compute_metrics`). Rows without a label
+    or a prediction do not count. The model card of a run's classifier tells these scores, unless they go elsewhere by
+    `out`.
 
     split : train, val, test or all (default: test where the file knows a test split, else all)
     by : columns against which the accuracy is drawn, into `by_<column>.png` and `.csv`; of the predictions, of
@@ -110,7 +111,7 @@ def evaluate(
         raise SkyclassError(what, where="--uncertainty", fix="name the run")
     folder = check_out(Path(out) if out else folder)
     frame, classes, origin = read_predictions_file(file)
-    rows, split = judged_rows(frame, split, file)
+    rows, split = labelled_predictions(frame, split, file)
     labels = rows["label"].where(rows["label"].notna() & (rows["label"] != ""), None).to_numpy(dtype=object)
     p = probabilities(rows, classes)
     columns = _columns(rows.reset_index(drop=True), by, run, Path(catalog) if catalog else None)
@@ -138,7 +139,7 @@ def _written(judged: Judged) -> dict[str, Any]:
 def _scores(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
     """All scores with their intervals, and what they were made from."""
     try:
-        result = metrics.evaluate(judged.labels, judged.p, judged.classes, resamples=RESAMPLES)
+        result = metrics.compute_metrics(judged.labels, judged.p, judged.classes, resamples=RESAMPLES)
     except SkyclassError as refusal:
         place = f"{judged.file}, {refusal.where}" if refusal.where else judged.file
         raise SkyclassError(refusal.what, where=place, fix=refusal.fix) from None
@@ -176,7 +177,7 @@ def _near_duplicates(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
     n, without = int(doubled.sum()), None
     say(f"Near-duplicates in training: {n:,} of {result['n']:,} images")
     if 0 < n < known.sum():
-        rest = metrics.evaluate(judged.labels[~doubled], judged.p[~doubled], judged.classes, resamples=RESAMPLES)
+        rest = metrics.compute_metrics(judged.labels[~doubled], judged.p[~doubled], judged.classes, resamples=RESAMPLES)
         without = {"n": rest["n"], **{name: rest[name] for name in MAIN}}
         without["intervals"] = {name: rest["intervals"][name] for name in MAIN}
         without["ece_by_chance"] = rest["ece_by_chance"]
@@ -231,7 +232,7 @@ def _files_of(folder: Path) -> list[str]:
 
 def _calibration(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
     """What calibration has changed, and whether the prediction sets hold what they promise."""
-    found = judge_calibration(judged.rows, judged.classes, judged.origin)
+    found = calibration_report(judged.rows, judged.classes, judged.origin)
     for name, figure in found.figures.items():
         save_figure(figure, judged.folder / name)
     if found.ambiguous is not None:

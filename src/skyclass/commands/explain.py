@@ -21,12 +21,12 @@ from ..data.packs.pack import Pack
 from ..data.packs.training_rows import training_rows
 from ..data.source_options import SourceOptions
 from ..evaluation.predictions import read_predictions
-from ..explanation.grading import How, has_substructure, write_grades
+from ..explanation.grading import MapSettings, has_substructure, write_grades
 from ..explanation.grading import grade as grade_maps
 from ..explanation.methods import CLASS_ACTIVATION, METHODS, check_method
 from ..explanation.output import FEW_CELLS, LIST, ExplanationFolder, Origin, Sheet, caption, listed_files, origin_of
 from ..images.decode import decode_files, decode_rows
-from ..models.network import check_names, stages
+from ..models.network import backbone_stages, check_names
 
 MISTAKES = 12  # on their sheet
 
@@ -89,7 +89,7 @@ def explain(
     images = _images_of(path, source, options, check=check)
     chosen = _choose(images, image, per_class, model.classes, only_test=source is None)
     key = "label" if chosen["label"].notna().all() else "predicted"
-    how, mistakes = How(method, layer), Sheet()
+    how, mistakes = MapSettings(method, layer), Sheet()
     with new_contents(folder, LIST, lambda: listed_files(folder)) as new:
         pictures = ExplanationFolder(new, key)
         _draw(model, images, chosen, target, how, pictures, fits)
@@ -111,7 +111,7 @@ def _draw(
     images: Images,
     chosen: pd.DataFrame,
     target: str,
-    how: How,
+    how: MapSettings,
     pictures: ExplanationFolder,
     fits: bool,
 ) -> None:
@@ -128,7 +128,7 @@ def _draw(
             advance(len(rows))
 
 
-def _cells(model: Classifier, images: np.ndarray, how: How) -> str | None:
+def _cells(model: Classifier, images: np.ndarray, how: MapSettings) -> str | None:
     """Cells of the maps of such images, as in 7x7, and a word where they are few; None for maps pixel by pixel."""
     if how.method not in CLASS_ACTIVATION:
         return None
@@ -143,7 +143,7 @@ def _cells(model: Classifier, images: np.ndarray, how: How) -> str | None:
 
 def _finer(model: Classifier, images: np.ndarray, method: str) -> tuple[str, tuple[int, int]] | None:
     """The deepest stage of the backbone with maps that are not coarse, and its cells; None where none is known."""
-    for name in reversed(stages(model.networks[0])):
+    for name in reversed(backbone_stages(model.networks[0])):
         try:
             size = model.map_size(images, method, name)
         except SkyclassError:  # its output is no feature map
@@ -250,7 +250,7 @@ def _wrong(path: Path, source: str | Path | None, explained: pd.DataFrame, model
     return wrong.sort_values("confidence", ascending=False, kind="stable")["image_id"].head(MISTAKES).tolist()
 
 
-def _mistakes(model: Classifier, images: Images, ids: Sequence[str], how: How) -> Sheet:
+def _mistakes(model: Classifier, images: Images, ids: Sequence[str], how: MapSettings) -> Sheet:
     """The sheet of these mistakes, the surest first, with the maps of the classes predicted."""
     sheet = Sheet()
     rows = images.catalog[images.catalog["image_id"].isin(ids)]

@@ -20,7 +20,7 @@ from ..core.files.atomic_files import read_json, write_json, write_text
 from ..data.public.download import HUB_FOLDER, download
 from ..data.public.mirabest import CONVERSIONS
 from ..data.public.registry import PublicDataset, find_dataset, read_datasets
-from ..data.public.unpack import is_archive, unpack
+from ..data.public.unpack import extract, is_archive
 
 RECORD = "source.json"  # written last: where it is, the data are whole
 CITATION = "CITATION.txt"
@@ -106,7 +106,7 @@ def _unpacked(dataset: PublicDataset, archives: Sequence[Path], folder: Path) ->
     shutil.rmtree(stage, ignore_errors=True)
     try:
         for archive in archives:
-            unpack(archive, stage)
+            extract(archive, stage)
         if dataset.convert:
             CONVERSIONS[dataset.convert](stage)
         made = sorted(stage.iterdir())

@@ -27,9 +27,9 @@ from ..data.audit.checks import (
     odd_ones,
 )
 from ..data.audit.duplicates import claimed, find_duplicates
-from ..data.audit.file_kinds import Look, mixture_problems
-from ..data.audit.image_statistics import UNLABELLED, Reader, Row, Survey, counted, survey_images
-from ..data.catalog import SPLITS, problems_frame, tell_problems
+from ..data.audit.file_kinds import PixelFormat, mixture_problems
+from ..data.audit.image_statistics import UNLABELLED, CatalogRow, ImageStatistics, Reader, counted, measure_images
+from ..data.catalog import SPLITS, problems_frame, say_problems
 from ..data.open import Opened, open_source
 from ..data.source_options import SourceOptions
 from ..evaluation.evidence import is_above_chance
@@ -62,17 +62,19 @@ def inspect(
     if out:
         check_out(Path(out))
     opened = open_source(source, options, check=check)
-    doubted = _label_errors(opened.catalog, run, source) if run else None  # a wrong run shows before any image is read
+    label_errors = (
+        _label_errors(opened.catalog, run, source) if run else None
+    )  # a wrong run shows before any image is read
     read = _reader(opened)
-    survey = survey_images(opened.catalog, read, fingerprints=duplicates)
+    survey = measure_images(opened.catalog, read, fingerprints=duplicates)
     pairs = _duplicates(opened.catalog, survey) if duplicates else None
     problems = pd.concat([opened.problems, problems_frame(_problems(opened, survey, pairs, source))], ignore_index=True)
     counts = class_counts(opened.catalog)
-    summary = _summary(opened.catalog, survey, problems, counts, pairs, doubted)
+    summary = _summary(opened.catalog, survey, problems, counts, pairs, label_errors)
     if out:
-        found = Inspection(Path(source), opened.catalog, survey, summary, counts, problems, pairs, doubted, read)
+        found = Inspection(Path(source), opened.catalog, survey, summary, counts, problems, pairs, label_errors, read)
         write_inspection(Path(out), found)
-    _tell(summary, counts, problems, Path(out) / "problems.csv" if out else None)
+    _say_summary(summary, counts, problems, Path(out) / "problems.csv" if out else None)
     if out:
         say_where("Inspection", Path(out) / "inspect.html")
     return summary
@@ -82,13 +84,13 @@ def _reader(opened: Opened) -> Reader:
     """How the image of a row of the catalog is opened."""
     pack = opened.pack
 
-    def read(row: Row) -> Image:
+    def read(row: CatalogRow) -> Image:
         return Image(np.asarray(pack.images[row["row"]]), pack.bands, "pack") if pack else read_image(row["file"])
 
     return read
 
 
-def _duplicates(catalog: pd.DataFrame, survey: Survey) -> pd.DataFrame:
+def _duplicates(catalog: pd.DataFrame, survey: ImageStatistics) -> pd.DataFrame:
     """The `duplicate_table` of the images that are of use."""
     pairs = find_duplicates(survey.fingerprints)
     rows = np.asarray(survey.fingerprinted, dtype=np.int64)
@@ -97,13 +99,13 @@ def _duplicates(catalog: pd.DataFrame, survey: Survey) -> pd.DataFrame:
     return duplicate_table(catalog, pairs)
 
 
-def _problems(opened: Opened, survey: Survey, pairs: pd.DataFrame | None, source: str | Path) -> list[Any]:
+def _problems(opened: Opened, survey: ImageStatistics, pairs: pd.DataFrame | None, source: str | Path) -> list[Any]:
     """What is wrong with the images: taken together, which is soon said and tells most, then one by one."""
     catalog, place = opened.catalog, str(Path(source).absolute())
     found: list[Any] = balance_problems(catalog, place)
     found += chirality_problems(catalog["label"].dropna().unique(), place)
     found += mixed_bands(survey.bands, place)
-    found += mixture_problems([*map(Look, survey.sizes, survey.bands, survey.types)], place)
+    found += mixture_problems([*map(PixelFormat, survey.sizes, survey.bands, survey.types)], place)
     found += survey.problems
     if pairs is not None:
         found += [*cluster_problems(pairs, len(catalog), place), *duplicate_problems(pairs)]
@@ -112,12 +114,12 @@ def _problems(opened: Opened, survey: Survey, pairs: pd.DataFrame | None, source
     return found + odd_ones(catalog, survey.types, "type of the pixels", "depth")
 
 
-def _band_counts(survey: Survey) -> list[int | None]:
+def _band_counts(survey: ImageStatistics) -> list[int | None]:
     return [None if bands is None else len(bands.split()) for bands in survey.bands]
 
 
 def _label_errors(catalog: pd.DataFrame, runs: Sequence[str | Path], source: str | Path) -> pd.DataFrame:
-    """The catalog's images of the runs' classes that were held out in some run, the most doubtful label first."""
+    """The catalog's images that were held out in some run, the label that is most likely wrong first."""
     predicted = held_out(runs)
     labelled = catalog.loc[catalog["label"].isin(predicted.classes), ["image_id", "file", "label"]]
     both = labelled.merge(predicted.frame.drop(columns="label"), on="image_id")
@@ -125,7 +127,7 @@ def _label_errors(catalog: pd.DataFrame, runs: Sequence[str | Path], source: str
         what = "no image with a label that the runs know was held out in them"
         raise SkyclassError(what, where=source, fix="give the source that the runs were trained on")
     p = both[[f"p_{name}" for name in predicted.classes]].to_numpy()
-    can_tell = _tell_held_out(both["label"], p, predicted.classes)
+    can_tell = _say_held_out_scores(both["label"], p, predicted.classes)
     ranked = rank_label_errors(both["label"], p, predicted.classes)
     if not can_tell:
         ranked["likely"] = None
@@ -134,8 +136,8 @@ def _label_errors(catalog: pd.DataFrame, runs: Sequence[str | Path], source: str
     return ranked.drop(columns="row")
 
 
-def _tell_held_out(labels: pd.Series, p: np.ndarray, classes: Sequence[str]) -> bool:
-    """Say how far the networks can be believed: one that guesses doubts everything. Whether they can be at all."""
+def _say_held_out_scores(labels: pd.Series, p: np.ndarray, classes: Sequence[str]) -> bool:
+    """Say how good the networks are on held-out images; returns whether they are good enough to find wrong labels."""
     known = ~np.isnan(p).any(axis=1)
     index = np.array([classes.index(label) for label in labels[known]])
     found = balanced_accuracy(index, p[known]) if known.any() else float("nan")
@@ -156,7 +158,7 @@ def _tell_held_out(labels: pd.Series, p: np.ndarray, classes: Sequence[str]) -> 
         )
         return False
     if found < 0.5 + 0.5 / len(classes):  # nearer to chance than to perfection
-        say("Warning: these networks hardly know the classes; train longer before you believe their doubts")
+        say("Warning: these networks hardly know the classes; train longer before you believe what they find")
     return True
 
 
@@ -172,11 +174,11 @@ def class_counts(catalog: pd.DataFrame) -> pd.DataFrame:
 
 def _summary(
     catalog: pd.DataFrame,
-    survey: Survey,
+    survey: ImageStatistics,
     problems: pd.DataFrame,
     counts: pd.DataFrame,
     pairs: pd.DataFrame | None,
-    doubted: pd.DataFrame | None,
+    label_errors: pd.DataFrame | None,
 ) -> dict[str, Any]:
     return {
         "images": len(catalog),
@@ -189,16 +191,16 @@ def _summary(
         "types": counted(survey.types),
         "values": {band: list(both) for band, both in survey.ranges.items()},
         "duplicates": None if pairs is None else _duplicate_counts(pairs),
-        "label_errors": None if doubted is None else _doubt_counts(doubted),
+        "label_errors": None if label_errors is None else _label_error_counts(label_errors),
         "errors": int((problems["severity"] == "error").sum()),
         "warnings": int((problems["severity"] == "warning").sum()),
     }
 
 
-def _doubt_counts(doubted: pd.DataFrame) -> dict[str, int | None]:
+def _label_error_counts(label_errors: pd.DataFrame) -> dict[str, int | None]:
     """How many labels are ranked, and how many likely wrong; None where that cannot be told."""
-    can_tell = bool(doubted["likely"].notna().any())
-    return {"ranked": len(doubted), "likely": int(doubted["likely"].sum()) if can_tell else None}
+    can_tell = bool(label_errors["likely"].notna().any())
+    return {"ranked": len(label_errors), "likely": int(label_errors["likely"].sum()) if can_tell else None}
 
 
 def _duplicate_counts(pairs: pd.DataFrame) -> dict[str, int]:
@@ -213,7 +215,7 @@ def _duplicate_counts(pairs: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def _tell(summary: dict[str, Any], counts: pd.DataFrame, problems: pd.DataFrame, listed: Path | None) -> None:
+def _say_summary(summary: dict[str, Any], counts: pd.DataFrame, problems: pd.DataFrame, listed: Path | None) -> None:
     """Say it all at the terminal."""
     say(f"{quantity(summary['images'], 'image')}, {summary['readable']:,} readable")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -230,20 +232,20 @@ def _tell(summary: dict[str, Any], counts: pd.DataFrame, problems: pd.DataFrame,
     if summary["values"]:
         ranges = [f"{band} {low:g} to {high:g}" for band, (low, high) in summary["values"].items()]
         say(f"values: {', '.join(ranges)}")
-    _tell_findings(summary)
-    tell_problems(problems, listed, TOLD)
+    _say_findings(summary)
+    say_problems(problems, listed, TOLD)
 
 
-def _tell_findings(summary: dict[str, Any]) -> None:
-    """Say what was found of duplicates and doubtful labels."""
+def _say_findings(summary: dict[str, Any]) -> None:
+    """Say what was found of duplicates and wrong labels."""
     found = summary["duplicates"]
     if found:
         say(duplicates_found(found["images"], found["clusters"], found["maybe_pairs"]))
     if found and found["clusters"]:
         splits, labels = found["pairs_across_splits"], found["pairs_across_labels"]
         say(f"of the pairs of copies {splits:,} lie across splits and {labels:,} across labels")
-    doubted = summary["label_errors"]
-    if doubted:
+    label_errors = summary["label_errors"]
+    if label_errors:
         unknown = "ranked by their probability; which are wrong cannot be told"
-        likely = unknown if doubted["likely"] is None else f"{doubted['likely']:,} are likely wrong"
-        say(f"labels: of {doubted['ranked']:,} {likely}")
+        likely = unknown if label_errors["likely"] is None else f"{label_errors['likely']:,} are likely wrong"
+        say(f"labels: of {label_errors['ranked']:,} {likely}")

@@ -13,7 +13,7 @@ from ..core.console import say, say_where
 from ..core.errors import SkyclassError
 from ..core.text import quantity
 from ..data.audit.checks import duplicates_found
-from ..data.catalog import SPLITS, tell_problems
+from ..data.catalog import SPLITS, say_problems
 from ..data.packs.export import unpack_splits
 from ..data.packs.pack import is_pack, new_pack
 from ..data.packs.split import check_splits
@@ -67,13 +67,13 @@ def pack(
                 seed=seed,
                 duplicates=duplicates,
             )
-            _tell(made, found.catalog)
+            _say_packed(made, found.catalog)
             files = unpack_splits(made.pack) if form == "npz" else []
     except SkyclassError as refusal:  # what is wrong with the splits is wrong with the source
         raise type(refusal)(refusal.what, where=refusal.where or source, fix=refusal.fix) from None
     if files:
         say(f"One file a split: {', '.join(file.name for file in files)}")
-    tell_problems(made.problems, out / "problems.csv")
+    say_problems(made.problems, out / "problems.csv")
     say_where("Pack" if form == "pack" else "Arrays", out)
     return out
 
@@ -85,7 +85,7 @@ def _pixels_of(classifier: str | Path) -> PixelSettings:
     return Classifier.load(classifier, "cpu").pixels[0]
 
 
-def _tell(made: Packed, catalog: pd.DataFrame) -> None:
+def _say_packed(made: Packed, catalog: pd.DataFrame) -> None:
     """Say what was packed of the source's catalog."""
     pack = made.pack
     _, bands, height, width = pack.images.shape
@@ -96,7 +96,7 @@ def _tell(made: Packed, catalog: pd.DataFrame) -> None:
     for name in sorted(set(catalog["label"].dropna()) - set(pack.classes)):
         of = quantity(int((catalog["label"] == name).sum()), "image")
         say(f"  {name}: none of its {of} can be used")
-    _tell_splits(pack.catalog["split"], catalog.loc[catalog["label"].notna(), "split"].notna())
+    _say_splits(pack.catalog["split"], catalog.loc[catalog["label"].notna(), "split"].notna())
     if len(pack.classes) == 1:
         say(f"Warning: all labels are {pack.classes[0]!r}, and a classifier needs two classes at least")
     if not pack.classes:
@@ -107,7 +107,7 @@ def _tell(made: Packed, catalog: pd.DataFrame) -> None:
         say(f"{duplicates_found(len(clusters), clusters.nunique(), maybe)}: see duplicates.csv")
 
 
-def _tell_splits(split: pd.Series, given: pd.Series) -> None:
+def _say_splits(split: pd.Series, given: pd.Series) -> None:
     """Say how many images each split has, and whose splits they are.
 
     split : of the images of the pack; given : whether the source itself has a split for each labelled image

@@ -16,12 +16,12 @@ from ..core.console import progress, say, say_where
 from ..core.devices import pick_device
 from ..core.errors import SkyclassError, did_you_mean
 from ..core.text import quantity
-from ..data.catalog import COORDINATES, Problem, pixel_problems, problems_frame, tell_problems, write_problems
+from ..data.catalog import COORDINATES, Problem, pixel_problems, problems_frame, say_problems, write_problems
 from ..data.open import Opened, open_source
 from ..data.packs.pack import Pack
 from ..data.source_options import SourceOptions
 from ..evaluation.predictions import carried_schema
-from ..images.decode import Decoded, decode_rows
+from ..images.decode import DecodeResult, decode_rows
 
 CARRIED = ("label", "split", "group", "file")
 
@@ -70,7 +70,7 @@ def predict(
         whole = [name for name in carried if pd.api.types.is_integer_dtype(catalog[name].dtype)]
         catalog = catalog.assign(**{name: catalog[name].convert_dtypes() for name in whole})
         catalog = pd.concat([catalog, lost[["image_id", "file"]]], ignore_index=True).astype({"label": object})
-        unread = [Decoded(None, problem, None) for problem in lost["problem"]]
+        unread = [DecodeResult(None, problem, None) for problem in lost["problem"]]
         frames = chain(frames, [model.frame(lost["file"].tolist(), unread, image_ids=lost["image_id"].tolist())])
     source_of = {"source": str(source), "source_hash": pack.hash if pack else None, "orientations": orientations}
     wrong, unlike = _write(out, model, frames, catalog, carried, {**source_of, **model.origin})
@@ -84,7 +84,7 @@ def predict(
         say(f"{are} unlike all that the classifier was trained on: true in the column `unlike`")
     if orientations and model.calibration.method != "none":
         say("The calibration was fitted without --orientations: p may be less sure, and sets larger, than they need be")
-    tell_problems(problems, listed)
+    say_problems(problems, listed)
     say_where("Predictions", out)
     if failed and (strict or failed == len(catalog)):
         raise _unpredicted(failed, len(catalog), wrong, out, listed)

@@ -81,7 +81,7 @@ def _content(material: Material) -> dict[str, Any]:
         "name": material.recipe.name,
         "about": material.recipe.about,
         "metrics": material.metrics,
-        "headline": [scores.Score(in_words[name][0], material.metrics[name], ends) for name, ends in told.items()],
+        "headline": [scores.ScoreRow(in_words[name][0], material.metrics[name], ends) for name, ends in told.items()],
         "sections": SECTIONS,
         "pack_path": material.run.origin()["pack"],
         "data": training_data.data_section(material),

@@ -18,7 +18,7 @@ from ..core.files.disk_errors import disk_errors
 from ..core.files.replacing import finish_replacing, new_contents
 from ..core.text import quantity
 from ..data.catalog import SPLITS
-from ..data.packs.pack import OVERWRITE, Chunk, new_pack, write_pack
+from ..data.packs.pack import OVERWRITE, PackChunk, new_pack, write_pack
 from ..data.packs.split import assign_splits
 from ..data.simulation import galaxies, lensing
 from ..recipes.data_settings import PixelSettings
@@ -90,20 +90,20 @@ def _catalog(kind: str, labels: Sequence[str], seed: int, splits: Sequence[float
     return assign_splits(frame, (train, val, test), seed)
 
 
-def _with_catalog(chunks: Chunks, catalog: pd.DataFrame) -> Iterator[Chunk]:
+def _with_catalog(chunks: Chunks, catalog: pd.DataFrame) -> Iterator[PackChunk]:
     """Chunks with their catalog rows and the truth beside them, under a progress bar."""
     start = 0
     with progress("Simulating", len(catalog)) as advance:
         for images, truth in chunks:
             rows = catalog.iloc[start : start + len(images)].reset_index(drop=True)
             truth = truth.drop(columns=[name for name in rows.columns if name in truth]).reset_index(drop=True)
-            yield Chunk(images, pd.concat([rows, truth], axis=1))
+            yield PackChunk(images, pd.concat([rows, truth], axis=1))
             start += len(images)
             advance(len(images))
 
 
 def _as_pack(
-    chunks: Iterator[Chunk], out: Path, kind: str, size: int, classes: Sequence[str], source: dict[str, Any]
+    chunks: Iterator[PackChunk], out: Path, kind: str, size: int, classes: Sequence[str], source: dict[str, Any]
 ) -> None:
     bands = ("grey",) if kind == "lensing" else ("red", "green", "blue")
     dtype: Literal["float32", "uint8"] = "float32" if kind == "lensing" else "uint8"
@@ -111,7 +111,7 @@ def _as_pack(
     write_pack(chunks, out, pixels, classes=list(classes), source=source)
 
 
-def _as_folders(chunks: Iterator[Chunk], out: Path, kind: str) -> None:
+def _as_folders(chunks: Iterator[PackChunk], out: Path, kind: str) -> None:
     """One file an image, as the published lens set has them; the truth goes to `truth.parquet`."""
     write: Callable[[np.ndarray, Path], None] = _write_npy if kind == "lensing" else _write_png
     suffix = ".npy" if kind == "lensing" else ".png"

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..classifier.run import Run
 from ..core.console import say, say_where
 from ..core.devices import check_devices, own_device
-from ..core.distributed import agreed, joined, rank
+from ..core.distributed import agreed, process_group, rank
 from ..core.errors import SkyclassError
 from ..core.files.locks import held
 from ..data.packs.pack import Pack
@@ -20,7 +20,7 @@ from ..data.packs.training_rows import TrainingRows
 from ..recipes.recipe import load_recipe
 from ..training.check import check_run
 from ..training.ensemble import begin_ensemble
-from ..training.extend import carry_out, turn_to
+from ..training.extend import apply_resume, request_resume
 from ..training.launch import finish_on
 from ..training.run import begin_run
 
@@ -77,7 +77,7 @@ def train(
         holding.enter_context(held(run.path))
         return run, rows
 
-    with ExitStack() as holding, joined(own_device(device)):
+    with ExitStack() as holding, process_group(own_device(device)):
         run, rows = agreed(lambda: begun(holding))  # of several processes the first one holds the run
         if agreed(lambda: run.finished):
             say(f"This run has ended; there is nothing to resume: {run.path}")
@@ -142,13 +142,13 @@ def _old_run(path: Path, named_more: bool, overrides: Sequence[str], checkpoint:
     if run.n_members > 1 and (more or checkpoint):
         fix = "train a new ensemble, with other training.epochs"
         raise SkyclassError("no epochs are added to an ensemble, nor taken back", where=path, fix=fix)
-    if run.finished and not more and not checkpoint and run.turned_to() is None:
+    if run.finished and not more and not checkpoint and run.resume_checkpoint() is None:
         return run  # there is nothing to write
     for one in (run.ensemble_path, path):
         if one is not None:
             holding.enter_context(held(one))
-    carry_out(run)
+    apply_resume(run)
     if more or checkpoint:
-        turn_to(run, more, checkpoint)
-        carry_out(run)
+        request_resume(run, more, checkpoint)
+        apply_resume(run)
     return run

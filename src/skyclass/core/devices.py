@@ -141,7 +141,7 @@ def _most_resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def describe(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     """The device in words, with the number of them where several processes are joined."""
     count = f"{world()} x " if world() > 1 else ""
     if device.type == "cuda":

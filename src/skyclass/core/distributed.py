@@ -1,7 +1,7 @@
 """The processes that share a training, one a device: who this one is, and what they tell each other.
 
-torchrun, SLURM's `srun` or `training_processes` starts them; `joined` brings them together. A process that is alone can
-call everything here as well.
+torchrun, SLURM's `srun` or `training_processes` starts them; `process_group` brings them together. A process that is
+alone can call everything here as well.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def launcher() -> ClusterEnvironment | None:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
+def process_group(device: torch.device) -> Iterator[None]:
     """Bring the processes that were started together into one group, on `device` each; the first one alone speaks.
 
     Does nothing where this process was started alone.

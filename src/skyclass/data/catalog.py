@@ -36,7 +36,7 @@ FAULT, ODDITY = "skyclass: fault", "skyclass: oddity"
 
 # What a source is: class folders, a table, images without labels, arrays of many images, Parquet files that hold
 # images, one file a band, or cutouts about the positions of a table.
-Kind = Literal["folders", "table", "files", "arrays", "parquet images", "band files", "cutouts"]
+SourceKind = Literal["folders", "table", "files", "arrays", "parquet images", "band files", "cutouts"]
 
 
 class Found(NamedTuple):
@@ -44,7 +44,7 @@ class Found(NamedTuple):
 
     catalog: pd.DataFrame
     problems: list[Problem]
-    kind: Kind
+    kind: SourceKind
 
 
 def warning(file: Path, problem: str, image_id: str = "", kind: str = "row") -> Problem:
@@ -53,7 +53,7 @@ def warning(file: Path, problem: str, image_id: str = "", kind: str = "row") -> 
 
 
 def pixel_problems(image_id: str, file: str, error: str | None, oddity: str | None) -> list[Problem]:
-    """Why an image is of no use, and what is odd about its pixels (`decoding.judge`), where anything is."""
+    """Why an image is of no use, and what is odd about its pixels (`decode.check_pixels`), where anything is."""
     found = []
     if error:
         kind = "blank" if error.startswith("blank") else "unreadable"
@@ -74,7 +74,7 @@ def write_problems(frame: pd.DataFrame, path: Path) -> None:
     write_csv(frame, path)
 
 
-def tell_problems(frame: pd.DataFrame, listed: Path | None, most: int = 6) -> None:
+def say_problems(frame: pd.DataFrame, listed: Path | None, most: int = 6) -> None:
     """Say how many problems there are, `most` of their kinds, the gravest first, and the file that lists all.
 
     A kind has a line, with the number of its files and the first of them. Where there is no problem nothing is said.

@@ -18,7 +18,7 @@ class SourceOptions:
     cutout : (height, width) of the cutouts about each row's `ra` and `dec` (degrees), or `x` and `y` (pixels)
     folders : what the levels of folders above the images mean, as in `{split}/{label}` (see `folder_layout`)
     split_names : what folders, or values of the column of splits, are called -> train, val or test
-    votes : KEY=VALUE settings of `recipe.VotesSettings`, which make labels of vote fractions
+    votes : KEY=VALUE settings of `data_settings.VotesSettings`, which make labels of vote fractions
     class_names : names of classes that the source numbers from 0
     """
 

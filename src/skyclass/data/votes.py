@@ -77,7 +77,7 @@ def label_by_votes(frame: pd.DataFrame, settings: VotesSettings, where: str | Pa
     low = (largest < settings.threshold) & pd.notna(labels)
     labels[low] = None
     dropped = _keep(labels, settings, where)
-    _tell(
+    _say_labels(
         labels, {"below the threshold": int(low.sum()), "of several classes": several, "of classes not kept": dropped}
     )
     return frame.assign(label=pd.Series(labels, index=frame.index, dtype=object))
@@ -123,7 +123,7 @@ def _keep(labels: np.ndarray, settings: VotesSettings, where: str | Path) -> int
     return int(out.sum())
 
 
-def _tell(labels: np.ndarray, reasons: dict[str, int]) -> None:
+def _say_labels(labels: np.ndarray, reasons: dict[str, int]) -> None:
     """Say what the votes came to, and why some rows have no label."""
     counts = Counter(label for label in labels if label is not None)
     said = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(8))

@@ -18,12 +18,12 @@ from .intervals import (
     percentile_interval,
     wilson_interval,
 )
-from .weighted_metrics import Scores, prepare, weighted_scores
+from .weighted_metrics import Scores, sort_by_score, weighted_scores
 
 _DRAWS = 500  # of labels, to see what a calibrated classifier shows by chance
 
 
-class Judgement(NamedTuple):
+class BootstrapScores(NamedTuple):
     """Scores by name, and how certain they are.
 
     scores : () each, or (K,) for those called `..._per_class`; nan where undefined
@@ -46,11 +46,13 @@ class Judgement(NamedTuple):
 
 def scores_of(labels: np.ndarray, probabilities: np.ndarray) -> Scores:
     """All scores that `weighted_scores` names, () or (K,) each. labels : (N,), N > 0; probabilities : (N, K)."""
-    every = weighted_scores(prepare(labels, probabilities), np.ones((len(labels), 1)))
+    every = weighted_scores(sort_by_score(labels, probabilities), np.ones((len(labels), 1)))
     return {name: values[0] for name, values in every.items()}
 
 
-def judge(labels: np.ndarray, probabilities: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> Judgement:
+def bootstrap_scores(
+    labels: np.ndarray, probabilities: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED
+) -> BootstrapScores:
     """Scores and their 95 % intervals from a bootstrap of the images, stratified by true class.
 
     Percentile intervals; of the calibration errors `debiased_interval`. A share of which every resample is the same
@@ -60,7 +62,7 @@ def judge(labels: np.ndarray, probabilities: np.ndarray, resamples: int = RESAMP
     resamples. The same labels and seed draw the same images, so that the samples of two classifiers are paired.
     """
     n, n_classes = probabilities.shape
-    prepared, scores = prepare(labels, probabilities), scores_of(labels, probabilities)
+    prepared, scores = sort_by_score(labels, probabilities), scores_of(labels, probabilities)
     resamples = affordable_resamples(n, resamples)
     samples = bootstrap(labels, lambda w: weighted_scores(prepared, w), resamples, seed)
     by_chance = errors_if_calibrated(probabilities, affordable_resamples(n, _DRAWS), seed, classes=np.unique(labels))
@@ -83,14 +85,14 @@ def judge(labels: np.ndarray, probabilities: np.ndarray, resamples: int = RESAMP
     mean_by_chance = {name: float(errors.mean()) for name, errors in by_chance.items()}
     tail = 0.5 * (1.0 - LEVEL)
     ranges = {name: np.quantile(errors, (tail, 1.0 - tail)).tolist() for name, errors in by_chance.items()}
-    return Judgement(scores, low, high, samples, mean_by_chance, ranges, resamples, seed)
+    return BootstrapScores(scores, low, high, samples, mean_by_chance, ranges, resamples, seed)
 
 
 PER_CLASS = "_per_class"
 
 
 def score_table(result: dict[str, Any]) -> pd.DataFrame:
-    """What `metrics.evaluate` returns, one row a score.
+    """What `metrics.compute_metrics` returns, one row a score.
 
     Returns the columns `name`, `class` (empty for scores of all classes), `value`, and `low` and `high`, the ends of
     the 95 % interval; all empty where undefined. The accuracy of a class is called by its usual name, recall; `images`

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..core.sample_sizes import LEAST_DISCORDANT
 from ..core.text import plain
-from .bootstrap import judge, with_interval
+from .bootstrap import bootstrap_scores, with_interval
 from .intervals import McNemar, ends, mcnemar, percentile_interval
 
 SCORES = {
@@ -23,7 +23,7 @@ SCORES = {
 NOT_MEASURED = "not measured"
 
 
-class Method(NamedTuple):
+class Candidate(NamedTuple):
     """A classifier's predictions of its test images.
 
     name : by which it is told from the others
@@ -53,11 +53,11 @@ class Difference(NamedTuple):
     test: McNemar
 
 
-def scores_with_intervals(method: Method, resamples: int) -> dict[str, float]:
+def scores_with_intervals(method: Candidate, resamples: int) -> dict[str, float]:
     """`n`, each of `SCORES` with its `_low` and `_high`, nan where undefined, and `ece_by_chance`, which a perfectly
     calibrated classifier with these probabilities would show.
     """
-    judged = judge(method.labels, method.p, resamples)
+    judged = bootstrap_scores(method.labels, method.p, resamples)
     row: dict[str, float] = {"n": len(method.labels)}
     for name in SCORES:
         low, high = float(judged.low[name]), float(judged.high[name])
@@ -65,7 +65,7 @@ def scores_with_intervals(method: Method, resamples: int) -> dict[str, float]:
     return row | {"ece_by_chance": judged.by_chance["ece"]}
 
 
-def difference(first: Method, other: Method, resamples: int) -> Difference | str:
+def difference(first: Candidate, other: Candidate, resamples: int) -> Difference | str:
     """How `other` differs from `first` on the images that both were tested on, or in words why that is not known.
 
     An image is the same where id and label agree and the packs are one, or else also its file. The resamples of both
@@ -78,7 +78,7 @@ def difference(first: Method, other: Method, resamples: int) -> Difference | str
         return "no test image is the same"
     labels, p = first.labels[here], first.p[here]
     q = other.p[there][:, [other.classes.index(name) for name in first.classes]]
-    one, two = judge(labels, p, resamples), judge(labels, q, resamples)
+    one, two = bootstrap_scores(labels, p, resamples), bootstrap_scores(labels, q, resamples)
     scores = {}
     for name in SCORES:
         low, high = percentile_interval(two.samples[name] - one.samples[name])
@@ -86,7 +86,7 @@ def difference(first: Method, other: Method, resamples: int) -> Difference | str
     return Difference(len(here), scores, mcnemar(p.argmax(axis=1) == labels, q.argmax(axis=1) == labels))
 
 
-def _common(first: Method, other: Method) -> tuple[np.ndarray, np.ndarray]:
+def _common(first: Candidate, other: Candidate) -> tuple[np.ndarray, np.ndarray]:
     """Places of the same images in both, (M,) each."""
     keys = ["image_id", "label"]
     tables = []

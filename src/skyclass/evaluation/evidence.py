@@ -59,7 +59,7 @@ def is_above_chance(labels: np.ndarray, predicted: np.ndarray, seed: int = SEED)
     return agreement_by_chance(labels, predicted, seed) <= 1.0 - LEVEL
 
 
-def doubt_of_network(labels: np.ndarray, predicted: np.ndarray) -> str:
+def caveat_of_network(labels: np.ndarray, predicted: np.ndarray) -> str:
     """Why maps of a network with these predictions (N,) mean nothing: it may be chance; nothing where it is not."""
     if is_above_chance(labels, predicted):
         return ""
@@ -67,10 +67,10 @@ def doubt_of_network(labels: np.ndarray, predicted: np.ndarray) -> str:
     return f"the network is not surely better than chance ({right:,} of {len(labels):,} images right)"
 
 
-def doubt_of_maps(n_images: int, of_network: str = "") -> str:
+def caveat_of_maps(n_images: int, of_network: str = "") -> str:
     """Why checks of the maps of so many images are not called passed or failed; nothing where they are.
 
-    of_network : why its maps are in doubt whatever their number, if they are
+    of_network : why maps of this network mean nothing whatever their number; empty where they do
     """
     if n_images < LEAST_GRADED:
         return f"{quantity(n_images, 'image')}, and it takes {LEAST_GRADED}"
@@ -91,7 +91,7 @@ def ece_note(value: float, interval: Sequence[float] | None, by_chance: float) -
 
 
 def evaluation_notes(result: Mapping[str, Any]) -> list[str]:
-    """What must be said beside the scores of an evaluation (`metrics.evaluate` with resamples), old ones included."""
+    """Notes to the scores of an evaluation (`metrics.compute_metrics` with resamples), also of an older one."""
     counts = {str(name): sum(row) for name, row in zip(result["classes"], result["confusion_matrix"], strict=True)}
     notes = class_notes(counts)
     if any(n == 0 for n in counts.values()) and "averaged_over" not in result:

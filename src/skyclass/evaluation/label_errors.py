@@ -45,7 +45,7 @@ def rank_label_errors(labels: Iterable[object], p: np.ndarray, classes: Sequence
     Returns a table with the columns `row` (its number among the N), `label`, `suggested` (the class that it rather is,
     never the label), `p_label` (rising) and `p_suggested` (their probabilities), and `likely` (whether the confident
     joint counts the label as wrong).
-    Errors: SkyclassError for fewer than two classes, and as `metrics.evaluate`.
+    Errors: SkyclassError for fewer than two classes, and as `metrics.compute_metrics`.
     """
     if len(classes) < 2:
         raise SkyclassError("only among two classes or more can a label be wrong", fix="predict with more classes")

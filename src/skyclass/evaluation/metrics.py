@@ -1,8 +1,8 @@
 """How good a classifier is: scores from true labels and predicted probabilities.
 
-The small functions take integer labels and are cheap enough for every epoch; `evaluate` takes class names, checks what
-it is given, and gives every score there is, with 95 % intervals on request (`judging.judge`). An undefined score is nan
-in the small functions and None in `evaluate`.
+The small functions take integer labels and are cheap enough for every epoch; `compute_metrics` takes class names,
+checks what it is given, and gives every score there is, with 95 % intervals on request (`bootstrap_scores`). An
+undefined score is nan in the small functions and None in `compute_metrics`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import classification_report as sklearn_report
 
 from ..core.errors import SkyclassError
-from .bootstrap import Judgement, judge, scores_of
+from .bootstrap import BootstrapScores, bootstrap_scores, scores_of
 from .intervals import LEVEL, ends
 from .weighted_metrics import Scores
 
@@ -127,7 +127,7 @@ def entropy_uncertainty(probabilities: np.ndarray) -> np.ndarray:
     return np.clip(entr(probabilities.astype(np.float64)).sum(axis=1) / math.log(n_classes), 0.0, 1.0)
 
 
-def evaluate(
+def compute_metrics(
     labels: Iterable[object], probabilities: np.ndarray, classes: Sequence[str], *, resamples: int = 0, seed: int = 0
 ) -> dict[str, Any]:
     """All scores of a set of predictions, ready for JSON.
@@ -162,15 +162,15 @@ def evaluate(
     when no row has a label.
     """
     indices, p, n_unlabelled = labelled_rows(labels, probabilities, classes)
-    judgement = judge(indices, p, resamples, seed) if resamples else None
+    bootstrapped = bootstrap_scores(indices, p, resamples, seed) if resamples else None
     return {
         "n": len(indices),
         "n_unlabelled": n_unlabelled,
-        **_plain(judgement.scores if judgement else scores_of(indices, p), classes),
+        **_plain(bootstrapped.scores if bootstrapped else scores_of(indices, p), classes),
         "confusion_matrix": confusion_matrix(indices, p).tolist(),
         "classes": [str(name) for name in classes],
         "averaged_over": [str(classes[k]) for k in np.unique(indices)],
-        **(_certainty(judgement, classes) if judgement else {}),
+        **(_certainty(bootstrapped, classes) if bootstrapped else {}),
     }
 
 
@@ -182,23 +182,28 @@ def _plain(scores: Scores, classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _certainty(judgement: Judgement, classes: Sequence[str]) -> dict[str, Any]:
+def _certainty(bootstrapped: BootstrapScores, classes: Sequence[str]) -> dict[str, Any]:
     """The intervals, how they were made, and what chance gives."""
     intervals: dict[str, Any] = {}
-    for name in judgement.scores:
-        low, high = judgement.low[name], judgement.high[name]  # () or (K,)
+    for name in bootstrapped.scores:
+        low, high = bootstrapped.low[name], bootstrapped.high[name]  # () or (K,)
         found = [ends(*pair) for pair in zip(np.atleast_1d(low), np.atleast_1d(high), strict=True)]
         intervals[name] = dict(zip(map(str, classes), found, strict=True)) if np.ndim(low) else found[0]
-    how = {"resamples": judgement.resamples, "seed": judgement.seed, "level": LEVEL, "stratified_by": "true class"}
-    by_chance = {f"{name}_by_chance": value for name, value in judgement.by_chance.items()}
-    intervals |= {f"{name}_by_chance": both for name, both in judgement.by_chance_range.items()}
+    how = {
+        "resamples": bootstrapped.resamples,
+        "seed": bootstrapped.seed,
+        "level": LEVEL,
+        "stratified_by": "true class",
+    }
+    by_chance = {f"{name}_by_chance": value for name, value in bootstrapped.by_chance.items()}
+    intervals |= {f"{name}_by_chance": both for name, both in bootstrapped.by_chance_range.items()}
     return {**by_chance, "intervals": intervals, "bootstrap": how}
 
 
 def classification_report(labels: Iterable[object], probabilities: np.ndarray, classes: Sequence[str]) -> str:
     """Precision, recall, F1 and number of images of each class as text, laid out as scikit-learn does.
 
-    Takes what `evaluate` takes and averages as it does: classes without an image are left out.
+    Takes what `compute_metrics` takes and averages as it does: classes without an image are left out.
     """
     indices, p, _ = labelled_rows(labels, probabilities, classes)
     predicted, present = p.argmax(axis=1), np.unique(indices)
@@ -219,7 +224,7 @@ def labelled_rows(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """The rows that have a label, checked: integer labels (M,), probabilities (M, K) float64, and the number left out.
 
-    Errors: as `evaluate`, which see.
+    Errors: as `compute_metrics`, which see.
     """
     names = pd.Series(list(labels), dtype=object)
     p = np.asarray(probabilities, dtype=np.float64)

@@ -208,7 +208,7 @@ def lost_rows(frame: pd.DataFrame) -> pd.Series:
     return frame["error"].eq(NO_NUMBERS) if "error" in frame else pd.Series(False, index=frame.index)
 
 
-def judged_rows(frame: pd.DataFrame, split: str | None, where: Path) -> tuple[pd.DataFrame, str]:
+def labelled_predictions(frame: pd.DataFrame, split: str | None, where: Path) -> tuple[pd.DataFrame, str]:
     """The predicted rows of the split, and its name. Errors: SkyclassError for a split without rows."""
     known = frame["split"] if "split" in frame else pd.Series(index=frame.index, dtype=object)
     if split is None:

@@ -1,8 +1,8 @@
 """All scores of a set of predictions at once, under many weightings of its images: what a bootstrap repeats.
 
 Nearly every score is a function of sums over images: of hits, of losses, of the images between two thresholds of a
-curve. `prepare` says once which image counts in which sum; `weighted_scores` makes all sums of all weightings by sparse
-products, so that 2,000 resamples of 10,000 images take seconds. Weights of one give the plain scores.
+curve. `sort_by_score` says once which image counts in which sum; `weighted_scores` makes all sums of all weightings by
+sparse products, so that 2,000 resamples of 10,000 images take seconds. Weights of one give the plain scores.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class SortedScores:
     """Which image counts in which sum.
 
     n_classes : K
@@ -52,7 +52,7 @@ class Prepared:
     curves: list[Curve | None]
 
 
-def prepare(labels: np.ndarray, probabilities: np.ndarray) -> Prepared:
+def sort_by_score(labels: np.ndarray, probabilities: np.ndarray) -> SortedScores:
     """Sort and bin the predictions once. labels : (N,) integers in [0, K); probabilities : (N, K); N > 0."""
     n, n_classes = probabilities.shape
     predicted = probabilities.argmax(axis=1)
@@ -69,7 +69,7 @@ def prepare(labels: np.ndarray, probabilities: np.ndarray) -> Prepared:
     counts = np.bincount(labels, minlength=n_classes)
     present = counts > 0
     gaps, gap_bins = _gaps(labels == predicted, one_hot[:, present], probabilities[:, present], confidence)
-    return Prepared(
+    return SortedScores(
         n_classes=n_classes,
         present=present,
         confusion=sums_by(labels * n_classes + predicted, np.ones(n), n_classes**2),
@@ -91,7 +91,7 @@ def _place_of_truth(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray
 def _gaps(
     right: np.ndarray, one_hot: np.ndarray, probabilities: np.ndarray, confidence: np.ndarray
 ) -> tuple[sparse.csr_matrix, dict[str, slice]]:
-    """The sums of which the calibration errors are made (`calibration_error.binned_gap`), and the rows of each.
+    """The sums of which the calibration errors are made (`calibration.error.binned_gap`), and the rows of each.
 
     one_hot, probabilities : (N, P), those of the classes present
     """
@@ -120,14 +120,15 @@ def curve_of(positive: np.ndarray, p: np.ndarray) -> Curve:
     return Curve(sums)
 
 
-def weighted_scores(prepared: Prepared, weights: np.ndarray) -> Scores:
+def weighted_scores(prepared: SortedScores, weights: np.ndarray) -> Scores:
     """Every score under every weighting.
 
     weights : (N, R) >= 0, R weightings of the N images; of each class present some image must have weight
 
     Returns name -> (R,), or (R, K) for the scores called `..._per_class`; nan where undefined. With a ratio of nothing
     to nothing counting as 0, these are scikit-learn's scores with `sample_weight` and the classes present as `labels`;
-    the classes averaged over are those of all images, whatever the weights. See `metrics.evaluate` for each of them.
+    the classes averaged over are those of all images, whatever the weights. See `metrics.compute_metrics` for each of
+    them.
     """
     k = prepared.n_classes
     matrix = (prepared.confusion @ weights).reshape(k, k, -1).transpose(2, 0, 1)  # (K * K, R) -> (R, K, K)

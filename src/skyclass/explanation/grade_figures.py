@@ -13,7 +13,7 @@ from ..core.plotting import COLOURS, colour_and_line, figure_style
 from .faithfulness import EVERY, RANDOM
 
 
-def curves_figure(curves: Mapping[str, Mapping[str, np.ndarray]], n_images: int) -> Figure:
+def deletion_insertion_figure(curves: Mapping[str, Mapping[str, np.ndarray]], n_images: int) -> Figure:
     """Deletion and insertion side by side: the mean score of the explained class, a line a method, random maps dashed.
 
     curves : deletion and insertion -> method -> (N, S) scores in [0, 1]

@@ -17,12 +17,12 @@ from ..core.files.csv_files import write_csv
 from ..core.plotting import save_figure
 from ..core.sample_sizes import LEAST_GRADED
 from ..data.simulation.lensing import FIELD, PSF_FWHM, SUBSTRUCTURE
-from ..evaluation.evidence import doubt_of_maps, doubt_of_network
+from ..evaluation.evidence import caveat_of_maps, caveat_of_network
 from ..images.geometry import placement, put_back
 from ..images.preprocess import unit_scale
 from . import faithfulness as faith
 from .faithfulness import EVERY, RANDOM
-from .grade_figures import curves_figure, localisation_figure, sanity_figure
+from .grade_figures import deletion_insertion_figure, localisation_figure, sanity_figure
 from .localisation import beyond_chance, near, ring_map, substructure_mask
 from .methods import METHODS, layer_for, resolution
 
@@ -37,7 +37,7 @@ CHECKS = ("deletion", "insertion", "randomisation", "stability", "localisation")
 Truth = Mapping[Any, Any]
 
 
-class How(NamedTuple):
+class MapSettings(NamedTuple):
     """What maps are drawn or graded."""
 
     method: str
@@ -96,7 +96,7 @@ def grade(
     curves: dict[str, dict[str, np.ndarray]] = {name: {} for name in CURVES}
     frames = []
     for method in (*METHODS, RANDOM):
-        how = How(method, layer_for(method, layer))
+        how = MapSettings(method, layer_for(method, layer))
         frame = pd.DataFrame({"method": method, "class": list(classes)})
         maps = noise if method == RANDOM else how.maps(model, pixels, classes)
         for curve, scores in _curves(model, pixels, classes, maps).items():
@@ -110,20 +110,20 @@ def grade(
             advance(len(images))
         frames.append(frame)
     table = pd.concat(frames, ignore_index=True)
-    graded = grade_table(table, _doubt_of_network(model, pixels, labels))
+    graded = grade_table(table, _caveat_of_network(model, pixels, labels))
     graded.insert(1, "layer", [layer_for(method, layer) for method in graded["method"]])
     return Grades(table, curves, graded)
 
 
-def _doubt_of_network(model: Classifier, pixels: np.ndarray, labels: Sequence[str | None]) -> str:
-    """As `doubt_of_network`, of the images with a label."""
+def _caveat_of_network(model: Classifier, pixels: np.ndarray, labels: Sequence[str | None]) -> str:
+    """As `caveat_of_network`, of the images with a label."""
     rows = [row for row, name in enumerate(labels) if name in model.classes]
-    parts = [model.probabilities(pixels[rows[start : start + BATCH]]) for start in range(0, len(rows), BATCH)]
+    parts = [model.predict_proba(pixels[rows[start : start + BATCH]]) for start in range(0, len(rows), BATCH)]
     truth = np.array([model.classes.index(str(labels[row])) for row in rows])
-    return doubt_of_network(truth, np.concatenate(parts).argmax(axis=1)) if rows else ""
+    return caveat_of_network(truth, np.concatenate(parts).argmax(axis=1)) if rows else ""
 
 
-def grade_table(images: pd.DataFrame, doubt: str = "") -> pd.DataFrame:
+def grade_table(images: pd.DataFrame, caveat: str = "") -> pd.DataFrame:
     """The table of `Grades` from its rows of images.
 
     A method passes `deletion` and `insertion` where its area is better than that of random maps on the same images,
@@ -138,7 +138,7 @@ def grade_table(images: pd.DataFrame, doubt: str = "") -> pd.DataFrame:
         for name in (*dict.fromkeys(own["class"]), EVERY):
             chosen = np.ones(len(own), bool) if name == EVERY else own["class"].to_numpy() == name
             grades = _grades_of(own[chosen], random[chosen])
-            reason = doubt_of_maps(grades["n"], doubt)
+            reason = caveat_of_maps(grades["n"], caveat)
             if reason:
                 grades |= {"passed": None, "failed": ""}
             rows.append({"method": method, "class": name, **grades, "cannot_tell": reason})
@@ -158,7 +158,7 @@ def write_grades(grades: Grades, folder: Path) -> list[str]:
     checks = {"names": CHECKS, **asked, "least_images": LEAST_GRADED}
     write_json(folder / "grades.json", {"grades": rows, "curves": curves, "checks": checks})
     n_images = int((grades.images["method"] == RANDOM).sum())
-    save_figure(curves_figure(grades.curves, n_images), folder / "grades-curves.png")
+    save_figure(deletion_insertion_figure(grades.curves, n_images), folder / "grades-curves.png")
     save_figure(sanity_figure(table, STAYS, CHANGES), folder / "grades-sanity.png")
     (folder / "grades-localisation.png").unlink(missing_ok=True)
     if table["n_localised"].any():
@@ -237,14 +237,16 @@ def _curves(model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps:
     for row, (image, heatmap) in enumerate(zip(pixels, maps, strict=True)):
         order = faith.relevance_order(heatmap, seed=row)
         both = np.concatenate([faith.deletion(image, order), faith.insertion(image, order)])
-        parts = [model.probabilities(both[start : start + BATCH]) for start in range(0, len(both), BATCH)]
+        parts = [model.predict_proba(both[start : start + BATCH]) for start in range(0, len(both), BATCH)]
         scores = np.concatenate(parts)[:, model.classes.index(classes[row])]
         for name, part in zip(CURVES, np.split(scores, 2), strict=True):
             found[name].append(part)
     return {name: np.stack(scores) for name, scores in found.items()}
 
 
-def _stability(model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, how: How) -> np.ndarray:
+def _stability(
+    model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, how: MapSettings
+) -> np.ndarray:
     mirrored = [model.classes[model.swapped()[model.classes.index(name)]] for name in classes]
 
     def explain(view: np.ndarray, is_mirrored: bool) -> np.ndarray:
@@ -254,7 +256,7 @@ def _stability(model: Classifier, pixels: np.ndarray, classes: Sequence[str], ma
 
 
 def _randomised(
-    model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, how: How, depth: str
+    model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, how: MapSettings, depth: str
 ) -> np.ndarray:
     """(N,) mean rank correlation of the maps with those of networks whose head, or all, has random weights."""
     found = []
@@ -270,7 +272,7 @@ def _randomised(
 
 
 def _localised(
-    model: Classifier, pixels: np.ndarray, maps: np.ndarray, truth: Sequence[Truth | None], how: How
+    model: Classifier, pixels: np.ndarray, maps: np.ndarray, truth: Sequence[Truth | None], how: MapSettings
 ) -> pd.DataFrame:
     """Shares of heat and maxima near the substructure, and those of the ring and of the area; NaN without truth.
 

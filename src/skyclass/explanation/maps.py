@@ -11,7 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from ..core.errors import SkyclassError
-from ..images.decode import Decoded
+from ..images.decode import DecodeResult
 from ..models.batchnorm import folded
 from ..models.network import Network, check_names
 from .gradcam import Half, Layer, heatmaps
@@ -40,13 +40,13 @@ class Readable(NamedTuple):
     """Those of some images that can be explained: their names, their pixels, and the classes asked for, if any were."""
 
     names: list[str]
-    decoded: list[Decoded]
+    decoded: list[DecodeResult]
     pixels: np.ndarray
     """(N, C, H, W)."""
     classes: list[str] | None
 
 
-def readable(names: Iterable[str], decoded: Iterable[Decoded], classes: str | Sequence[str] | None) -> Readable:
+def readable(names: Iterable[str], decoded: Iterable[DecodeResult], classes: str | Sequence[str] | None) -> Readable:
     """The images that could be read.
 
     classes : one for all, or one an image, whether it could be read or not

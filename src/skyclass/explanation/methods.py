@@ -40,7 +40,7 @@ def integrated_gradients(features: Half, classify: Half, images: Tensor, targets
     return ClassMaps(_blurred(maps), logits.detach(), targets)
 
 
-Method = Callable[[Half, Half, Tensor, Tensor | None], ClassMaps]
+ExplanationMethod = Callable[[Half, Half, Tensor, Tensor | None], ClassMaps]
 # Those that map a feature map, and so that of any layer.
 CLASS_ACTIVATION: dict[str, Callable[[Half, Half, Tensor, Tensor | None, Layer | None], ClassMaps]] = {
     "gradcam": grad_cam,
@@ -61,7 +61,7 @@ def check_method(name: str, layer: object = None) -> None:
         raise SkyclassError(f"the maps of {name} are of the image itself, not of a layer", where="layer", fix=fix)
 
 
-def method_called(name: str, layer: Layer | None = None) -> Method:
+def method_called(name: str, layer: Layer | None = None) -> ExplanationMethod:
     """The method of that name, at that layer. Errors: those of `check_method`."""
     check_method(name, layer)
     if name == INTEGRATED:

@@ -18,7 +18,7 @@ from .preprocess import are_numbered, bad_pixel_fraction, named_bands, preproces
 SATURATED = 0.02  # share of a band's pixels at its largest value; of 2,778 SDSS galaxies the worst has 0.007
 
 
-class Decoded(NamedTuple):
+class DecodeResult(NamedTuple):
     """Pixels (C, H, W), or None and the `error`; `warning` says what is odd about an image that was used.
 
     bad : share of the decoded values that are NaN or infinite, in [0, 1]; 0 where nothing was decoded
@@ -30,53 +30,53 @@ class Decoded(NamedTuple):
     bad: float = 0.0
 
 
-def decode_files(files: Sequence[str | Path], pixel_settings: Sequence[PixelSettings]) -> Iterator[Decoded]:
+def decode_files(files: Sequence[str | Path], pixel_settings: Sequence[PixelSettings]) -> Iterator[DecodeResult]:
     """One result a file, in order. Nothing is raised for a bad file; memory does not grow with their number."""
     return in_order(lambda file: decode_file(file, pixel_settings), files)
 
 
-def decode_file(file: str | Path, pixel_settings: Sequence[PixelSettings]) -> Decoded:
+def decode_file(file: str | Path, pixel_settings: Sequence[PixelSettings]) -> DecodeResult:
     """Read one file and preprocess it."""
     return read_and_decode(file, pixel_settings)[1]
 
 
-def read_and_decode(file: str | Path, pixel_settings: Sequence[PixelSettings]) -> tuple[Image | None, Decoded]:
+def read_and_decode(file: str | Path, pixel_settings: Sequence[PixelSettings]) -> tuple[Image | None, DecodeResult]:
     """As `decode_file`, with the image as it was read, if it could be."""
     image = None
     try:
         image = read_image(file)
-        return image, decode_image(image, pixel_settings)
+        return image, preprocess_image(image, pixel_settings)
     except SkyclassError as refusal:
-        return image, Decoded(None, _without_place(refusal), None)
+        return image, DecodeResult(None, _without_place(refusal), None)
     except Exception as error:  # a decoder's own bug must not cost the good rows
-        return image, Decoded(None, f"cannot be decoded: {one_line(error)}", None)
+        return image, DecodeResult(None, f"cannot be decoded: {one_line(error)}", None)
 
 
 def decode_rows(
     images: np.ndarray, rows: Iterable[int], bands: Sequence[str], pixel_settings: Sequence[PixelSettings]
-) -> Iterator[Decoded]:
+) -> Iterator[DecodeResult]:
     """As `decode_files`, for rows of stored images (N, C, H, W) that were judged when they were packed.
 
     Errors: SkyclassError of the pixel path.
     """
     return in_order(
-        lambda row: Decoded(preprocess(np.asarray(images[row]), bands, pixel_settings)[0], None, None), rows
+        lambda row: DecodeResult(preprocess(np.asarray(images[row]), bands, pixel_settings)[0], None, None), rows
     )
 
 
-def decode_image(image: Image, pixel_settings: Sequence[PixelSettings]) -> Decoded:
+def preprocess_image(image: Image, pixel_settings: Sequence[PixelSettings]) -> DecodeResult:
     """Preprocess an image, unless it cannot be used. Errors: SkyclassError of the pixel path."""
     bad = bad_pixel_fraction(image.pixels)
-    error, warning = _judge(image, pixel_settings, bad)
+    error, warning = _check_pixels(image, pixel_settings, bad)
     if error:
-        return Decoded(None, error, None, bad)
+        return DecodeResult(None, error, None, bad)
     pixels, _ = preprocess(image.pixels, image.bands, pixel_settings)
-    return Decoded(pixels, None, warning, bad)
+    return DecodeResult(pixels, None, warning, bad)
 
 
 def decode_arrays(
     images: np.ndarray, bands: Sequence[str], pixel_settings: Sequence[PixelSettings]
-) -> Iterator[Decoded]:
+) -> Iterator[DecodeResult]:
     """Preprocess decoded pixels (N, C, H, W), with the bands of the files that these were made for.
 
     bands : names where the first settings give none
@@ -89,7 +89,7 @@ def decode_named(
     images: str | Path | Sequence[str | Path] | np.ndarray,
     bands: Sequence[str],
     pixel_settings: Sequence[PixelSettings],
-) -> tuple[list[str], Iterator[Decoded]]:
+) -> tuple[list[str], Iterator[DecodeResult]]:
     """Files, as `decode_files`, or an array (N, C, H, W) or (C, H, W), as `decode_arrays`, with a name for each image:
     the file's, or the row's number.
     """
@@ -100,7 +100,7 @@ def decode_named(
     return [str(file) for file in files], decode_files(files, pixel_settings)
 
 
-def _decode_array(pixels: np.ndarray, bands: Sequence[str], pixel_settings: Sequence[PixelSettings]) -> Decoded:
+def _decode_array(pixels: np.ndarray, bands: Sequence[str], pixel_settings: Sequence[PixelSettings]) -> DecodeResult:
     first = pixel_settings[0]
     bands = first.bands or bands
     if first.file_bands and pixels.ndim == 3 and len(pixels) == len(first.file_bands):
@@ -110,19 +110,19 @@ def _decode_array(pixels: np.ndarray, bands: Sequence[str], pixel_settings: Sequ
         raise SkyclassError(f"images of shape {pixels.shape}", where="array", fix=fix)
     if pixels.dtype not in (np.uint8, np.uint16):
         pixels = pixels.astype(np.float32)  # as `images` gives every other number
-    return decode_image(Image(pixels, tuple(bands), "array"), pixel_settings)
+    return preprocess_image(Image(pixels, tuple(bands), "array"), pixel_settings)
 
 
-def judge(image: Image, pixel_settings: Sequence[PixelSettings]) -> tuple[str | None, str | None]:
+def check_pixels(image: Image, pixel_settings: Sequence[PixelSettings]) -> tuple[str | None, str | None]:
     """(error, warning): why the image is of no use, and what is odd about it. Either may be None.
 
     Errors: SkyclassError where the first settings' `file_bands` counts other bands than the image has.
     """
-    return _judge(image, pixel_settings, bad_pixel_fraction(image.pixels))
+    return _check_pixels(image, pixel_settings, bad_pixel_fraction(image.pixels))
 
 
-def _judge(image: Image, pixel_settings: Sequence[PixelSettings], bad: float) -> tuple[str | None, str | None]:
-    """As `judge`, where the share of `bad` pixels is known."""
+def _check_pixels(image: Image, pixel_settings: Sequence[PixelSettings], bad: float) -> tuple[str | None, str | None]:
+    """As `check_pixels`, where the share of `bad` pixels is known."""
     oddities = [image.warning] if image.warning else []
     pixels = image.pixels
     if bad == 1.0:

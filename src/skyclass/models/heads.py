@@ -1,4 +1,4 @@
-"""Heads: what follows the backbone, from its features to the class scores and to the doubt about them."""
+"""Heads: what follows the backbone, from its features to the class scores and to the chance of an error."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ HEADS: dict[str, Callable[[int, int, float], Head]] = {
 }
 
 
-def doubt_head(n_refined: int, dropout: float) -> nn.Sequential:
+def error_head(n_refined: int, dropout: float) -> nn.Sequential:
     """(N, n_refined) -> (N, 1): the logit of the chance that the predicted class is wrong."""
     return nn.Sequential(nn.Linear(n_refined, HIDDEN), nn.ReLU(), nn.Dropout(dropout), nn.Linear(HIDDEN, 1))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..core.errors import SkyclassError, did_you_mean, one_line
 from ..recipes.model_settings import ModelSettings
-from .heads import HEADS, ConvolutionalHead, Head, doubt_head
+from .heads import HEADS, ConvolutionalHead, Head, error_head
 from .resnet_cifar import resnet20_cifar
 
 
@@ -29,61 +29,59 @@ def inside(name: str, modules: Iterable[str]) -> bool:
     return any(not module or name == module or name.startswith(f"{module}.") for module in modules)
 
 
-def stages(network: Network) -> list[str]:
+def backbone_stages(network: Network) -> list[str]:
     """The modules after which the feature map has another size, by timm's `feature_info`, from the images on.
 
-    Empty for a backbone that does not tell.
+    Empty for a backbone without it.
     """
-    told = getattr(network.backbone, "feature_info", None) or ()
-    return [str(one["module"]) for one in told]
+    stages = getattr(network.backbone, "feature_info", None) or ()
+    return [str(one["module"]) for one in stages]
 
 
 OWN_BACKBONES: dict[str, Callable[[int], nn.Module]] = {"resnet20_cifar": resnet20_cifar}
 
 
-class Judgement(NamedTuple):
-    """What a network says about a batch."""
+class NetworkOutput(NamedTuple):
+    """The output of a network for a batch."""
 
     logits: Tensor
     """(N, K) class scores in float32."""
-    doubt: Tensor | None
+    error_logits: Tensor | None
     """(N,) logits in float32 of the chance that the class with the highest score is wrong, where the network has an
     uncertainty head."""
 
 
 class Network(nn.Module):
-    """`features` makes the map, `judge` scores the classes and, with an uncertainty head, doubts them.
+    """A backbone and its heads: `features` makes the map, `head_output` the class scores and the error logits.
+
+    error_head : the uncertainty head, if there is one. Files of Skyclass 0.1 name it `doubt`
 
     frozen : names of the backbone's modules that are not trained
     still : names of the backbone's modules that stay in `eval()`: their statistics do not move
     adapted : names of the backbone's layers that have low-rank adapters
     """
 
-    def __init__(self, backbone: nn.Module, head: Head, doubt: nn.Module | None = None) -> None:
+    def __init__(self, backbone: nn.Module, head: Head, error_head: nn.Module | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.doubt = doubt
+        self.error_head = error_head
         self.frozen: tuple[str, ...] = ()
         self.still: tuple[str, ...] = ()
         self.adapted: tuple[str, ...] = ()
-
-    @property
-    def uncertain(self) -> bool:
-        """Whether there is an uncertainty head."""
-        return self.doubt is not None
+        self.register_load_state_dict_pre_hook(_rename_error_head)
 
     def features(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, F, h, w), the last feature map of the backbone."""
         features: Tensor = self._call("forward_features", images)
         return features
 
-    def judge(self, features: Tensor) -> Judgement:
-        """(N, F, h, w) -> the logits and the doubt. Errors: SkyclassError of the heads."""
+    def head_output(self, features: Tensor) -> NetworkOutput:
+        """(N, F, h, w) -> the logits of the classes and of an error. Errors: SkyclassError of the heads."""
         refined = self._refined(features)
         logits = self.head.score(refined).float()
-        doubt = None if self.doubt is None else self.doubt(refined)[:, 0].float()  # (N, 1) -> (N,)
-        return Judgement(logits, doubt)
+        error_logits = None if self.error_head is None else self.error_head(refined)[:, 0].float()  # (N, 1) -> (N,)
+        return NetworkOutput(logits, error_logits)
 
     def classify(self, features: Tensor) -> Tensor:
         """(N, F, h, w) -> (N, K) logits in float32."""
@@ -113,6 +111,13 @@ class Network(nn.Module):
         return result
 
 
+def _rename_error_head(network: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Give the tensors of the uncertainty head their name of today, where Skyclass 0.1 wrote them as `doubt`."""
+    old = f"{prefix}doubt."
+    for name in [name for name in state if name.startswith(old)]:
+        state[f"{prefix}error_head.{name.removeprefix(old)}"] = state.pop(name)
+
+
 def build_network(settings: ModelSettings, n_bands: int, n_classes: int, architecture: str | None = None) -> Network:
     """A network with random weights.
 
@@ -126,7 +131,7 @@ def build_network(settings: ModelSettings, n_bands: int, n_classes: int, archite
         check_backbone(name)
         backbone = _timm_backbone(name, n_bands)
     head = HEADS[settings.head](_n_features(backbone, settings.head), n_classes, settings.dropout)
-    return Network(backbone, head, doubt_head(head.n_refined, settings.dropout) if settings.uncertainty else None)
+    return Network(backbone, head, error_head(head.n_refined, settings.dropout) if settings.uncertainty else None)
 
 
 def _n_features(backbone: Any, head: str) -> int:

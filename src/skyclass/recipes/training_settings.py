@@ -27,7 +27,9 @@ class CalibrationSettings(Settings):
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
-Score = Literal["val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auroc", "val_log_loss"]
+ValidationScore = Literal[
+    "val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auroc", "val_log_loss"
+]
 """What a validation measures; less is better for the two losses."""
 
 
@@ -73,12 +75,14 @@ class TrainingSettings(Settings):
     warmup: float = Field(0.3, gt=0.0, lt=1.0, description="onecycle: share of the steps in which the rate rises")
     start_divisor: float = Field(25.0, ge=1.0, description="onecycle: first rate = learning_rate / start_divisor")
     end_divisor: float = Field(1e4, ge=1.0, description="onecycle: last rate = first rate / end_divisor")
-    plateau_monitor: Score | None = Field(None, description="plateau: what is watched; null takes `monitor`")
+    plateau_monitor: ValidationScore | None = Field(None, description="plateau: what is watched; null takes `monitor`")
     plateau_factor: float = Field(0.1, gt=0.0, lt=1.0, description="plateau: factor on the rate")
     plateau_patience: int = Field(3, ge=0, description="plateau: epochs without progress before the rate falls")
     step_epochs: int = Field(10, ge=1, description="step: epochs between two falls of the rate")
     step_factor: float = Field(0.1, gt=0.0, lt=1.0, description="step: factor on the rate")
-    monitor: Score = Field("val_loss", description="what decides the best checkpoint, the plateau and the early stop")
+    monitor: ValidationScore = Field(
+        "val_loss", description="what decides the best checkpoint, the plateau and the early stop"
+    )
     validations_per_epoch: int = Field(1, ge=1, description="validations in an epoch; 4 validates every quarter")
     validate_every_steps: int | None = Field(
         None, ge=1, description="batches between two validations, whatever the epochs; instead of the above"
@@ -136,7 +140,9 @@ class TuneSettings(Settings):
     """What `skyclass tune` searches, and how."""
 
     space: Space = Field({}, description="recipe key: a list of values, or a range {low, high, log, integer}")
-    metric: Score | None = Field(None, description="what is judged, at its best validation; null takes the monitor")
+    metric: ValidationScore | None = Field(
+        None, description="what is judged, at its best validation; null takes the monitor"
+    )
     sampler: Literal["grid", "tpe", "random"] | None = Field(
         None, description="how values are chosen; null takes grid for lists alone, tpe where there is a range"
     )

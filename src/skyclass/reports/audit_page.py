@@ -15,7 +15,7 @@ from ..core.files.csv_files import write_csv
 from ..core.files.replacing import new_contents
 from ..core.plotting import picture_grid, save_figure, thumbnail
 from ..core.version import __version__
-from ..data.audit.image_statistics import SAMPLES, Reader, Survey
+from ..data.audit.image_statistics import SAMPLES, ImageStatistics, Reader
 from ..data.catalog import shortened, write_problems
 from ..data.problem_kinds import group_problems
 from .pages import figure_picture, page, thumbnail_picture
@@ -25,7 +25,7 @@ LISTED = 40  # faults of a kind named on the page
 VALUES = 20  # sizes, formats and the like named on the page
 CLUSTERS = 24  # clusters of duplicates shown, and as many pairs that may be duplicates
 MEMBERS = 6  # images shown of a cluster
-DOUBTED = 48  # labels shown that are likely wrong
+SHOWN_ERRORS = 48  # labels shown that are likely wrong
 MAYBE = ("duplicates.csv", "label_errors.csv", "samples.png")  # which a later inspection may not have
 FACTS = {"size (height x width)": "sizes", "format": "formats", "bands": "bands", "type of the pixels": "types"}
 
@@ -34,19 +34,20 @@ class Inspection(NamedTuple):
     """All that was found.
 
     counts : images of each class (index) in each split (columns)
-    duplicates : `audit.duplicate_table`, None where it was not looked for
-    doubted : image_id, file, label, suggested, p_label, p_suggested, likely; the most doubtful label first
-    read : opens the image of a row, as for `survey.survey_images`
+    duplicates : `checks.duplicate_table`, None where it was not looked for
+    label_errors : image_id, file, label, suggested, p_label, p_suggested, likely; the label that is most likely wrong
+        first
+    read : opens the image of a row, as for `image_statistics.measure_images`
     """
 
     source: Path
     catalog: pd.DataFrame
-    survey: Survey
+    survey: ImageStatistics
     summary: dict[str, Any]
     counts: pd.DataFrame
     problems: pd.DataFrame
     duplicates: pd.DataFrame | None
-    doubted: pd.DataFrame | None
+    label_errors: pd.DataFrame | None
     read: Reader
 
 
@@ -60,7 +61,7 @@ def _write(out: Path, found: Inspection) -> None:
     write_json(out / "summary.json", found.summary)
     write_problems(found.problems, out / "problems.csv")
     write_csv(found.counts, out / "classes.csv", index=True)
-    for table, name in ((found.duplicates, "duplicates.csv"), (found.doubted, "label_errors.csv")):
+    for table, name in ((found.duplicates, "duplicates.csv"), (found.label_errors, "label_errors.csv")):
         if table is not None:
             write_csv(table, out / name)
     balance = class_balance_figure(found.counts)
@@ -83,7 +84,7 @@ def _write(out: Path, found: Inspection) -> None:
         "facts": {what: list(found.summary[key].items())[:VALUES] for what, key in FACTS.items()},
         "clusters": _clusters(found),
         "maybe": _maybe(found),
-        "doubted": _doubted(found),
+        "label_errors": _label_errors(found),
         **_listed(found.problems),
         "version": __version__,
         "made": datetime.now(UTC).strftime("%Y-%m-%d at %H:%M UTC"),
@@ -148,14 +149,14 @@ def _relation(pairs: pd.DataFrame) -> str:
     return told + turned + (", mirrored" if pair["mirrored"] else "")
 
 
-def _doubted(found: Inspection) -> list[dict[str, Any]]:
+def _label_errors(found: Inspection) -> list[dict[str, Any]]:
     """The labels that the page shows as likely wrong, with their pictures; a file may have gone since the run."""
-    if found.doubted is None:
+    if found.label_errors is None:
         return []
     place = _places(found.catalog)
     readable = found.catalog["image_id"][[size is not None for size in found.survey.sizes]]
-    likely = found.doubted["likely"].eq(True)  # empty where it cannot be told
-    shown = found.doubted[likely & found.doubted["image_id"].isin(readable)].head(DOUBTED)
+    likely = found.label_errors["likely"].eq(True)  # empty where it cannot be told
+    shown = found.label_errors[likely & found.label_errors["image_id"].isin(readable)].head(SHOWN_ERRORS)
     pictures = [_shown(found, place[image_id])["picture"] for image_id in shown["image_id"]]
     rows = shown.to_dict("records")
     return [

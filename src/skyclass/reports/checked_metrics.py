@@ -1,4 +1,4 @@
-"""The evaluation that a report shows: of the run's own predictions, and as `evaluate` wrote it."""
+"""The evaluation that a report shows: of the run's own predictions, and as `compute_metrics` wrote it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..core.errors import SkyclassError
 from ..core.files.atomic_files import sha256_of
 from ..core.files.documents import SEAL, Document, read_document
 from ..evaluation import metrics
-from ..evaluation.predictions import judged_rows, probabilities, read_predictions
+from ..evaluation.predictions import labelled_predictions, probabilities, read_predictions
 
 COMPARED = ("n", "accuracy", "log_loss", "brier")
 """Computed again of an evaluation without a hash: what no version defines in another way."""
@@ -52,8 +52,8 @@ def checked_metrics(run: Run) -> dict[str, Any]:
 def _compare(run: Run, document: MetricsDocument, path: Path, again: str) -> None:
     """Errors: SkyclassError where the main scores are not those of the predictions."""
     frame, classes, _ = read_predictions(run.predictions_file)
-    rows, _ = judged_rows(frame, document.split, run.predictions_file)
-    now = metrics.evaluate(rows["label"], probabilities(rows, classes), classes)
+    rows, _ = labelled_predictions(frame, document.split, run.predictions_file)
+    now = metrics.compute_metrics(rows["label"], probabilities(rows, classes), classes)
     for name in COMPARED:
         told = getattr(document, name)
         if not math.isclose(told, now[name], rel_tol=1e-6, abs_tol=1e-9):

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.errors import SkyclassError
 from ..core.files.artefact_tables import read_own_csv
-from ..evaluation.evidence import doubt_of_maps
+from ..evaluation.evidence import caveat_of_maps
 from ..evaluation.predictions import PREFIX
 from ..explanation.output import FEW_CELLS, LIST, MISTAKES
 from .material import Material, picture_of
@@ -95,7 +95,7 @@ def _grades(material: Material) -> dict[str, Any] | None:
     }
     return {
         "rows": [
-            {**row, "cannot_tell": row.get("cannot_tell") or doubt_of_maps(int(row["n"]))}
+            {**row, "cannot_tell": row.get("cannot_tell") or caveat_of_maps(int(row["n"]))}
             for row in table.where(table.notna(), None).to_dict("records")
         ],
         "figures": [

@@ -15,7 +15,7 @@ from ..recipes.recipe import stored_pixels
 from .material import Material
 from .pages import page
 from .scores import class_rows, score_rows
-from .training_data import class_counts
+from .training_data import class_counts_of_pack
 
 # Our scores by the names that the Hub knows them by, and how they are taken over the classes.
 HUB_METRICS: dict[str, tuple[str, dict[str, str] | None]] = {
@@ -84,7 +84,7 @@ def _content(material: Material) -> dict[str, Any]:
         "pixels": pixel_steps(classifier),
         "backbone": code(classifier["architecture"]),
         "members": classifier["members"],
-        "counts": class_counts(pack, material.recipe.data) if pack else None,
+        "counts": class_counts_of_pack(pack, material.recipe.data) if pack else None,
         "code": code,
         "plain": plain,
         "metrics": judged,

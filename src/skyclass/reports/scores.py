@@ -39,7 +39,7 @@ OF_CLASSES = {
 }
 
 
-class Score(NamedTuple):
+class ScoreRow(NamedTuple):
     """A score with the ends of its 95 % interval; None where undefined."""
 
     name: str
@@ -48,18 +48,18 @@ class Score(NamedTuple):
     meaning: str = ""
 
 
-def score_rows(metrics: dict[str, Any]) -> list[Score]:
+def score_rows(metrics: dict[str, Any]) -> list[ScoreRow]:
     """The scores of all classes, in the order of `MEANING`."""
     ends, by_chance = metrics["intervals"], metrics.get("ece_by_chance")
     beside = {"ece": f"; perfectly calibrated, {by_chance:.3f} by chance"} if by_chance is not None else {}
     return [
-        Score(words, metrics[name], ends.get(name), meaning + beside.get(name, ""))
+        ScoreRow(words, metrics[name], ends.get(name), meaning + beside.get(name, ""))
         for name, (words, meaning) in MEANING.items()
         if name in metrics
     ]
 
 
-def class_rows(metrics: dict[str, Any]) -> list[tuple[str, int, list[Score]]]:
+def class_rows(metrics: dict[str, Any]) -> list[tuple[str, int, list[ScoreRow]]]:
     """Name, number of images and the scores `OF_CLASSES` of each class."""
     ends = metrics["intervals"]
     counts = {name: sum(row) for name, row in zip(metrics["classes"], metrics["confusion_matrix"], strict=True)}
@@ -67,7 +67,7 @@ def class_rows(metrics: dict[str, Any]) -> list[tuple[str, int, list[Score]]]:
         (
             name,
             counts[name],
-            [Score(words, metrics[key][name], ends.get(key, {}).get(name)) for key, words in OF_CLASSES.items()],
+            [ScoreRow(words, metrics[key][name], ends.get(key, {}).get(name)) for key, words in OF_CLASSES.items()],
         )
         for name in metrics["classes"]
     ]

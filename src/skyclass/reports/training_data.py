@@ -24,7 +24,7 @@ SAMPLES = 4  # images a class
 SAMPLED = 24  # classes shown
 
 
-def class_counts(pack: Pack, settings: DataSettings) -> pd.DataFrame:
+def class_counts_of_pack(pack: Pack, settings: DataSettings) -> pd.DataFrame:
     """Images of each class (rows) in train, val and test (columns), by the labels and splits of the training."""
     used = training_rows(pack, settings)
     counts = pd.crosstab(used.catalog["label"], used.catalog["split"])
@@ -36,7 +36,7 @@ def data_section(material: Material) -> dict[str, Any] | None:
     pack = material.pack
     if pack is None:
         return None
-    counts = class_counts(pack, material.recipe.data)
+    counts = class_counts_of_pack(pack, material.recipe.data)
     return {
         "counts": counts,
         "balance": figure_picture(class_balance_figure(counts), "images of each class in each split"),

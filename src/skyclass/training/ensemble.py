@@ -27,12 +27,12 @@ from ..core.files.csv_files import write_csv
 from ..core.plotting import save_figure
 from ..data.packs.pack import Pack
 from ..data.packs.training_rows import TrainingRows
-from ..data.packs.write import prepare
+from ..data.packs.write import resize_for_training
 from ..evaluation.calibration.scaling import Calibration
 from ..recipes.recipe import Recipe, recipe_hash
-from .extend import carry_out
-from .figures import curves_figure
-from .finish import conclude_run
+from .extend import apply_resume
+from .figures import training_curves_figure
+from .finish import save_results
 from .run import begin_run, finish_run
 
 
@@ -68,13 +68,13 @@ def finish_ensemble(run: Run, rows: TrainingRows | None = None, device: str = "a
     if rank() == 0:
         _write_training(run, members, classifier.made_from["best_epoch"])
     say(f"The ensemble of {len(members)}")
-    conclude_run(run, classifier, rows, prepare(data, recipe.pixels))
+    save_results(run, classifier, rows, resize_for_training(data, recipe.pixels))
 
 
 def _to_train(run: Run, path: Path, recipe: Recipe) -> Run | None:
     """The member's run, ready to be trained; None where it has ended."""
     member = _member(run, path, recipe)
-    carry_out(member)
+    apply_resume(member)
     return None if member.finished else member
 
 
@@ -118,7 +118,7 @@ def _write_training(run: Run, members: Sequence[Run], best_epoch: float) -> None
     history = pd.concat(histories).groupby("epoch", as_index=False).mean().astype({"step": int})[histories[0].columns]
     write_csv(history, run.history_file)
     if len(history):
-        save_figure(curves_figure(history, best_epoch), run.curves_file)
+        save_figure(training_curves_figure(history, best_epoch), run.curves_file)
 
 
 def _total(costs: Sequence[Cost]) -> Cost:

@@ -1,7 +1,7 @@
-"""Going on with a run from one of its checkpoints: more epochs for one that has ended, or back to an earlier state.
+"""Resuming a run from one of its checkpoints: more epochs for one that has ended, or back to an earlier state.
 
-Such a turn is decided in one write of `run.json`, and then carried out step by step. Each step can be done twice, so a
-command that was killed at any moment is simply repeated.
+`request_resume` records the request in one write of `run.json`, and `apply_resume` carries it out step by step. Each
+step can be repeated, so a command that was killed at any moment is run again.
 """
 
 from __future__ import annotations
@@ -11,57 +11,57 @@ import shutil
 from pathlib import Path
 
 from ..classifier.files import META, NOVELTY, WEIGHTS
-from ..classifier.run import Leg, Run
+from ..classifier.run import Run, Stage
 from ..core.console import say
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import write_text, written_whole
 from ..explanation.output import remove_listed
 from ..recipes.recipe import dump_recipe
 from .loop.callbacks import cut_history, write_history
-from .loop.checkpoints import SUFFIX, Stand, best_names, read_checkpoint, stand_of
+from .loop.checkpoints import SUFFIX, ResumeState, best_names, read_checkpoint, resume_state
 
 
-def turn_to(run: Run, more: int | None, name: str | None) -> None:
-    """Let the run go on from the checkpoint `name`, for `more` epochs or to the end that it had then.
+def request_resume(run: Run, more: int | None, name: str | None) -> None:
+    """Request that the run resumes from the checkpoint `name`, for `more` epochs or to the end that it had then.
 
-    more : epochs behind the one that the checkpoint stands in; the run must have ended. None goes to the end of the
-        leg that the checkpoint belongs to, and forgets the later ones
+    more : epochs behind the one that the checkpoint was written in; the run must have ended. None goes to the end of
+        the stage that the checkpoint belongs to, and removes the later ones
     name : a file in the run's `checkpoints`, `last` or `best`; None is the best one
     Errors: SkyclassError where there is no such checkpoint, or the run has not ended.
     """
     asked = (more, name) if more else None
     if more and not run.finished:
-        if run.legs()[-1].asked == asked:
+        if run.stages()[-1].asked == asked:
             return  # the same command, after it was stopped
         fix = f"end it first: skyclass train --resume {run.path}"
         raise SkyclassError("epochs are added to a run that has ended, and this one has not", where=run.path, fix=fix)
     path = find_checkpoint(run, name or "best")
-    stand = stand_of(read_checkpoint(path))
-    legs = [leg for leg in run.legs() if leg.segment < stand.segment] or run.legs()[:1]
+    state = resume_state(read_checkpoint(path))
+    stages = [stage for stage in run.stages() if stage.segment < state.segment] or run.stages()[:1]
     if more:
-        epochs = -(-stand.batch // stand.n_batches) + more
-        legs.append(Leg(stand.segment, stand.batch, stand.step, epochs, path.name, asked))
-    run.turn(legs, path.name)
-    at = f"{stand.batch / stand.n_batches:.2f}".removesuffix(".00")
-    say(f"Going on from {path.stem}, behind epoch {at}, to epoch {legs[-1].epochs}; what came after it is dropped")
+        epochs = -(-state.batch // state.n_batches) + more
+        stages.append(Stage(state.segment, state.batch, state.step, epochs, path.name, asked))
+    run.write_stages(stages, path.name)
+    at = f"{state.batch / state.n_batches:.2f}".removesuffix(".00")
+    say(f"Going on from {path.stem}, behind epoch {at}, to epoch {stages[-1].epochs}; what came after it is dropped")
 
 
-def carry_out(run: Run) -> None:
-    """Do what `turn_to` has decided, if that is still to be done."""
-    name = run.turned_to()
+def apply_resume(run: Run) -> None:
+    """Carry out what `request_resume` recorded, if that is still to be done."""
+    name = run.resume_checkpoint()
     if name is None:
         return
-    legs, recipe, path = run.legs(), run.recipe(), run.checkpoints / name
+    stages, recipe, path = run.stages(), run.recipe(), run.checkpoints / name
     checkpoint = read_checkpoint(path)
-    stand = stand_of(checkpoint)
-    training = recipe.training.model_copy(update={"epochs": legs[-1].epochs})
+    state = resume_state(checkpoint)
+    training = recipe.training.model_copy(update={"epochs": stages[-1].epochs})
     write_text(run.recipe_file, dump_recipe(recipe.model_copy(update={"training": training})))
-    _forget_results(run)
-    _forget_later_checkpoints(run, stand, {name, *best_names(checkpoint)})
-    write_history(run.history_file, cut_history(run.history_file, stand.step))
+    _remove_results(run)
+    _remove_later_checkpoints(run, state, {name, *best_names(checkpoint)})
+    write_history(run.history_file, cut_history(run.history_file, state.step))
     with written_whole(run.last_checkpoint) as part:
         shutil.copyfile(path, part)
-    run.turn(legs, None)
+    run.write_stages(stages, None)
 
 
 def find_checkpoint(run: Run, name: str) -> Path:
@@ -77,8 +77,8 @@ def find_checkpoint(run: Run, name: str) -> Path:
     return run.checkpoints / file
 
 
-def _forget_results(run: Run) -> None:
-    """Remove what was made with the old classifier, and it: predictions, evaluation, explanations, report."""
+def _remove_results(run: Run) -> None:
+    """Remove the old classifier and what was made with it: predictions, evaluation, explanations, report."""
     run.predictions_file.unlink(missing_ok=True)
     run.report_file.unlink(missing_ok=True)
     (run.evaluation / "metrics.json").unlink(missing_ok=True)
@@ -89,10 +89,10 @@ def _forget_results(run: Run) -> None:
         (run.classifier / name).unlink(missing_ok=True)
 
 
-def _forget_later_checkpoints(run: Run, stand: Stand, kept: set[str]) -> None:
-    """Remove the checkpoints that were written after this one: they belong to a future that is given up."""
+def _remove_later_checkpoints(run: Run, state: ResumeState, kept: set[str]) -> None:
+    """Remove the checkpoints that were written after this one: they belong to the epochs that are dropped."""
     for path in run.checkpoints.glob(f"*{SUFFIX}"):
         best, every = re.match(r"epoch=.*-step=(\d+)-", path.name), re.fullmatch(rf"epoch-(\d+)\{SUFFIX}", path.name)
-        later = (best and int(best[1]) > stand.step) or (every and int(every[1]) * stand.n_batches > stand.batch)
+        later = (best and int(best[1]) > state.step) or (every and int(every[1]) * state.n_batches > state.batch)
         if later and path.name not in kept:
             path.unlink()

@@ -22,7 +22,7 @@ SCORES = {
 }
 
 
-def curves_figure(history: pd.DataFrame, best_epoch: float | None = None) -> Figure:
+def training_curves_figure(history: pd.DataFrame, best_epoch: float | None = None) -> Figure:
     """Losses, scores and learning rate against the epoch, with a mark at the best one.
 
     history : columns `epoch` and any of train_loss, val_loss, train_accuracy, val_accuracy, val_balanced_accuracy,

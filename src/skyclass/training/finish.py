@@ -1,4 +1,4 @@
-"""The end of a run: a trained classifier learns from the validation images what its answers are worth, and predicts."""
+"""The end of a run: the classifier is calibrated on the validation images and saved, with its predictions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from ..classifier.classifier import Classifier
 from ..classifier.novelty import MOST_IMAGES, Novelty, fit_novelty
 from ..classifier.run import Run
-from ..classifier.sampling import Look
+from ..classifier.sampling import ClassifierOutput
 from ..core.console import progress, say
 from ..core.distributed import agreed, gathered, rank, world
 from ..core.errors import SkyclassError
@@ -30,27 +30,27 @@ from ..reports.model_card import write_card
 T = TypeVar("T")
 
 
-def conclude_run(run: Run, classifier: Classifier, rows: TrainingRows, images: np.ndarray) -> None:
+def save_results(run: Run, classifier: Classifier, rows: TrainingRows, images: np.ndarray) -> None:
     """Save a trained classifier, calibrated, its card, and its predictions of the validation and test images.
 
     images : (N, C, h, w), those of the pack as validation and test see them
     """
     recipe, chosen = run.recipe(), np.concatenate([rows.val, rows.test])
     classifier.novelty = _novelty(classifier, recipe, rows, images)
-    seen = _judge(classifier, images, chosen)
-    assert seen.novelty is not None
-    answered = np.flatnonzero(~np.isnan(seen.log_p[: len(rows.val)]).any(axis=1))
+    output = _outputs(classifier, images, chosen)
+    assert output.novelty is not None
+    answered = np.flatnonzero(~np.isnan(output.log_p[: len(rows.val)]).any(axis=1))
     if len(rows.val) and not len(answered):
         what, fix = "the network answers no validation image with a number (all are NaN)", "train with a smaller rate"
         raise SkyclassError(what, where=run.path, fix=fix)
-    classifier.novelty = classifier.novelty.limited(seen.novelty[answered])
+    classifier.novelty = classifier.novelty.limited(output.novelty[answered])
     if rank():
         return
-    _calibrate(classifier, recipe, rows, seen.log_p, answered)
+    _calibrate(classifier, recipe, rows, output.log_p, answered)
     classifier.save(run.classifier)
     write_card(run)
-    # At last: where there are predictions, the run has ended.
-    _write_predictions(run, classifier, rows, seen._replace(novelty=seen.novelty / classifier.novelty.limit))
+    # Last, because a run with predictions has ended.
+    _write_predictions(run, classifier, rows, output._replace(novelty=output.novelty / classifier.novelty.limit))
 
 
 def _novelty(classifier: Classifier, recipe: Recipe, rows: TrainingRows, images: np.ndarray) -> Novelty:
@@ -59,32 +59,32 @@ def _novelty(classifier: Classifier, recipe: Recipe, rows: TrainingRows, images:
     if len(some) > MOST_IMAGES:
         some = np.sort(np.random.default_rng(recipe.seed).choice(some, MOST_IMAGES, replace=False))
     what = "Measuring the training images"
-    pooled = _seen(lambda batch: classifier.samples(batch).pooled, images, some, classifier.device, what)
+    pooled = _in_batches(lambda batch: classifier.samples(batch).pooled, images, some, classifier.device, what)
     features = np.concatenate([one for one in pooled if one is not None], axis=1)  # (M, n, F)
     return agreed(lambda: fit_novelty(features, rows.labels[some]))
 
 
-def _judge(classifier: Classifier, images: np.ndarray, chosen: np.ndarray) -> Look:
-    """What the networks themselves tell of the chosen rows."""
-    seen = _seen(classifier.look, images, chosen, classifier.device, "Predicting validation and test")
-    doubts = [one.doubt for one in seen if one.doubt is not None]
-    return Look(
-        np.concatenate([one.log_p for one in seen]),
-        np.concatenate(doubts) if doubts else None,
-        np.concatenate([one.novelty for one in seen if one.novelty is not None]),
+def _outputs(classifier: Classifier, images: np.ndarray, chosen: np.ndarray) -> ClassifierOutput:
+    """The outputs of the networks for the chosen rows."""
+    parts = _in_batches(classifier.outputs, images, chosen, classifier.device, "Predicting validation and test")
+    errors = [one.error_probability for one in parts if one.error_probability is not None]
+    return ClassifierOutput(
+        np.concatenate([one.log_p for one in parts]),
+        np.concatenate(errors) if errors else None,
+        np.concatenate([one.novelty for one in parts if one.novelty is not None]),
     )
 
 
-def _seen(
-    look: Callable[[Tensor], T], images: np.ndarray, chosen: np.ndarray, device: torch.device, what: str
+def _in_batches(
+    compute: Callable[[Tensor], T], images: np.ndarray, chosen: np.ndarray, device: torch.device, what: str
 ) -> list[T]:
-    """What `look` sees in the chosen rows of the images, batch by batch in order; each process looks at a share."""
+    """`compute` of the chosen rows of the images, batch by batch in order; each process computes a share."""
     n, labels = world(), np.full(len(chosen), -1)
     loader = Loader(images, chosen, labels, batch_size=64 * n, device=device, rank=rank(), world=n)
     own = []
     with progress(what, len(np.array_split(chosen, n)[rank()])) as advance:
         for batch in loader:
-            own.append(look(batch.images))
+            own.append(compute(batch.images))
             advance(len(batch.rows))
     return [one for share in gathered(own) for one in share]
 
@@ -94,7 +94,7 @@ def _calibrate(
 ) -> None:
     """Give the classifier its calibration and prediction sets, from ln p (n, K) of validation (and test) images.
 
-    answered : the rows of the validation images whose answers are numbers; the others tell nothing
+    answered : the rows of the validation images whose predictions are numbers; the others are not used
     The same images serve both: the thresholds of the sets are sought on probabilities that a map fitted on other
     images has calibrated. The training chose its best epoch by these images too, which flatters them a little.
     """
@@ -115,17 +115,17 @@ def _calibrate(
         say(sentence)
 
 
-def _write_predictions(run: Run, classifier: Classifier, rows: TrainingRows, seen: Look) -> None:
+def _write_predictions(run: Run, classifier: Classifier, rows: TrainingRows, output: ClassifierOutput) -> None:
     """Write the predictions of the validation and test images, and say how the test went."""
-    p = classifier.calibration.apply(seen.log_p)
+    p = classifier.calibration.apply(output.log_p)
     catalog = rows.catalog.iloc[np.concatenate([rows.val, rows.test])].reset_index(drop=True)
-    frame = classifier.table(catalog["image_id"], p, seen.doubt, seen.novelty)
+    frame = classifier.table(catalog["image_id"], p, output.error_probability, output.novelty)
     places = [name for name in COORDINATES if name in catalog]
     for name in ("label", "split", "group", "file", *places):
         if name in catalog:
             frame[name] = catalog[name]
     for index, name in enumerate(rows.classes):
-        frame[f"{UNCALIBRATED}{name}"] = np.exp(seen.log_p[:, index])
+        frame[f"{UNCALIBRATED}{name}"] = np.exp(output.log_p[:, index])
     with predictions_writer(
         run.predictions_file,
         rows.classes,
@@ -139,8 +139,8 @@ def _write_predictions(run: Run, classifier: Classifier, rows: TrainingRows, see
     labels, tested = labels[known], tested[known]
     if len(labels):
         area = auroc_macro(labels, tested)
-        told = "undefined, for there is one class" if np.isnan(area) else f"{area:.4f}"
+        shown = "undefined, for there is one class" if np.isnan(area) else f"{area:.4f}"
         say(
             f"Test: {quantity(len(labels), 'image')}, accuracy {accuracy(labels, tested):.4f}, "
-            f"balanced accuracy {balanced_accuracy(labels, tested):.4f}, AUROC {told}"
+            f"balanced accuracy {balanced_accuracy(labels, tested):.4f}, AUROC {shown}"
         )

@@ -24,7 +24,7 @@ from torch.distributed import TCPStore
 from ..classifier.run import Run
 from ..core.console import console
 from ..core.devices import own_device
-from ..core.distributed import alone, joined
+from ..core.distributed import alone, process_group
 from ..core.errors import SkyclassError, one_line
 from ..core.files.atomic_files import written_whole
 from ..core.parallel import available_cores
@@ -125,14 +125,14 @@ def main(path: str, device: str, report: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the process that started this one ends it
     threading.Thread(target=_end_with_the_starter, daemon=True).start()
     try:
-        with joined(own_device(device)):
+        with process_group(own_device(device)):
             _finish(Run(Path(path)), None, device)
     except Exception as error:
-        _tell(error, Path(report))
+        _write_error(error, Path(report))
         os._exit(1)  # at once, without waiting for the other processes
 
 
-def _tell(error: Exception, report: Path) -> None:
+def _write_error(error: Exception, report: Path) -> None:
     """Write the error down, with where it came from for --debug."""
     place = masked(f"In process {os.environ['RANK']}:\n{traceback.format_exc()}")
     error.add_note(place)

@@ -74,7 +74,7 @@ def find_rate(
         trained = copy.deepcopy(network).to(device).train()
         losses = _losses(trained, _endless(batches), to_input, settings, class_weights, device)
     rates = np.geomspace(LOWEST, HIGHEST, STEPS)[: len(losses)]
-    smoothed, suggestion = suggest(rates, losses)
+    smoothed, suggestion = suggest_rate(rates, losses)
     return RateSearch(rates, losses, smoothed, suggestion)
 
 
@@ -100,7 +100,7 @@ def take_found_rate(
     rate, before = float(f"{search.suggestion:.3g}"), recipe.training.learning_rate
     say(f"Learning rate: {rate:g} instead of {before:g}, for there the loss falls most steeply: {picture}")
     found = with_rate(recipe, rate)
-    run.take_rate(found)
+    run.write_learning_rate(found)
     return found
 
 
@@ -112,7 +112,7 @@ def with_rate(recipe: Recipe, rate: float) -> Recipe:
     return recipe.model_copy(update={"training": training.model_copy(update=changes)})
 
 
-def suggest(rates: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float]:
+def suggest_rate(rates: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float]:
     """The smoothed losses (n,), and the rate of their steepest fall on the way from the level they begin at to the
     least.
 
@@ -162,8 +162,8 @@ def _losses(
 
     def loss_of(network: Network, batch: Batch) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            judgement = network.judge(network.features(to_input(batch.images)))
-        return total_loss(judgement, batch.labels, class_weights, settings)
+            output = network.head_output(network.features(to_input(batch.images)))
+        return total_loss(output, batch.labels, class_weights, settings)
 
     mean, best = 0.0, math.inf
     with progress("Learning rates", STEPS, unit="steps") as advance:

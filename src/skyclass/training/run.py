@@ -17,7 +17,7 @@ from ..classifier.classifier import Classifier
 from ..classifier.run import Run
 from ..classifier.training_data import data_of
 from ..core.console import say
-from ..core.devices import describe, own_device, pick_device, pick_precision
+from ..core.devices import device_name, own_device, pick_device, pick_precision
 from ..core.distributed import agreed, first_does_it, rank, world
 from ..core.passwords import masked, secrets_in
 from ..core.plotting import save_figure
@@ -27,8 +27,8 @@ from ..data.audit.checks import handed_classes
 from ..data.packs.augment import mirror_pairs
 from ..data.packs.loader import Batch, Loader, augmenting
 from ..data.packs.pack import Pack
-from ..data.packs.training_rows import TrainingRows, tell_classes, training_rows
-from ..data.packs.write import prepare, tell_distortion, tell_enlarging, tell_padding
+from ..data.packs.training_rows import TrainingRows, say_classes, training_rows
+from ..data.packs.write import resize_for_training, warn_of_distortion, warn_of_enlarging, warn_of_padding
 from ..images.preprocess import Statistics, channel_statistics, network_input, resolve_normalisation, stored_bands
 from ..models.batchnorm import set_apart
 from ..models.fine_tuning import adapt, describe_trained, merge_lora
@@ -37,8 +37,8 @@ from ..models.network import Network, build_network
 from ..models.pretrained import load_weights
 from ..recipes.data_settings import AugmentSettings, PixelSettings
 from ..recipes.recipe import Recipe, recipe_hash
-from .figures import curves_figure
-from .finish import conclude_run
+from .figures import training_curves_figure
+from .finish import save_results
 from .learning_rate_finder import take_found_rate
 from .loop.fit import Fitted, fit
 from .loop.inputs import Inputs, OnValidation
@@ -83,7 +83,7 @@ def finish_run(
     """
     data, rows = data_of(run, rows)
     classifier, images = _fit(run, run.recipe(), data, rows, own_device(device), on_validation)
-    conclude_run(run, classifier, rows, images)
+    save_results(run, classifier, rows, images)
 
 
 def _warn_of_mirrors(recipe: Recipe, classes: Sequence[str]) -> None:
@@ -103,7 +103,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "skyclass": __version__,
         "python": platform.python_version(),
         "machine": platform.platform(),
-        "device": describe(device),
+        "device": device_name(device),
         "command": _command(),
         "packages": versions,
     }
@@ -124,10 +124,10 @@ def _fit(
 ) -> tuple[Classifier, np.ndarray]:
     """Train; returns the classifier and the images of the pack as validation and test see them."""
     torch.manual_seed(recipe.seed)
-    tell_padding(recipe.pixels.crop, data.images.shape[2:])
-    tell_distortion(recipe.pixels, data.images.shape[2:])
-    tell_enlarging(recipe.pixels.size, recipe.pixels.crop or data.images.shape[2:])
-    images = first_does_it(lambda: prepare(data, recipe.pixels))
+    warn_of_padding(recipe.pixels.crop, data.images.shape[2:])
+    warn_of_distortion(recipe.pixels, data.images.shape[2:])
+    warn_of_enlarging(recipe.pixels.size, recipe.pixels.crop or data.images.shape[2:])
+    images = first_does_it(lambda: resize_for_training(data, recipe.pixels))
     normalisation = _normalisation(recipe, images, rows)
     begun = run.last_checkpoint.is_file()
     some = images[_some(rows.train)]
@@ -137,18 +137,18 @@ def _fit(
     height, width = images.shape[2:]
     say(
         f"{len(rows.train):,} training and {quantity(len(rows.val), 'validation image')} of {height}x{width} pixels, "
-        f"{len(rows.classes)} classes, on {describe(device)} in {precision}"
+        f"{len(rows.classes)} classes, on {device_name(device)} in {precision}"
     )
-    tell_classes(rows)
+    say_classes(rows)
     inputs = _inputs(recipe, rows, images, train_loader, val_loader, normalisation)
-    if agreed(run.wants_rate):
+    if agreed(run.needs_learning_rate):
         whole = train_loader.unshared()
         begun_with = recipe
         recipe = agreed(lambda: take_found_rate(run, begun_with, network, whole, inputs, device))
     fitted = fit(network, recipe, run, inputs, device=device, on_validation=on_validation)
     merge_lora(network)
     if rank() == 0:
-        _tell(run, recipe, fitted)
+        _log_training(run, recipe, fitted)
     made_from = {"pack": data.hash, "recipe": recipe_hash(recipe), "best_epoch": fitted.best_epoch}
     classifier = _classifier(network, recipe, data, rows.classes, normalisation, precision, made_from)
     return classifier.to(str(device)), images
@@ -179,7 +179,7 @@ def _classifier(
     )
 
 
-def _tell(run: Run, recipe: Recipe, fitted: Fitted) -> None:
+def _log_training(run: Run, recipe: Recipe, fitted: Fitted) -> None:
     """Say how the training went, and draw its curves."""
     if not fitted.epochs:
         say("No epoch was asked for: the classifier is the network as it begins")
@@ -190,7 +190,7 @@ def _tell(run: Run, recipe: Recipe, fitted: Fitted) -> None:
     cost = run.cost()
     if cost:
         say(f"Training took {cost}")
-    save_figure(curves_figure(run.history(), fitted.best_epoch), run.curves_file)
+    save_figure(training_curves_figure(run.history(), fitted.best_epoch), run.curves_file)
 
 
 def _inputs(
@@ -215,7 +215,7 @@ def _loaders(
     """Batches of the training images, shuffled and augmented, and of the validation images, as they are."""
     batch, larger = recipe.training.batch_size, recipe.augment.crop
     pixels = recipe.pixels.model_copy(update={"size": larger})
-    source = images if larger is None else first_does_it(lambda: prepare(data, pixels))
+    source = images if larger is None else first_does_it(lambda: resize_for_training(data, pixels))
     size = (int(images.shape[2]), int(images.shape[3]))
     augment = _augmentation(recipe.augment, images.shape[1])
     train_loader = Loader(

@@ -329,7 +329,7 @@ def test_a_stage_is_not_named_to_the_user(tmp_path: Path) -> None:
 
 
 def test_pixels_that_are_mapped_have_their_room_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from skyclass.data.packs.write import prepare
+    from skyclass.data.packs.write import resize_for_training
     from skyclass.recipes.data_settings import PixelSettings
 
     pack = toy_pack(tmp_path)
@@ -339,10 +339,10 @@ def test_pixels_that_are_mapped_have_their_room_first(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(MachineError, match="the disk is full"):
-        prepare(pack, PixelSettings(size=(6, 8)))
+        resize_for_training(pack, PixelSettings(size=(6, 8)))
     assert not any((tmp_path / "prepared").iterdir())
     monkeypatch.undo()
-    assert prepare(pack, PixelSettings(size=(6, 8))).shape == (48, 1, 6, 8)
+    assert resize_for_training(pack, PixelSettings(size=(6, 8))).shape == (48, 1, 6, 8)
 
 
 def test_a_trial_that_the_machine_ended_has_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from scipy import ndimage
 from helpers.commands import CLASSES, Result, done
 from helpers.make_data import class_folders, random_pixels, toy_image, write_image
 from helpers.toys import toy_pack, toy_recipe, write_recipe
-from skyclass.data.audit.image_statistics import survey_images
+from skyclass.data.audit.image_statistics import measure_images
 from skyclass.data.packs.pack import Pack
 from skyclass.data.sources.read import read_source
 from skyclass.images.formats.read import Image, read_image
@@ -285,7 +285,7 @@ def test_ranges_are_kept_band_by_band(tmp_path: Path) -> None:
     pixels[2, 0, :2] = np.nan, -np.inf
     write_image(tmp_path / "arm" / "one.npy", pixels.astype(np.float32))
     write_image(tmp_path / "arm" / "two.npy", (pixels[::-1] / 10).astype(np.float32))
-    survey = survey_images(read_source(tmp_path).catalog, lambda row: read_image(row["file"]), fingerprints=True)
+    survey = measure_images(read_source(tmp_path).catalog, lambda row: read_image(row["file"]), fingerprints=True)
     ranges = {"band_1": [0.0, 1.0], "band_2": [-3.0, 5.0], "band_3": [0.0, 9.0]}
     assert survey.ranges.keys() == ranges.keys()
     for band, both in ranges.items():
@@ -302,9 +302,9 @@ def test_images_of_no_use_have_no_fingerprint(tmp_path: Path) -> None:
     def read(row: Any) -> Image:
         return read_image(row["file"])
 
-    survey = survey_images(read_source(tmp_path).catalog, read, fingerprints=True)
+    survey = measure_images(read_source(tmp_path).catalog, read, fingerprints=True)
     assert (survey.readable, survey.fingerprinted) == (3, [0, 2])
-    assert survey_images(read_source(tmp_path).catalog, read, fingerprints=False).fingerprints == []
+    assert measure_images(read_source(tmp_path).catalog, read, fingerprints=False).fingerprints == []
 
 
 # Handed classes

@@ -12,7 +12,7 @@ from scipy import ndimage, stats
 
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.augment import (
-    Parameters,
+    Draws,
     _mix,
     affine_matrices,
     augment,
@@ -34,7 +34,7 @@ def batch_of(n: int, channels: int, height: int, width: int) -> torch.Tensor:
     return torch.rand((n, channels, height, width), generator=torch.Generator().manual_seed(5))
 
 
-def still(n: int, **changes: Any) -> Parameters:
+def still(n: int, **changes: Any) -> Draws:
     """Parameters that change nothing, but for `changes`."""
     settings: dict[str, Any] = {
         "flip_horizontal": np.zeros(n, dtype=bool),
@@ -47,7 +47,7 @@ def still(n: int, **changes: Any) -> Parameters:
         "saturation": np.ones(n),
         "crop": np.zeros((n, 2)),
     }
-    return Parameters(**{**settings, **changes})
+    return Draws(**{**settings, **changes})
 
 
 def moved(batch: torch.Tensor, out_size: tuple[int, int] | None = None, fill: str = "zeros", **changes: Any) -> Any:

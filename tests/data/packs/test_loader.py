@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from helpers.make_data import random_pixels
 from helpers.toys import toy_pack
 from skyclass.core.errors import SkyclassError
-from skyclass.data.packs import loader as loaders
+from skyclass.data.packs import loader as loader_module
 from skyclass.data.packs.augment import augment, draw
 from skyclass.data.packs.loader import Batch, EpochOrder, Loader, augmenting
 from skyclass.recipes.data_settings import AugmentSettings
@@ -103,7 +103,7 @@ def test_gathering_stays_a_few_batches_ahead(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(3):
         next(iterator)
     iterator.close()  # type: ignore[attr-defined]
-    assert 3 <= len(gathered) <= 3 + loaders.AHEAD + 1 < len(loader)
+    assert 3 <= len(gathered) <= 3 + loader_module.AHEAD + 1 < len(loader)
 
 
 def test_a_fault_in_the_gathering_thread_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,20 +118,20 @@ def test_a_fault_in_the_gathering_thread_reaches_the_caller(monkeypatch: pytest.
 def test_what_fits_lies_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     n_bytes = 10 * 2 * 5 * 7
     for free, expected in ((4 * n_bytes, True), (n_bytes, False)):
-        monkeypatch.setattr(loaders, "free_memory", lambda _, free=free: free)
+        monkeypatch.setattr(loader_module, "free_memory", lambda _, free=free: free)
         assert loader_of(10, 4).resident is expected
 
 
 def test_two_loaders_do_not_count_on_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     device = {"free": 1000}
-    original = loaders._tensor
+    original = loader_module._tensor
 
     def taken(images: np.ndarray) -> torch.Tensor:
         device["free"] -= images.nbytes
         return original(images)
 
-    monkeypatch.setattr(loaders, "_tensor", taken)
-    monkeypatch.setattr(loaders, "free_memory", lambda _: device["free"])
+    monkeypatch.setattr(loader_module, "_tensor", taken)
+    monkeypatch.setattr(loader_module, "free_memory", lambda _: device["free"])
     assert loader_of(6, 4).resident  # 420 bytes of 1000
     assert not loader_of(6, 4).resident  # of 580
 
@@ -221,8 +221,8 @@ def test_the_stream_is_the_epochs_one_after_the_other(
 @given(world=st.integers(1, 4), batch_size=st.integers(4, 12), start=st.integers(0, 20))
 def test_processes_share_each_batch_of_the_stream(world: int, batch_size: int, start: int) -> None:
     alone = list(loader_of(40, batch_size, shuffle_seed=4).stream(start, start + 9))
-    loaders = [loader_of(40, batch_size, shuffle_seed=4, rank=rank, world=world) for rank in range(world)]
-    shares = [list(loader.stream(start, start + 9)) for loader in loaders]
+    loader_module = [loader_of(40, batch_size, shuffle_seed=4, rank=rank, world=world) for rank in range(world)]
+    shares = [list(loader.stream(start, start + 9)) for loader in loader_module]
     assert all(len(share) == len(alone) for share in shares)
     for batch, parts in zip(alone, zip(*shares, strict=True), strict=True):
         assert batch.rows.tolist() == [row for part in parts for row in part.rows.tolist()]

@@ -21,10 +21,10 @@ from helpers.make_data import bad_files, class_folders, odd_files, random_pixels
 from helpers.toys import toy_pack
 from skyclass.core.errors import SkyclassError
 from skyclass.data.catalog import problems_frame
-from skyclass.data.packs import write as packing
-from skyclass.data.packs.pack import Chunk, Pack, is_pack, new_pack, write_pack
+from skyclass.data.packs import write as write_module
+from skyclass.data.packs.pack import Pack, PackChunk, is_pack, new_pack, write_pack
 from skyclass.data.packs.training_rows import training_rows
-from skyclass.data.packs.write import pack_catalog, prepare, settle
+from skyclass.data.packs.write import pack_catalog, resize_for_training, settle
 from skyclass.images.formats.read import read_image
 from skyclass.images.preprocess import apply_settings
 from skyclass.recipes.data_settings import DataSettings, PixelSettings, TrainingPixels
@@ -58,12 +58,12 @@ def packed(
     return made.pack, made.problems
 
 
-def chunks_of(images: np.ndarray, length: int) -> Iterator[Chunk]:
+def chunks_of(images: np.ndarray, length: int) -> Iterator[PackChunk]:
     """The images in chunks of that length, with a catalog."""
     ids = [f"i{row}" for row in range(len(images))]
     frame = pd.DataFrame({"image_id": ids, "file": ids, "label": "a", "split": "train"})
     for start in range(0, len(images), length):
-        yield Chunk(images[start : start + length], frame.iloc[start : start + length])
+        yield PackChunk(images[start : start + length], frame.iloc[start : start + length])
 
 
 # Written
@@ -122,13 +122,13 @@ def test_the_hash_follows_the_images_and_the_catalog(tmp_path: Path) -> None:
     assert one.hash == same.hash
     assert one.hash != toy_pack(tmp_path / "images", size=(12, 17)).hash
     images = np.array(one.images)
-    relabelled = Chunk(images, one.catalog.assign(label=one.catalog["label"].replace("bar", "rod")))
+    relabelled = PackChunk(images, one.catalog.assign(label=one.catalog["label"].replace("bar", "rod")))
     assert write_pack([relabelled], tmp_path / "labels", one.pixels, classes=None, source={}).hash != one.hash
 
 
 def test_classes_keep_a_given_order_and_only_those_that_occur(tmp_path: Path) -> None:
     pack = toy_pack(tmp_path / "pack")
-    chunk = Chunk(np.array(pack.images), pack.catalog)
+    chunk = PackChunk(np.array(pack.images), pack.catalog)
     order = ["ring", "none", "bar", "blob"]
     again = write_pack([chunk], tmp_path / "again", pack.pixels, classes=order, source={})
     assert again.classes == ["ring", "bar", "blob"]
@@ -138,7 +138,7 @@ def test_classes_keep_a_given_order_and_only_those_that_occur(tmp_path: Path) ->
 
 
 def test_an_unfinished_pack_is_refused_and_leaves_no_stump(tmp_path: Path) -> None:
-    def broken() -> Iterator[Chunk]:
+    def broken() -> Iterator[PackChunk]:
         yield from chunks_of(np.zeros((2, 1, 3, 4), np.uint8), 1)
         raise RuntimeError("power cut")
 
@@ -159,7 +159,9 @@ def test_a_pack_without_images_is_refused(tmp_path: Path) -> None:
 def test_a_catalog_with_a_fault_is_refused(tmp_path: Path) -> None:
     frame = pd.DataFrame({"image_id": ["a", "a"], "file": ["f", "g"], "label": "x", "split": "train"})
     with pytest.raises(SkyclassError, match="repeated image_id"):
-        write_pack([Chunk(np.zeros((2, 1, 3, 4), np.uint8), frame)], tmp_path, PixelSettings(), classes=None, source={})
+        write_pack(
+            [PackChunk(np.zeros((2, 1, 3, 4), np.uint8), frame)], tmp_path, PixelSettings(), classes=None, source={}
+        )
     assert not is_pack(tmp_path)
 
 
@@ -191,7 +193,7 @@ def test_images_and_rows_must_be_as_many(tmp_path: Path) -> None:
 
 def test_a_folder_in_use_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     pack = toy_pack(tmp_path / "pack")
-    prepare(pack, PixelSettings(size=(6, 8)))
+    resize_for_training(pack, PixelSettings(size=(6, 8)))
     with (
         pytest.raises(SkyclassError, match="the folder is not empty; add --overwrite"),
         new_pack(pack.path, overwrite=False),
@@ -242,7 +244,7 @@ def test_packed_images_went_through_the_settled_recipe(tmp_path: Path, settings:
 
 
 def test_more_images_than_a_chunk_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "CHUNK", 4)
+    monkeypatch.setattr(write_module, "CHUNK", 4)
     names = class_folders(tmp_path, per_class=5, formats=("npy",))["file"]
     files = [tmp_path / name for name in names]
     (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
@@ -334,7 +336,7 @@ def test_settling_keeps_what_is_set_and_fills_in_the_rest(tmp_path: Path) -> Non
 
 
 def test_settling_looks_further_where_the_sample_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "SURVEYED", 2)
+    monkeypatch.setattr(write_module, "SURVEYED", 2)
     bad = [tmp_path / f"{i}.png" for i in range(4)]
     for file in bad:
         file.write_text("no image")
@@ -399,7 +401,7 @@ CHANGES: list[dict[str, Any]] = [
 def test_prepared_pixels_equal_the_recipe_image_by_image(tmp_path: Path, changes: dict[str, Any]) -> None:
     pack = toy_pack(tmp_path, bands=3)
     settings = TrainingPixels(**changes)
-    images = prepare(pack, settings)
+    images = resize_for_training(pack, settings)
     assert len(images) == len(pack.images)
     for row in range(len(images)):
         expected = apply_settings(np.array(pack.images[row]), pack.bands, settings)
@@ -416,7 +418,7 @@ def test_prepared_pixels_equal_the_recipe_image_by_image(tmp_path: Path, changes
 def test_a_recipe_that_changes_nothing_gives_the_packs_own_array(tmp_path: Path, changes: dict[str, Any]) -> None:
     pack = toy_pack(tmp_path, bands=3)
     settings = TrainingPixels(**changes)
-    assert prepare(pack, settings) is pack.images
+    assert resize_for_training(pack, settings) is pack.images
     assert not (tmp_path / "prepared").exists()
     for row in range(0, len(pack.images), 7):  # and it does change nothing
         np.testing.assert_array_equal(
@@ -427,32 +429,33 @@ def test_a_recipe_that_changes_nothing_gives_the_packs_own_array(tmp_path: Path,
 def test_prepared_pixels_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack = toy_pack(tmp_path)
     small, smaller = TrainingPixels(size=(6, 8)), TrainingPixels(size=(3, 4))
-    first, other = np.array(prepare(pack, small)), np.array(prepare(pack, smaller))
+    first, other = np.array(resize_for_training(pack, small)), np.array(resize_for_training(pack, smaller))
     assert first.shape[2:] == (6, 8)
     assert other.shape[2:] == (3, 4)
     assert len(list((tmp_path / "prepared").iterdir())) == 2
-    monkeypatch.setattr(packing, "apply_recipe", lambda *_: pytest.fail("it prepared them again"))
-    np.testing.assert_array_equal(prepare(pack, small), first)
-    np.testing.assert_array_equal(prepare(Pack.open(tmp_path), smaller), other)
+    monkeypatch.setattr(write_module, "apply_recipe", lambda *_: pytest.fail("it prepared them again"))
+    np.testing.assert_array_equal(resize_for_training(pack, small), first)
+    np.testing.assert_array_equal(resize_for_training(Pack.open(tmp_path), smaller), other)
 
 
 def test_prepared_pixels_belong_to_the_images_they_were_made_from(tmp_path: Path) -> None:
     pack = toy_pack(tmp_path / "pack")
-    prepare(pack, TrainingPixels(size=(6, 8)))
-    prepare(pack, TrainingPixels(size=(6, 8), normalise="none"))  # which comes after what is prepared
+    resize_for_training(pack, TrainingPixels(size=(6, 8)))
+    resize_for_training(pack, TrainingPixels(size=(6, 8), normalise="none"))  # which comes after what is prepared
     assert len(list((tmp_path / "pack" / "prepared").iterdir())) == 1
     toy_pack(tmp_path / "other", classes=("ring", "bar"), splits={"train": 3})
     for name in ("images.npy", "catalog.parquet", "pack.json"):  # as a person copies a pack over another
         shutil.copy(tmp_path / "other" / name, tmp_path / "pack" / name)
     settings = TrainingPixels(size=(6, 8))
     np.testing.assert_array_equal(
-        prepare(Pack.open(tmp_path / "pack"), settings), prepare(Pack.open(tmp_path / "other"), settings)
+        resize_for_training(Pack.open(tmp_path / "pack"), settings),
+        resize_for_training(Pack.open(tmp_path / "other"), settings),
     )
 
 
 def test_an_interrupted_preparation_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack = toy_pack(tmp_path)
-    original, calls = packing.apply_recipe, []
+    original, calls = write_module.apply_recipe, []
 
     def breaking(*arguments: Any) -> np.ndarray:
         calls.append(arguments)
@@ -461,11 +464,11 @@ def test_an_interrupted_preparation_leaves_no_file(tmp_path: Path, monkeypatch: 
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "apply_recipe", breaking)
+        patch.setattr(write_module, "apply_recipe", breaking)
         with pytest.raises(MemoryError):
-            prepare(pack, TrainingPixels(size=(6, 8)))
+            resize_for_training(pack, TrainingPixels(size=(6, 8)))
     assert not list((tmp_path / "prepared").iterdir())
-    assert prepare(pack, TrainingPixels(size=(6, 8))).shape == (48, 1, 6, 8)
+    assert resize_for_training(pack, TrainingPixels(size=(6, 8))).shape == (48, 1, 6, 8)
 
 
 def test_a_pack_that_cannot_be_written_to_is_prepared_in_memory(
@@ -475,10 +478,10 @@ def test_a_pack_that_cannot_be_written_to_is_prepared_in_memory(
     settings = TrainingPixels(size=(6, 8))
     before = sorted(tmp_path.rglob("*"))
     with monkeypatch.context() as patch:  # a test run by root may write anywhere
-        patch.setattr(packing.os, "access", lambda *_: False)
-        images = prepare(pack, settings)
+        patch.setattr(write_module.os, "access", lambda *_: False)
+        images = resize_for_training(pack, settings)
     assert sorted(tmp_path.rglob("*")) == before
-    np.testing.assert_array_equal(images, prepare(pack, settings))
+    np.testing.assert_array_equal(images, resize_for_training(pack, settings))
 
 
 # Rows of a training
@@ -488,7 +491,7 @@ def test_training_rows_are_the_labelled_ones_of_each_split(tmp_path: Path) -> No
     pack = toy_pack(tmp_path / "pack")
     frame = pack.catalog.copy()
     frame.loc[[0, 30], "label"] = None
-    pack = write_pack([Chunk(np.array(pack.images), frame)], tmp_path / "n", pack.pixels, classes=None, source={})
+    pack = write_pack([PackChunk(np.array(pack.images), frame)], tmp_path / "n", pack.pixels, classes=None, source={})
     rows = training_rows(pack, DataSettings())
     assert rows.classes == ["bar", "blob", "ring"]
     for split, found in (("train", rows.train), ("val", rows.val), ("test", rows.test)):

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from helpers.archives import tarred, zipped
 from skyclass.core import limits
 from skyclass.core.errors import SkyclassError
-from skyclass.data.public import unpack as unpacking
-from skyclass.data.public.unpack import unpack
+from skyclass.data.public import unpack
+from skyclass.data.public.unpack import extract
 
 BODY = np.random.default_rng(3).bytes(100_000)
 TREE = {"set/train/no/a.npy": b"1", "set/train/vort/b.npy": b"22", "__MACOSX/set/._a": b"x", "set/.DS_Store": b"x"}
@@ -28,7 +28,7 @@ def refused(folder: Path, name: str, body: bytes) -> str:
     """The one sentence about an archive that cannot be unpacked."""
     (folder / name).write_bytes(body)
     with pytest.raises(SkyclassError) as error:
-        unpack(folder / name, folder / "out")
+        extract(folder / name, folder / "out")
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -48,7 +48,7 @@ def left_in(folder: Path) -> set[str]:
 )
 def test_the_members_arrive_without_what_macos_adds(tmp_path: Path, name: str, body: bytes) -> None:
     (tmp_path / name).write_bytes(body)
-    unpack(tmp_path / name, tmp_path / "out")
+    extract(tmp_path / name, tmp_path / "out")
     files = {path.relative_to(tmp_path / "out").as_posix(): path for path in tmp_path.rglob("*.npy")}
     assert {name: path.read_bytes() for name, path in files.items()} == {
         "set/train/no/a.npy": b"1",
@@ -94,7 +94,7 @@ def test_a_zip_that_is_locked_or_larger_than_the_disk_is_refused(
         locked[locked.index(signature) + offset] |= 1
     assert "locked with a password" in refused(tmp_path, "a.zip", bytes(locked))
     room = type("Room", (), {"free": 10})
-    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda _: room)
+    monkeypatch.setattr(unpack.shutil, "disk_usage", lambda _: room)
     assert "the disk has 0.0 GB left" in refused(tmp_path, "b.zip", zipped({"a.txt": b"1" * 11}))
 
 
@@ -110,7 +110,7 @@ def test_mutated_archives_are_unpacked_or_refused_and_never_leave_the_folder(
     root = tmp_path_factory.mktemp("mutated")
     (root / name).write_bytes(bytes(changed))
     with contextlib.suppress(SkyclassError):
-        unpack(root / name, root / "out")
+        extract(root / name, root / "out")
     assert left_in(root) <= {name, "out"}
 
 
@@ -155,5 +155,5 @@ def test_a_bomb_is_refused_before_it_fills_the_disk_or_the_memory(
 def test_an_archive_of_many_small_files_is_unpacked(tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     (tmp_path / "a.tar.gz").write_bytes(tarred({f"{i}": noise.bytes(30) for i in range(300)}))
-    unpack(tmp_path / "a.tar.gz", tmp_path / "out")
+    extract(tmp_path / "a.tar.gz", tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 300

@@ -10,8 +10,7 @@ from astropy.visualization import make_lupton_rgb
 from scipy.ndimage import map_coordinates
 
 from skyclass.core.errors import SkyclassError
-from skyclass.data.simulation import galaxies, telescope
-from skyclass.data.simulation import galaxy_parts as components
+from skyclass.data.simulation import galaxies, galaxy_parts, telescope
 
 LABELS = [galaxies.CLASSES[i % 4] for i in range(9)]
 
@@ -74,18 +73,18 @@ def test_a_mirror_turns_the_winding(spirals):
 
 def test_arms_of_the_other_winding_are_the_mirror_image():
     u, v = torch.meshgrid(torch.linspace(-3, 3, 40), torch.linspace(-3, 3, 50), indexing="xy")
-    arms = components.Arms(number=2, pitch=0.3, start=0.8, winding="clockwise", R_e=1.2, q=0.7)
+    arms = galaxy_parts.Arms(number=2, pitch=0.3, start=0.8, winding="clockwise", R_e=1.2, q=0.7)
     mirrored = arms._replace(winding="anticlockwise", start=-0.8)
-    found = components.spiral_arms(u, v, arms)
-    torch.testing.assert_close(components.spiral_arms(u, -v, mirrored), found)
-    assert not torch.allclose(components.spiral_arms(u, v, mirrored), found)
+    found = galaxy_parts.spiral_arms(u, v, arms)
+    torch.testing.assert_close(galaxy_parts.spiral_arms(u, -v, mirrored), found)
+    assert not torch.allclose(galaxy_parts.spiral_arms(u, v, mirrored), found)
 
 
 def test_clumps_lie_on_the_arms():
-    arms = components.Arms(number=3, pitch=0.35, start=2.0, winding="anticlockwise", R_e=10.0, q=0.6)
-    u, v = components.clump_positions(np.random.default_rng(0), 400, arms)
-    density = components.spiral_arms(torch.from_numpy(u), torch.from_numpy(v), arms)
-    strewn = components.spiral_arms(torch.from_numpy(u), torch.from_numpy(v), arms._replace(start=2.0 + np.pi / 3))
+    arms = galaxy_parts.Arms(number=3, pitch=0.35, start=2.0, winding="anticlockwise", R_e=10.0, q=0.6)
+    u, v = galaxy_parts.clump_positions(np.random.default_rng(0), 400, arms)
+    density = galaxy_parts.spiral_arms(torch.from_numpy(u), torch.from_numpy(v), arms)
+    strewn = galaxy_parts.spiral_arms(torch.from_numpy(u), torch.from_numpy(v), arms._replace(start=2.0 + np.pi / 3))
     assert density.mean() > 0.6
     assert strewn.mean() < 0.15
 
@@ -93,7 +92,7 @@ def test_clumps_lie_on_the_arms():
 def test_blobs_are_gaussians():
     x, y = telescope.pixel_grid((20, 27), 1.0)
     x0, y0, sigma, peak = (np.array(values) for values in ([2.0, -5.0], [1.0, 3.0], [1.5, 2.5], [2.0, 1.0]))
-    found = components.blobs(x, y, x0, y0, sigma, peak).numpy()
+    found = galaxy_parts.blobs(x, y, x0, y0, sigma, peak).numpy()
     grid_x, grid_y = x.numpy(), y.numpy()
     expected = sum(
         peak[k] * np.exp(-((grid_x - x0[k]) ** 2 + (grid_y - y0[k]) ** 2) / (2 * sigma[k] ** 2)) for k in range(2)
@@ -120,11 +119,11 @@ def test_spirals_are_bluer_than_smooth_galaxies(spirals):
 
 def test_edge_on_disk_is_exponential_and_its_warp_slight():
     u, v = torch.meshgrid(torch.linspace(-24, 24, 97), torch.linspace(-8, 8, 65), indexing="xy")
-    flat, height = components.edge_on_disk(u, v, R_e=12.0, q=0.15, warp=0.0)
+    flat, height = galaxy_parts.edge_on_disk(u, v, R_e=12.0, q=0.15, warp=0.0)
     assert float(flat[32, 72]) == pytest.approx(1.0, rel=1e-5)
-    assert float(flat[32, 48] / flat[32, 72]) == pytest.approx(np.exp(components.SCALE_LENGTHS_PER_RE), rel=1e-4)
-    assert float(height[64, 48]) == pytest.approx(8.0 / (0.15 * 12.0 / components.SCALE_LENGTHS_PER_RE), rel=1e-4)
-    bent, _ = components.edge_on_disk(u, v, R_e=12.0, q=0.15, warp=0.03)
+    assert float(flat[32, 48] / flat[32, 72]) == pytest.approx(np.exp(galaxy_parts.SCALE_LENGTHS_PER_RE), rel=1e-4)
+    assert float(height[64, 48]) == pytest.approx(8.0 / (0.15 * 12.0 / galaxy_parts.SCALE_LENGTHS_PER_RE), rel=1e-4)
+    bent, _ = galaxy_parts.edge_on_disk(u, v, R_e=12.0, q=0.15, warp=0.03)
     ridge = v[bent.argmax(0), 0]
     assert float(ridge[-1]) == pytest.approx(0.03 * 24, abs=0.15)
     assert float(ridge[0]) == pytest.approx(-0.03 * 24, abs=0.15)
@@ -134,7 +133,7 @@ def test_edge_on_disk_is_exponential_and_its_warp_slight():
 
 def test_dust_dims_the_middle_of_the_disk():
     u, height = torch.zeros(1, 3), torch.tensor([[-0.8, 0.2, 3.0]])
-    depth = components.dust_lane(u, height, R_e=10.0, depth=1.5, offset=0.2)[0]
+    depth = galaxy_parts.dust_lane(u, height, R_e=10.0, depth=1.5, offset=0.2)[0]
     assert float(depth[1]) == pytest.approx(1.5)
     assert depth[0] < 0.2
     assert depth[2] < 1e-6
@@ -172,7 +171,7 @@ def test_images_are_colour_bytes_and_the_truth_says_what_a_class_has(reference):
     assert truth["index"].tolist() == list(range(9))
     assert truth["label"].tolist() == LABELS
     spiral, edge_on = truth["label"] == "unbarred_spiral", truth["label"] == "edge_on_disk"
-    assert truth.loc[spiral, "winding"].isin(components.WINDINGS).all()
+    assert truth.loc[spiral, "winding"].isin(galaxy_parts.WINDINGS).all()
     assert all(value is None for value in truth.loc[~spiral, "winding"])
     assert (truth["pitch"].notna() == spiral).all()
     assert (truth["warp"].notna() == edge_on).all()

@@ -11,8 +11,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from skyclass.core.errors import SkyclassError
-from skyclass.data.simulation import batches as chunks
-from skyclass.data.simulation import deflection, lensing, light, telescope
+from skyclass.data.simulation import batches, deflection, lensing, light, telescope
 
 LABELS = [lensing.CLASSES[i % 3] for i in range(10)]
 
@@ -224,8 +223,8 @@ def test_processes_make_the_same_images_in_the_same_order(reference):
 
 
 def test_small_jobs_start_no_processes(monkeypatch):
-    monkeypatch.setattr(chunks, "_in_processes", lambda make, jobs, processes: processes)
-    monkeypatch.setattr(chunks, "available_cores", lambda: 6)
+    monkeypatch.setattr(batches, "_in_processes", lambda make, jobs, processes: processes)
+    monkeypatch.setattr(batches, "available_cores", lambda: 6)
     assert not isinstance(lensing.simulate(LABELS, 32), int)
     assert lensing.simulate(["no"] * 16, 32, batch_size=1) == 6
     assert lensing.simulate(["no"] * 16, 32, batch_size=8, workers=5) == 2

@@ -15,7 +15,7 @@ from helpers.commands import done, drawn, refused
 from skyclass.core.errors import SkyclassError
 from skyclass.evaluation.calibration.conformal import fit_prediction_sets, set_columns, set_scores
 from skyclass.evaluation.calibration.error import expected_calibration_error, reliability_bins
-from skyclass.evaluation.calibration.report import calibration_scores, judge_calibration
+from skyclass.evaluation.calibration.report import calibration_report, calibration_scores
 from skyclass.evaluation.calibration.scaling import fit_calibration
 from skyclass.evaluation.figures.calibration import prediction_sets_figure, reliability_figure
 from skyclass.evaluation.metrics import log_loss
@@ -111,7 +111,7 @@ def test_nothing_is_promised_for_the_mean_over_orientations(place: Path) -> None
     frame, origin = judged_file(place / "again.parquet")
     rows = frame[frame["split"] == "test"]
     for more, promised in (({}, True), ({"orientations": False}, True), ({"orientations": True}, False)):
-        scores = judge_calibration(rows, CLASSES, {**origin, **more}, resamples=50).scores["prediction_sets"]
+        scores = calibration_report(rows, CLASSES, {**origin, **more}, resamples=50).scores["prediction_sets"]
         assert (scores["coverage"]["expected"] is not None) is promised
 
 
@@ -183,7 +183,7 @@ def test_the_reliability_diagram_shows_the_bins_and_both_curves(place: Path) -> 
 def test_the_figure_of_the_sets_counts_them_by_size(place: Path) -> None:
     rows = pd.read_parquet(place / "p.parquet").query("split == 'test'")
     origin = judged_file(place / "again.parquet")[1]
-    judged = judge_calibration(rows, CLASSES, origin, resamples=50)
+    judged = calibration_report(rows, CLASSES, origin, resamples=50)
     assert set(judged.figures) == {"reliability.png", "prediction_sets.png"}
     sizes, coverage = judged.figures["prediction_sets.png"].axes
     heights = sum(np.array([bar.get_height() for bar in group]) for group in sizes.containers)

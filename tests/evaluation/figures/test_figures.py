@@ -19,7 +19,7 @@ from skyclass.evaluation import metrics
 from skyclass.evaluation.figures.scores import confusion_figure, roc_figure
 from skyclass.reports.pages import Picture, figure_picture, file_picture, page, sheet_picture, thumbnail_picture
 from skyclass.reports.training_data import class_balance_figure
-from skyclass.training.figures import curves_figure
+from skyclass.training.figures import training_curves_figure
 
 LONG = ["spiral_anticlockwise", "in_between_round_smooth", "edge_on_without_bulge"]
 
@@ -75,7 +75,7 @@ def test_roc_legend_holds_the_areas_of_the_evaluation(n_classes: int) -> None:
     classes = [f"{LONG[0]}_{k}" for k in range(n_classes)]
     labels = np.array(classes)[np.arange(80) % n_classes]
     p = rng.dirichlet(np.ones(n_classes), 80)
-    result = metrics.evaluate(labels, p, classes)
+    result = metrics.compute_metrics(labels, p, classes)
     figure = roc_figure(labels, p, classes)
     shown = dict(text.rsplit(": ", 1) for text in legend_of(figure))
     assert shown.pop("chance") == "0.5000"
@@ -91,7 +91,7 @@ def test_the_mean_roc_curve_has_the_mean_area() -> None:
         line.get_label().split(":")[0]: line.get_xydata() for line in roc_figure(labels, p, list("abc")).axes[0].lines
     }
     mean = lines["mean of classes"]
-    result = metrics.evaluate(labels, p, list("abc"))
+    result = metrics.compute_metrics(labels, p, list("abc"))
     assert np.trapezoid(mean[:, 1], mean[:, 0]) == pytest.approx(result["auroc_macro"], abs=2e-3)
     assert np.trapezoid(lines["a"][:, 1], lines["a"][:, 0]) == pytest.approx(result["auroc_per_class"]["a"])
 
@@ -114,7 +114,7 @@ def history(n_epochs: int = 5) -> pd.DataFrame:
 
 
 def test_curves_of_a_full_history() -> None:
-    figure = curves_figure(history())
+    figure = training_curves_figure(history())
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "score", "learning rate"]
     assert [len(axes.lines) for axes in figure.axes] == [2, 4, 1]
     assert figure.axes[2].get_yscale() == "log"
@@ -122,7 +122,7 @@ def test_curves_of_a_full_history() -> None:
 
 
 def test_the_best_epoch_is_marked() -> None:
-    for axes in curves_figure(history(), best_epoch=3).axes:
+    for axes in training_curves_figure(history(), best_epoch=3).axes:
         assert axes.lines[-1].get_xdata() == [3, 3]
         assert axes.get_legend().get_texts()[-1].get_text() == "best epoch: 3"
 
@@ -130,19 +130,19 @@ def test_the_best_epoch_is_marked() -> None:
 def test_curves_with_gaps_and_absent_columns() -> None:
     table = history().assign(val_auroc=np.nan)[["epoch", "val_loss", "train_loss", "val_auroc"]]
     table.loc[[1, 3], "val_loss"] = np.nan
-    (axes,) = curves_figure(table).axes
+    (axes,) = training_curves_figure(table).axes
     assert [line.get_label() for line in axes.lines] == ["training", "validation"]
     assert list(axes.lines[1].get_xdata()) == [0, 2, 4]
 
 
 def test_curves_of_one_epoch_and_of_none() -> None:
-    figure = curves_figure(history(1).assign(learning_rate=0.0))
+    figure = training_curves_figure(history(1).assign(learning_rate=0.0))
     assert size_drawn(figure)
     assert figure.axes[2].get_yscale() == "linear"
     with pytest.raises(SkyclassError, match="no curve to draw from the columns epoch;"):
-        curves_figure(history()[["epoch"]])
+        training_curves_figure(history()[["epoch"]])
     with pytest.raises(SkyclassError, match="no curve"):
-        curves_figure(history().drop(columns="epoch"))
+        training_curves_figure(history().drop(columns="epoch"))
 
 
 def test_class_balance_bars_are_the_counts() -> None:

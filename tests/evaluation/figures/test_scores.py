@@ -16,7 +16,7 @@ def test_precision_recall_legend_holds_the_areas_of_the_evaluation(n_classes: in
     rng = np.random.default_rng(0)
     classes = [f"{LONG[0]}_{k}" for k in range(n_classes)]
     labels, p = np.array(classes)[np.arange(80) % n_classes], rng.dirichlet(np.ones(n_classes), 80)
-    result = metrics.evaluate(labels, p, classes)
+    result = metrics.compute_metrics(labels, p, classes)
     figure = precision_recall_figure(labels, p, classes)
     shown = dict(text.rsplit(": ", 1) for text in legend_of(figure) if ": " in text)
     assert shown.pop("mean of classes") == f"{result['average_precision_macro']:.4f}"

@@ -21,11 +21,10 @@ from helpers.make_data import random_pixels, write_image
 from skyclass.core import limits
 from skyclass.core.errors import SkyclassError
 from skyclass.core.parallel import in_order
-from skyclass.images.formats import containers as stacks
-from skyclass.images.formats import open_files
-from skyclass.images.formats import parquet as parquet_images
+from skyclass.images.formats import containers, open_files
+from skyclass.images.formats import parquet as parquet_module
 from skyclass.images.formats.containers import read_column, stack_arrays
-from skyclass.images.formats.read import Image, decode_image, read_image
+from skyclass.images.formats.read import Image, decode_bytes, read_image
 
 SIZE = (12, 20)
 RGB = ("red", "green", "blue")
@@ -301,9 +300,9 @@ def test_a_packed_array_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.Mon
     images = random_pixels(6, SIZE, 50)
     file = write_packed(tmp_path / "x", images=images)
     unpacked = []
-    unpack = open_files.unpack
+    unpack = open_files.decompress
     monkeypatch.setattr(
-        "skyclass.images.formats.array_files.unpack", lambda *given: unpacked.append(given) or unpack(*given)
+        "skyclass.images.formats.array_files.decompress", lambda *given: unpacked.append(given) or unpack(*given)
     )
     rows = in_order(lambda row: row_of(file, row).pixels[0], range(50), threads=4)
     np.testing.assert_array_equal(np.stack(list(rows)), images)
@@ -331,7 +330,7 @@ def test_an_hdf5_file_written_again_in_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("write", WRITERS)
 def test_threads_over_more_files_than_stay_open(tmp_path: Path, write: Writer) -> None:
     images = random_pixels(9, SIZE, 6)
-    files = [write(tmp_path / f"{i}", images=images + np.uint8(i)) for i in range(stacks._AT_MOST + 3)]
+    files = [write(tmp_path / f"{i}", images=images + np.uint8(i)) for i in range(containers._AT_MOST + 3)]
     asked = [(i, row) for row in range(6) for i in range(len(files))]
     rows = in_order(lambda place: row_of(files[place[0]], place[1]).pixels[0], asked, threads=4)
     for (i, row), pixels in zip(asked, rows, strict=True):
@@ -482,10 +481,10 @@ def test_columns_whose_names_begin_alike(tmp_path: Path) -> None:
 def test_a_large_row_group_goes_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = [encoded(seed) for seed in range(300)]
     file = write_parquet(tmp_path / "x.parquet", images)
-    monkeypatch.setattr(parquet_images, "_IN_MEMORY", 50_000)
-    monkeypatch.setattr(parquet_images, "_BATCH", 10_000)
+    monkeypatch.setattr(parquet_module, "_IN_MEMORY", 50_000)
+    monkeypatch.setattr(parquet_module, "_BATCH", 10_000)
     for row in (299, 0, 150, 151):
-        np.testing.assert_array_equal(row_of(file, row, "image").pixels, decode_image(images[row], "x").pixels)
+        np.testing.assert_array_equal(row_of(file, row, "image").pixels, decode_bytes(images[row], "x").pixels)
 
 
 def test_bombs_in_parquet_are_refused(tmp_path: Path) -> None:

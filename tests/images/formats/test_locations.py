@@ -13,8 +13,8 @@ from skyclass.core.limits import MAX_ADDRESS
 from skyclass.images.formats.locations import (
     Address,
     BandFiles,
+    ContainerRow,
     Cutout,
-    Row,
     files_of,
     image_id_of,
     parse_address,
@@ -32,7 +32,7 @@ SIZES = st.tuples(st.integers(0, 10**9 - 1), st.integers(0, 10**9 - 1))
 PARTS = st.text(st.characters(exclude_characters="{}:\0", exclude_categories=("Cs",)), max_size=20)
 BANDS = st.lists(PARTS.filter(lambda band: band and "," not in band), min_size=1, max_size=5).map(tuple)
 ADDRESSES = st.one_of(
-    st.builds(Row, PATHS, KEYS, st.integers(-5, 10**18 - 1)),
+    st.builds(ContainerRow, PATHS, KEYS, st.integers(-5, 10**18 - 1)),
     st.builds(Cutout, PATHS, NUMBERS, NUMBERS, SIZES, st.booleans()),
     st.builds(BandFiles, PARTS, BANDS, PARTS),
 )
@@ -58,11 +58,11 @@ def test_a_plain_name_is_a_file(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        ("a/galaxies.h5::images[17]", Row(Path("a/galaxies.h5"), "images", 17)),
-        ("g.h5::group/images[0]", Row(Path("g.h5"), "group/images", 0)),
-        ("t.parquet::image (png) [2][3]", Row(Path("t.parquet"), "image (png) [2]", 3)),
-        ("stack.npy::[17]", Row(Path("stack.npy"), "", 17)),
-        ("odd::name.npy::[1]", Row(Path("odd::name.npy"), "", 1)),
+        ("a/galaxies.h5::images[17]", ContainerRow(Path("a/galaxies.h5"), "images", 17)),
+        ("g.h5::group/images[0]", ContainerRow(Path("g.h5"), "group/images", 0)),
+        ("t.parquet::image (png) [2][3]", ContainerRow(Path("t.parquet"), "image (png) [2]", 3)),
+        ("stack.npy::[17]", ContainerRow(Path("stack.npy"), "", 17)),
+        ("odd::name.npy::[1]", ContainerRow(Path("odd::name.npy"), "", 1)),
         ("f.fits::sky(150.1,-2.2)[64x48]", Cutout(Path("f.fits"), 150.1, -2.2, (64, 48), True)),
         ("f.fits::pixel( 812, 40.5 )[64x48]", Cutout(Path("f.fits"), 812.0, 40.5, (64, 48), False)),
         ("f.fits::pixel(1e2,.5)[1x1]", Cutout(Path("f.fits"), 100.0, 0.5, (1, 1), False)),
@@ -136,4 +136,4 @@ def test_long_texts_are_parsed_at_once_and_refused_in_a_short_sentence(text: str
 def test_an_address_as_long_as_a_path_may_be() -> None:
     text = "/".join(["f" * 200] * 20) + "/g.h5::images[3]"
     assert len(text) < MAX_ADDRESS
-    assert parse_address(text) == Row(Path(text.partition("::")[0]), "images", 3)
+    assert parse_address(text) == ContainerRow(Path(text.partition("::")[0]), "images", 3)

@@ -23,7 +23,7 @@ from skyclass.core import limits
 from skyclass.core.errors import SkyclassError
 from skyclass.core.limits import MAX_PIXELS
 from skyclass.images.formats.arrays import RGB
-from skyclass.images.formats.read import Image, decode_image, is_image_name, read_image
+from skyclass.images.formats.read import Image, decode_bytes, is_image_name, read_image
 
 SHARED = PROJECT.parent / "shared"
 SIZE = (20, 28)
@@ -99,7 +99,7 @@ def test_png_modes(tmp_path: Path, mode: str) -> None:
 def test_png_of_16_bits_keeps_its_depth(samples: int, kept: int) -> None:
     pixels = random_pixels(4, SIZE, samples, "uint16")
     data = imagecodecs.png_encode(interleaved(pixels) if samples > 1 else pixels[0])
-    check(decode_image(data, "x"), pixels[:kept], RGB if kept == 3 else GREY, "png")
+    check(decode_bytes(data, "x"), pixels[:kept], RGB if kept == 3 else GREY, "png")
 
 
 def test_png_of_16_bits_is_decoded_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
@@ -107,9 +107,9 @@ def test_png_of_16_bits_is_decoded_in_silence(capfd: pytest.CaptureFixture[str])
     data = imagecodecs.png_encode(interleaved(pixels))
     profile = b"iCCPx\0\0not a profile"
     chunk = (len(profile) - 4).to_bytes(4, "big") + profile + zlib.crc32(profile).to_bytes(4, "big")
-    check(decode_image(data[:33] + chunk + data[33:], "x"), pixels, RGB, "png")  # the header is 33 bytes long
+    check(decode_bytes(data[:33] + chunk + data[33:], "x"), pixels, RGB, "png")  # the header is 33 bytes long
     with pytest.raises(SkyclassError, match="checksum"):
-        decode_image(data[:2000] + b"?" + data[2001:], "x")
+        decode_bytes(data[:2000] + b"?" + data[2001:], "x")
     assert capfd.readouterr() == ("", "")
 
 
@@ -180,10 +180,10 @@ LAYOUTS: list[dict[str, Any]] = [
 def test_a_cut_tiff_of_several_bands_does_not_become_one_of_fewer(tmp_path: Path, options: dict[str, Any]) -> None:
     tifffile.imwrite(tmp_path / "x.tif", random_pixels(7, (48, 64), 5, "uint16"), **options)
     data = (tmp_path / "x.tif").read_bytes()
-    assert len(decode_image(data, "x").pixels) == 5
+    assert len(decode_bytes(data, "x").pixels) == 5
     for share in (0.9, 0.5, 0.25):
         with pytest.raises(SkyclassError, match="ends early"):
-            decode_image(data[: int(share * len(data))], "x")
+            decode_bytes(data[: int(share * len(data))], "x")
 
 
 @pytest.mark.parametrize("bigtiff", [False, True])
@@ -198,7 +198,7 @@ def test_a_tiff_whose_pages_lead_back_to_each_other_is_refused(tmp_path: Path, b
     assert not any(data[end : end + size])
     data[end : end + size] = first.to_bytes(size, "little")
     with pytest.raises(SkyclassError, match="pages lead back"):
-        decode_image(bytes(data), "x")
+        decode_bytes(bytes(data), "x")
 
 
 def test_a_tiff_with_fewer_tiles_than_its_header_needs_is_refused(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_tiff_with_fewer_tiles_than_its_header_needs_is_refused(tmp_path: Path
         place = file.pages.first.tags["ImageLength"].valueoffset
     data[place : place + 4] = (48_000).to_bytes(4, "little")
     with pytest.raises(SkyclassError, match="fewer pixels"):
-        decode_image(bytes(data), "x")
+        decode_bytes(bytes(data), "x")
 
 
 def test_tiff_palette_and_inverted_grey(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_fits_layouts(tmp_path: Path) -> None:
         GREY,
         "fits",
     )
-    check(decode_image(gzip.compress(file.read_bytes()), "x.fits.gz"), whole.astype(np.float32), GREY, "fits")
+    check(decode_bytes(gzip.compress(file.read_bytes()), "x.fits.gz"), whole.astype(np.float32), GREY, "fits")
 
 
 def test_fits_scaling_is_applied(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_refusals_without_a_file(tmp_path: Path) -> None:
     with pytest.raises(SkyclassError, match="no such file"):
         read_image(tmp_path / "absent.png")
     with pytest.raises(SkyclassError, match=r"^upload: .*text"):
-        decode_image(b"hello", "upload")
+        decode_bytes(b"hello", "upload")
 
 
 def test_a_huge_tiff_or_fits_is_refused_by_its_header(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_a_huge_tiff_or_fits_is_refused_by_its_header(tmp_path: Path) -> None:
     header = fits.PrimaryHDU(np.zeros((2, 2), np.uint8)).header
     header["NAXIS1"] = header["NAXIS2"] = side
     with pytest.raises(SkyclassError, match="more than"):
-        decode_image(header.tostring().encode() + bytes(2880), "x")
+        decode_bytes(header.tostring().encode() + bytes(2880), "x")
     tifffile.imwrite(tmp_path / "x.tif", np.zeros((4, 6), np.uint8))
     data = bytearray((tmp_path / "x.tif").read_bytes())
     with tifffile.TiffFile(tmp_path / "x.tif") as file:
@@ -336,7 +336,7 @@ def test_a_huge_tiff_or_fits_is_refused_by_its_header(tmp_path: Path) -> None:
         for name in ("ImageWidth", "ImageLength"):
             data[tags[name].valueoffset : tags[name].valueoffset + 2] = side.to_bytes(2, "little")
     with pytest.raises(SkyclassError, match="more than"):
-        decode_image(bytes(data), "x")
+        decode_bytes(bytes(data), "x")
 
 
 def test_odd_files_are_read_as_they_are(tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_damage_is_refused_or_read_and_never_crashes(
         content[place] = value
     content = content[: data.draw(st.integers(0, len(content)))]
     try:
-        image = decode_image(bytes(content), "x")
+        image = decode_bytes(bytes(content), "x")
     except SkyclassError:
         return
     assert image.pixels.ndim == 3
@@ -377,7 +377,7 @@ def test_warnings_are_as_before_after_threads_have_decoded() -> None:
     def decode() -> None:
         for _ in range(20):
             with pytest.raises(SkyclassError):
-                decode_image(header, "x")
+                decode_bytes(header, "x")
 
     threads = [threading.Thread(target=decode) for _ in range(4)]
     for thread in threads:
@@ -440,4 +440,4 @@ def test_real_archives_of_several_arrays_are_one_image_with_named_bands() -> Non
 def test_a_gzipped_bomb_is_refused_while_it_unpacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ALWAYS_UNPACKED", 2**16)
     with pytest.raises(SkyclassError, match="claim to unpack"):
-        decode_image(gzip.compress(bytes(2**22)), "x.fits.gz")
+        decode_bytes(gzip.compress(bytes(2**22)), "x.fits.gz")

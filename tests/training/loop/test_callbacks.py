@@ -1,4 +1,4 @@
-"""What a training took: `training.json`, over sessions and legs, and what the person is told of it."""
+"""What a training took: `training.json`, over sessions and stages, and what the person is told of it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_training_says_what_it_took(tmp_path: Path, pack: Pack, monkeypatch: p
     assert "Training took" not in report(tmp_path / "run").read_text()
 
 
-def test_sessions_and_legs_add_up(tmp_path: Path, pack: Pack) -> None:
+def test_sessions_and_stages_add_up(tmp_path: Path, pack: Pack) -> None:
     """What was trained before the last checkpoint of a session counts, and nothing twice."""
     run, original = tmp_path / "run", Task.training_step
     with pytest.MonkeyPatch.context() as patch:

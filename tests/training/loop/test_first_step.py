@@ -41,7 +41,7 @@ SOUND: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_a_sound_training_passes_and_nothing_is_told(
     tmp_path: Path, pack: Pack, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """In each session: also the one that goes on, and the leg that is added."""
+    """In each session: also the one that goes on, and the stage that is added."""
     seen: list[int] = []
     original = first_step.FirstStepCheck.on_train_batch_end
 
@@ -113,13 +113,13 @@ def test_what_takes_no_part_is_refused_and_the_way_out_works(tmp_path: Path, pac
 
 
 def test_a_gradient_that_stays_zero_is_told_of(tmp_path: Path, pack: Pack, capsys: pytest.CaptureFixture[str]) -> None:
-    """With a weight of zero the doubt is computed, and moves nothing."""
+    """With a weight of zero the error logits are computed, and move nothing."""
     recipe = toy_recipe(model={"uncertainty": True}, training={"uncertainty_weight": 0.0, "epochs": 1})
     fit_toy(recipe, pack, tmp_path / "run")
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning")]
     assert told == [
-        "Warning: the gradient of doubt.0.weight, doubt.0.bias, doubt.3.weight, doubt.3.bias is zero in the first two "
-        "steps: the loss does not see it"
+        "Warning: the gradient of error_head.0.weight, error_head.0.bias, error_head.3.weight, error_head.3.bias is "
+        "zero in the first two steps: the loss does not see it"
     ]
 
 
@@ -155,8 +155,8 @@ def test_frozen_weights_that_move_are_found(
 
 def test_a_frozen_parameter_with_a_gradient_is_refused() -> None:
     network = new_network(toy_recipe(model=FROZEN), 1, 3)
-    judgement = network.judge(network.features(torch.rand(4, 1, 12, 16)))
-    total_loss(judgement, torch.tensor([0, 1, 2, 0]), None, toy_recipe().training).backward()
+    output = network.head_output(network.features(torch.rand(4, 1, 12, 16)))
+    total_loss(output, torch.tensor([0, 1, 2, 0]), None, toy_recipe().training).backward()
     first_step.check_gradients(network)
     network.backbone.get_parameter("conv1.weight").grad = torch.zeros(16, 1, 3, 3)
     with pytest.raises(SkyclassError, match=r"conv1.weight has a gradient, and is frozen"):

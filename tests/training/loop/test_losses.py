@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from skyclass.core.errors import SkyclassError
-from skyclass.models.heads import doubt_head
-from skyclass.models.network import Judgement
+from skyclass.models.heads import error_head
+from skyclass.models.network import NetworkOutput
 from skyclass.recipes.training_settings import TrainingSettings
 from skyclass.training.loop.losses import LOSSES, class_weights, total_loss, uncertainty_loss
 
@@ -119,40 +119,42 @@ def test_focal_plays_easy_images_down_and_more_so_with_gamma() -> None:
 def test_the_uncertainty_loss_is_towards_wrong() -> None:
     logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]], requires_grad=True)
     labels = torch.tensor([0, 0, 1])  # right, wrong, wrong
-    doubt = torch.tensor([-1.0, 2.0, 0.5], requires_grad=True)
-    loss = uncertainty_loss(Judgement(logits, doubt), labels)
-    chance = 1 / (1 + np.exp(-doubt.detach().double().numpy()))
+    error_logits = torch.tensor([-1.0, 2.0, 0.5], requires_grad=True)
+    loss = uncertainty_loss(NetworkOutput(logits, error_logits), labels)
+    chance = 1 / (1 + np.exp(-error_logits.detach().double().numpy()))
     expected = -(np.log(1 - chance[0]) + np.log(chance[1]) + np.log(chance[2])) / 3
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-6)
     loss.backward()
     assert logits.grad is None  # the target is no function of the logits
-    assert doubt.grad.sign().tolist() == [1.0, -1.0, -1.0]  # less doubt of the right one, more of the others
+    assert error_logits.grad.sign().tolist() == [1.0, -1.0, -1.0]  # smaller for the right one, larger for the others
     with pytest.raises(ValueError, match="without an uncertainty head"):
-        uncertainty_loss(Judgement(logits, None), labels)
+        uncertainty_loss(NetworkOutput(logits, None), labels)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_total_is_the_loss_and_the_weighted_doubt(name: str) -> None:
+def test_the_total_is_the_loss_and_the_weighted_error_loss(name: str) -> None:
     logits, labels = batch(3)
-    doubt, weights = torch.randn(6, generator=torch.Generator().manual_seed(4)), torch.tensor([0.5, 1.0, 2.0])
+    error_logits, weights = torch.randn(6, generator=torch.Generator().manual_seed(4)), torch.tensor([0.5, 1.0, 2.0])
     settings = TrainingSettings(loss=name, uncertainty_weight=0.7)
     own = float(LOSSES[name](logits, labels, weights, settings))
-    extra = float(uncertainty_loss(Judgement(logits, doubt), labels))
-    assert float(total_loss(Judgement(logits, None), labels, weights, settings)) == own
-    assert float(total_loss(Judgement(logits, doubt), labels, weights, settings)) == pytest.approx(own + 0.7 * extra)
+    extra = float(uncertainty_loss(NetworkOutput(logits, error_logits), labels))
+    assert float(total_loss(NetworkOutput(logits, None), labels, weights, settings)) == own
+    assert float(total_loss(NetworkOutput(logits, error_logits), labels, weights, settings)) == pytest.approx(
+        own + 0.7 * extra
+    )
     silent = settings.model_copy(update={"uncertainty_weight": 0.0})
-    assert float(total_loss(Judgement(logits, doubt), labels, weights, silent)) == pytest.approx(own)
+    assert float(total_loss(NetworkOutput(logits, error_logits), labels, weights, silent)) == pytest.approx(own)
 
 
-def test_a_doubt_that_is_trained_is_larger_where_the_prediction_is_wrong() -> None:
+def test_a_trained_error_probability_is_larger_where_the_prediction_is_wrong() -> None:
     """Images of one kind have a label drawn by lot, which no network can know; those of the other follow their label.
 
     The published loss pointed the other way (SYSTEMS, 2).
     """
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    scores, doubt = nn.Linear(2, 2), doubt_head(2, 0.0)
-    optimizer = torch.optim.Adam([*scores.parameters(), *doubt.parameters()], lr=0.02)
+    scores, head = nn.Linear(2, 2), error_head(2, 0.0)
+    optimizer = torch.optim.Adam([*scores.parameters(), *head.parameters()], lr=0.02)
 
     def drawn() -> tuple[Tensor, Tensor]:
         x = torch.randn(400, 2, generator=generator)
@@ -161,13 +163,13 @@ def test_a_doubt_that_is_trained_is_larger_where_the_prediction_is_wrong() -> No
 
     x, labels = drawn()
     for _ in range(150):
-        judgement = Judgement(scores(x), doubt(x)[:, 0])
+        output = NetworkOutput(scores(x), head(x)[:, 0])
         optimizer.zero_grad()
-        total_loss(judgement, labels, None, TrainingSettings(uncertainty_weight=1.0)).backward()
+        total_loss(output, labels, None, TrainingSettings(uncertainty_weight=1.0)).backward()
         optimizer.step()
     x, labels = drawn()
     with torch.no_grad():
-        wrong, chance = scores(x).argmax(1) != labels, torch.sigmoid(doubt(x)[:, 0])
+        wrong, chance = scores(x).argmax(1) != labels, torch.sigmoid(head(x)[:, 0])
     assert roc_auc_score(wrong, chance) > 0.7  # 0.75 is the most that can be known, for half of the lots are right
     assert float(chance[x[:, 1] > 0.5].mean()) == pytest.approx(0.5, abs=0.1)
     assert float(chance[x[:, 1] < -0.5].mean()) < 0.1

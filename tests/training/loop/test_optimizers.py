@@ -55,7 +55,7 @@ def test_the_backbone_is_cut_in_thirds_of_its_stages(backbone: str) -> None:
         expected = [name for name, _ in network.named_parameters() if name.startswith(prefixes)]
         assert sorted(found[part]) == sorted(expected)
         assert expected
-    assert all(name.startswith(("head.", "doubt.")) for name in found["head"])
+    assert all(name.startswith(("head.", "error_head.")) for name in found["head"])
 
 
 def test_the_depth_of_a_vision_transformer_grows_from_part_to_part() -> None:

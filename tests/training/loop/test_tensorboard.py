@@ -109,7 +109,7 @@ def test_the_row_of_a_step(tmp_path: Path, pack: Pack, monkeypatch: pytest.Monke
 
 
 def test_every_score_of_the_history_is_shown(tmp_path: Path, pack: Pack) -> None:
-    """Losses, accuracy of each class, mean doubt, and how well the doubt tells the mistakes."""
+    """Losses, accuracy of each class, mean chance of an error, and how well it ranks the errors."""
     recipe = toy_recipe(model={"uncertainty": True}, training={"validations_per_epoch": 2})
     run = run_of(tmp_path, pack, recipe)
     log, history = log_of(run), pd.read_csv(run / "history.csv")

@@ -26,7 +26,7 @@ from skyclass.commands.train import train
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
 from skyclass.images.preprocess import channel_statistics
-from skyclass.models.network import Judgement
+from skyclass.models.network import NetworkOutput
 from skyclass.recipes.data_settings import DataSettings
 from skyclass.recipes.model_settings import ModelSettings
 from skyclass.recipes.recipe import Recipe
@@ -307,9 +307,9 @@ def test_a_single_class_in_validation_is_no_trouble(tmp_path: Path, pack: Pack) 
 
 def cut(pack: Pack, folder: Path, keep: np.ndarray) -> Pack:
     """A pack of some rows of another."""
-    from skyclass.data.packs.pack import Chunk, write_pack
+    from skyclass.data.packs.pack import PackChunk, write_pack
 
-    chunk = Chunk(np.array(pack.images)[keep], pack.catalog[keep])
+    chunk = PackChunk(np.array(pack.images)[keep], pack.catalog[keep])
     return write_pack([chunk], folder, pack.pixels, classes=None, source={})
 
 
@@ -400,7 +400,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "data.exclude": ({"exclude": ["ring"]}, {}),
 }
 ELSEWHERE = {
-    "training.uncertainty_weight": "test_losses: test_the_total_is_the_loss_and_the_weighted_doubt",
+    "training.uncertainty_weight": "test_losses: test_the_total_is_the_loss_and_the_weighted_error_loss",
     "training.plateau_monitor": "test_the_plateau_watches_what_it_is_told_to",
     "training.validations_per_epoch": "test_validations_have_their_pace",
     "training.validate_every_steps": "test_validations_have_their_pace",
@@ -461,14 +461,14 @@ def test_early_stopping_stops(tmp_path: Path, pack: Pack) -> None:
 
 def test_channels_last_is_the_order_in_memory(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
-    original = Task.judge
+    original = Task.forward_output
 
-    def judge(self: Task, images: torch.Tensor) -> Any:
+    def forward_output(self: Task, images: torch.Tensor) -> Any:
         weight = self.network.backbone.get_submodule("layer3.0.conv1").weight
         seen.append(weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous())
         return original(self, images)
 
-    monkeypatch.setattr(Task, "judge", judge)
+    monkeypatch.setattr(Task, "forward_output", forward_output)
     for wanted in (True, False):
         seen.clear()
         fit_toy(toy_recipe(training={"channels_last": wanted}), pack, tmp_path / str(wanted))
@@ -504,10 +504,10 @@ def test_the_training_scores_are_those_since_the_last_validation(
 ) -> None:
     seen: list[tuple[float, float, int]] = []
 
-    def terms_of(judgement: Judgement, labels: torch.Tensor, *others: Any) -> Any:
-        loss = total_loss(judgement, labels, *others)
-        seen.append((float(loss.detach()), float((judgement.logits.argmax(1) == labels).sum()), len(labels)))
-        return loss_terms(judgement, labels, *others)
+    def terms_of(output: NetworkOutput, labels: torch.Tensor, *others: Any) -> Any:
+        loss = total_loss(output, labels, *others)
+        seen.append((float(loss.detach()), float((output.logits.argmax(1) == labels).sum()), len(labels)))
+        return loss_terms(output, labels, *others)
 
     monkeypatch.setattr(task, "loss_terms", terms_of)  # that of a training step
     fit_toy(toy_recipe(training={"validate_every_steps": 3, "checkpoint_steps": 1}), pack, tmp_path / "run")
@@ -562,13 +562,13 @@ def test_the_scores_of_a_validation(tmp_path: Path, pack: Pack, averaged: str) -
     x = (torch.from_numpy(pack.images[split == "val"]).float() / 255 - mean[0]) / std[0]
     truth = np.array([sorted(pack.classes).index(label) for label in pack.catalog["label"][split == "val"]])
     with torch.no_grad():
-        logits, doubt = network.judge(network.features(x))
-    assert doubt is not None
-    p, chance = torch.softmax(logits.double(), 1).numpy(), torch.sigmoid(doubt.double()).numpy()
+        logits, error_logits = network.head_output(network.features(x))
+    assert error_logits is not None
+    p, chance = torch.softmax(logits.double(), 1).numpy(), torch.sigmoid(error_logits.double()).numpy()
     predicted = p.argmax(1)
     wrong = torch.from_numpy(predicted != truth)
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(truth))
-    loss += 0.5 * torch.nn.functional.binary_cross_entropy_with_logits(doubt, wrong.float())
+    loss += 0.5 * torch.nn.functional.binary_cross_entropy_with_logits(error_logits, wrong.float())
     expected = {
         "val_loss": float(loss),
         "val_accuracy": metrics.accuracy_score(truth, predicted),

@@ -24,12 +24,11 @@ from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
 from skyclass.recipes.recipe import load_recipe
 from skyclass.recipes.training_settings import TuneSettings
-from skyclass.training.tuning import study
-from skyclass.training.tuning import trial_locks as leases
-from skyclass.training.tuning import worker as work
+from skyclass.training.tuning import study, trial_locks
+from skyclass.training.tuning import worker as worker_module
 from skyclass.training.tuning.folder import TuningFolder
 from skyclass.training.tuning.results import importances
-from skyclass.training.tuning.space import grid_values, recipe_with, sampler_for, search_space, suggest
+from skyclass.training.tuning.space import grid_values, recipe_with, sampler_for, search_space, suggest_parameters
 from skyclass.training.tuning.study import _open_study as opened
 from skyclass.training.tuning.study import open_tuning
 from skyclass.training.tuning.trial_locks import take
@@ -177,7 +176,7 @@ def test_tpe_learns_where_a_range_is_good() -> None:
             for number in range(26):
                 drawn_by.sampler = sampler_for(method, space, seed, number)
                 trial = drawn_by.ask()
-                rate = float(str(suggest(trial, space)[RATE]))
+                rate = float(str(suggest_parameters(trial, space)[RATE]))
                 assert 1e-5 <= rate <= 1e-1
                 distance = abs(math.log10(rate) + 3.0)
                 drawn_by.tell(trial, -distance)
@@ -284,7 +283,7 @@ def test_a_tuning_stopped_by_hand_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as at_first:
-        at_first.setattr(work, "finish_run", stop)
+        at_first.setattr(worker_module, "finish_run", stop)
         with pytest.raises(KeyboardInterrupt):
             search(tmp_path, pack, space={RATE: [1e-3, 1e-2]})
     assert "To go on, repeat the command" in capsys.readouterr().err
@@ -300,7 +299,7 @@ def test_a_database_that_is_away_stops_the_tuning_with_one_sentence(
     def away(*_arguments: object) -> None:
         raise optuna.exceptions.StorageInternalError("server closed the connection")
 
-    monkeypatch.setattr(work, "finish_run", away)
+    monkeypatch.setattr(worker_module, "finish_run", away)
     with pytest.raises(SkyclassError, match=r"the study cannot be reached .*server closed.*; repeat the command"):
         search(tmp_path, pack, space=GRID)
     tuning = open_tuning(tmp_path / "tuning", load_recipe(tmp_path / "tuning-recipe" / "recipe.yaml"), pack, None)
@@ -309,13 +308,13 @@ def test_a_database_that_is_away_stops_the_tuning_with_one_sentence(
 
 def test_what_a_training_says_goes_to_its_log(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     without_training(monkeypatch)
-    quiet = work.finish_run
+    quiet = worker_module.finish_run
 
     def finish_run(*arguments: Any) -> None:
         say("a word of the training")
         quiet(*arguments)
 
-    monkeypatch.setattr(work, "finish_run", finish_run)
+    monkeypatch.setattr(worker_module, "finish_run", finish_run)
     recipe = write_recipe(tmp_path, toy_recipe(training={"epochs": 1}, tune={"space": {RATE: [1e-3]}}))
     shown = done("tune", recipe, pack.path, "--out", tmp_path / "t", "--device", "cpu")
     assert "a word of the training" not in shown.err
@@ -439,23 +438,23 @@ def test_a_trial_of_another_machine_is_taken_up_when_it_is_silent(
     tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = without_training(monkeypatch)
-    monkeypatch.setattr(leases, "SETTLING", 0.0)
+    monkeypatch.setattr(trial_locks, "SETTLING", 0.0)
     recipe, url = toy_recipe(tune={"space": {RATE: [1e-3, 1e-2]}}), f"sqlite:///{tmp_path}/study.db"
     gone, here = (open_tuning(tmp_path / name, recipe, pack, url) for name in ("gone", "here"))
     assert gone.study.study_name == here.study.study_name
     lost = take(gone)
     assert lost
     lost.lock.release()
-    work.work(here, pack, "cpu", False, lambda: None)
+    worker_module.work(here, pack, "cpu", False, lambda: None)
     assert trained == [1]  # number 0 may still be trained elsewhere
-    monkeypatch.setattr(leases, "SILENCE", -1.0)
-    work.work(here, pack, "cpu", False, lambda: None)
+    monkeypatch.setattr(trial_locks, "SILENCE", -1.0)
+    worker_module.work(here, pack, "cpu", False, lambda: None)
     assert trained == [1, 0]
     assert [trial.state.name for trial in here.trials()] == ["COMPLETE", "COMPLETE"]
     assert here.trial(0).params == {RATE: lost.values[RATE]}
     value = here.trial(0).value
     # The machine that was away comes back, and what it has found is no longer asked for.
-    work._train(gone, lost, pack, "cpu")
+    worker_module._train(gone, lost, pack, "cpu")
     assert here.trial(0).value == value
 
 
@@ -468,7 +467,7 @@ def test_a_grid_that_others_have_ended_is_not_exceeded(
     one, other = (open_tuning(tmp_path / name, recipe, pack, url) for name in ("one", "other"))
     begun = [take(one), take(one)]
     assert all(begun)
-    assert leases._begin(other) is None
+    assert trial_locks._begin(other) is None
     assert len(other.trials()) == 2
     assert not trained
 
@@ -476,12 +475,12 @@ def test_a_grid_that_others_have_ended_is_not_exceeded(
 def test_a_sign_of_life_is_given_while_a_trial_is_trained(
     tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "BEAT", 0.01)
+    monkeypatch.setattr(trial_locks, "BEAT", 0.01)
     tuning = open_tuning(tmp_path / "t", toy_recipe(tune={"space": GRID}), pack, None)
     lease = take(tuning)
     assert lease
     before = tuning.trial(0).user_attrs["heard"]
-    with leases.alive(lease.trial):
+    with trial_locks.alive(lease.trial):
         while tuning.trial(0).user_attrs["heard"] == before:
             pass
     lease.lock.release()
@@ -493,9 +492,9 @@ def test_out_of_memory_is_a_failure_of_the_trial_alone(
     def finish_run(*_arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(work, "finish_run", finish_run)
+    monkeypatch.setattr(worker_module, "finish_run", finish_run)
     tuning = open_tuning(tmp_path / "t", toy_recipe(tune={"space": GRID}), pack, None)
-    work.work(tuning, pack, "cpu", False, lambda: None)
+    worker_module.work(tuning, pack, "cpu", False, lambda: None)
     assert {trial.user_attrs["problem"] for trial in tuning.trials()} == {"not enough memory on the device"}
     assert {trial.state.name for trial in tuning.trials()} == {"FAIL"}
 

@@ -23,7 +23,7 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True, protected_namespaces=())
 
 
-Kind = TypeVar("Kind", bound=Document)
+AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def _content_hash(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
-def read_document(path: Path, what: str, kind: type[Kind], fix: str) -> tuple[dict[str, Any], Kind]:
+def read_document(path: Path, what: str, kind: type[AnyDocument], fix: str) -> tuple[dict[str, Any], AnyDocument]:
     """The content of a JSON artefact, as it is and as `kind` describes it; `what` says what it should be.
 
     Raises
@@ -51,7 +51,7 @@ def read_document(path: Path, what: str, kind: type[Kind], fix: str) -> tuple[di
     return content, checked(content, what, path, kind, fix)
 
 
-def checked(content: Any, what: str, path: Path, kind: type[Kind], fix: str) -> Kind:
+def checked(content: Any, what: str, path: Path, kind: type[AnyDocument], fix: str) -> AnyDocument:
     """The content as `kind` describes it.
 
     Errors: SkyclassError for keys that are missing, else for the first one of another type.

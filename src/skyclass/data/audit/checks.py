@@ -70,15 +70,15 @@ def duplicate_table(catalog: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     table = pairs[["kind", "similarity", "rotation", "mirrored"]].reset_index(drop=True)
     table = table.join(first).join(second.set_axis(["other_id", "other_label", "other_split", "other_file"], axis=1))
     clusters = duplicate_clusters(catalog, pairs)
-    doubtful = table["kind"].eq("maybe").to_numpy()
-    both = zip(doubtful, clusters[pairs["first"]], clusters[pairs["second"]], strict=True)
+    uncertain = table["kind"].eq("maybe").to_numpy()
+    both = zip(uncertain, clusters[pairs["first"]], clusters[pairs["second"]], strict=True)
     names = [None if maybe or one != other else one for maybe, one, other in both]
     table["cluster"] = pd.Series(names, dtype=object)
     splits = _differ(table["split"], table["other_split"])
     labels = _differ(table["label"], table["other_label"])
     table["across"] = np.select([splits & labels, splits, labels], ["splits and labels", "splits", "labels"], "")
     order = pd.DataFrame(
-        {"doubtful": doubtful, "splits": ~splits, "labels": ~labels, "similarity": -table["similarity"]}
+        {"uncertain": uncertain, "splits": ~splits, "labels": ~labels, "similarity": -table["similarity"]}
     )
     return table.loc[order.sort_values(list(order.columns), kind="stable").index, DUPLICATES].reset_index(drop=True)
 

@@ -61,7 +61,7 @@ def _colour_problems(path: Path) -> list[tuple[str, str]]:
     return found
 
 
-class Look(NamedTuple):
+class PixelFormat(NamedTuple):
     """Size (height x width), names of the bands and type of the pixels of an image, in words; None: not readable."""
 
     size: str | None
@@ -69,16 +69,16 @@ class Look(NamedTuple):
     type: str | None
 
 
-NOTHING = Look(None, None, None)
+NOTHING = PixelFormat(None, None, None)
 
 
-def look_of(image: Image) -> Look:
+def pixel_format(image: Image) -> PixelFormat:
     """What an image looks like."""
     _, height, width = image.pixels.shape
-    return Look(f"{height}x{width}", " ".join(image.bands), str(image.pixels.dtype))
+    return PixelFormat(f"{height}x{width}", " ".join(image.bands), str(image.pixels.dtype))
 
 
-def mixture_problems(looks: Sequence[Look], place: str) -> list[Problem]:
+def mixture_problems(looks: Sequence[PixelFormat], place: str) -> list[Problem]:
     """A warning each where no size, no type, or neither grey nor colour is that of nearly all images.
 
     Parameters

@@ -14,7 +14,7 @@ from ...core.console import progress
 from ...core.errors import SkyclassError, one_line
 from ...core.parallel import in_order
 from ...core.plotting import thumbnail
-from ...images.decode import judge
+from ...images.decode import check_pixels
 from ...images.formats.read import Image
 from ..catalog import Problem, pixel_problems
 from .file_kinds import file_problems
@@ -23,11 +23,11 @@ from .fingerprints import Fingerprint, fingerprint
 SAMPLES = 8  # images a class on the sample sheet
 UNLABELLED = "unlabelled"
 
-Row = Mapping[Any, Any]
-Reader = Callable[[Row], Image]
+CatalogRow = Mapping[Any, Any]
+Reader = Callable[[CatalogRow], Image]
 
 
-class Seen(NamedTuple):
+class OneImage(NamedTuple):
     """What one image looks like, or why it cannot be read (`error` and nothing else)."""
 
     error: str | None
@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 
 
 @dataclass
-class Survey:
+class ImageStatistics:
     """What was seen of the images, in the catalog's order.
 
     sizes, formats, bands, types : one an image, None where it could not be read
@@ -62,11 +62,11 @@ class Survey:
     fingerprints: list[Fingerprint] = field(default_factory=list)
     fingerprinted: list[int] = field(default_factory=list)
 
-    def wants(self, row: Row) -> bool:
+    def wants(self, row: CatalogRow) -> bool:
         """Whether the class of the row has too few samples so far."""
         return len(self.samples.get(class_of(row), ())) < SAMPLES
 
-    def add(self, row: Row, seen: Seen) -> None:
+    def add(self, row: CatalogRow, seen: OneImage) -> None:
         """Count one image."""
         self.problems += [*pixel_problems(row["image_id"], row["file"], seen.error, seen.warning), *seen.file_problems]
         self.sizes.append(seen.size)
@@ -88,15 +88,15 @@ class Survey:
         return sum(size is not None for size in self.sizes)
 
 
-def survey_images(catalog: pd.DataFrame, read: Reader, *, fingerprints: bool) -> Survey:
+def measure_images(catalog: pd.DataFrame, read: Reader, *, fingerprints: bool) -> ImageStatistics:
     """Look at every image of a catalog, with `fingerprints` of those that are of use.
 
     `read` opens the image of a row, a mapping with `row` (its number), `image_id`, `file` and `label`. The survey does
     not depend on which thread ends first; what is kept of an image is small.
     """
-    survey = Survey()
+    survey = ImageStatistics()
 
-    def look(row: Row) -> tuple[Row, Seen]:
+    def look(row: CatalogRow) -> tuple[CatalogRow, OneImage]:
         # Samples only grow, so whoever is still wanted when its turn comes was wanted here too.
         return row, _look(row, read, survey.wants(row), fingerprints)
 
@@ -107,19 +107,19 @@ def survey_images(catalog: pd.DataFrame, read: Reader, *, fingerprints: bool) ->
     return survey
 
 
-def _rows(catalog: pd.DataFrame) -> Iterator[Row]:
+def _rows(catalog: pd.DataFrame) -> Iterator[CatalogRow]:
     columns = (catalog[name] for name in ("image_id", "file", "label"))
     for number, (image_id, file, label) in enumerate(zip(*columns, strict=True)):
         yield {"row": number, "image_id": image_id, "file": file, "label": label}
 
 
-def _look(row: Row, read: Reader, sampled: bool, fingerprinted: bool) -> Seen:
+def _look(row: CatalogRow, read: Reader, sampled: bool, fingerprinted: bool) -> OneImage:
     """Read and measure one image; a bad one is a finding, never an exception."""
     try:
         image = read(row)
-        error, warning = judge(image, [])
+        error, warning = check_pixels(image, [])
         _, height, width = image.pixels.shape
-        return Seen(
+        return OneImage(
             error,
             warning,
             size=f"{height}x{width}",
@@ -132,9 +132,9 @@ def _look(row: Row, read: Reader, sampled: bool, fingerprinted: bool) -> Seen:
             file_problems=file_problems(row["image_id"], row["file"], image) if image.format != "pack" else (),
         )
     except SkyclassError as refusal:
-        return Seen(f"{refusal.what}; {refusal.fix}" if refusal.fix else refusal.what)
+        return OneImage(f"{refusal.what}; {refusal.fix}" if refusal.fix else refusal.what)
     except Exception as error:  # a decoder's own bug must not cost the rest
-        return Seen(f"cannot be decoded: {one_line(error)}")
+        return OneImage(f"cannot be decoded: {one_line(error)}")
 
 
 def _ranges(image: Image) -> dict[str, tuple[float, float]]:
@@ -147,7 +147,7 @@ def _ranges(image: Image) -> dict[str, tuple[float, float]]:
     return ranges
 
 
-def class_of(row: Row) -> str:
+def class_of(row: CatalogRow) -> str:
     """The class that a row is shown under."""
     return UNLABELLED if pd.isna(row["label"]) else str(row["label"])
 

@@ -27,7 +27,7 @@ _COLUMNS = 11
 
 
 @dataclass(frozen=True)
-class Parameters:
+class Draws:
     """What is done to each of n images; angles count anticlockwise as displayed with the first row on top."""
 
     flip_horizontal: NDArray[np.bool_]  # (n,) left and right are exchanged
@@ -66,12 +66,12 @@ def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return state ^ (state >> np.uint64(31))
 
 
-def draw(settings: AugmentSettings, seed: int, epoch: int, rows: NDArray[np.int64]) -> Parameters:
+def draw(settings: AugmentSettings, seed: int, epoch: int, rows: NDArray[np.int64]) -> Draws:
     """The changes of the images at `rows` (n,) of the pack in this epoch, uniform over the recipe's ranges."""
     u = uniforms(seed, epoch, rows, _COLUMNS)
     either_way = 2.0 * u - 1.0  # [-1, 1)
     low, high = settings.scale
-    return Parameters(
+    return Draws(
         flip_horizontal=u[:, 0] < settings.flip_horizontal,
         flip_vertical=u[:, 1] < settings.flip_vertical,
         angle=settings.rotation * either_way[:, 2],
@@ -123,7 +123,7 @@ def check_augmentation(settings: AugmentSettings, channels: int, in_size: Size, 
         )
 
 
-def affine_matrices(parameters: Parameters, in_size: Size, out_size: Size) -> NDArray[np.float64]:
+def affine_matrices(parameters: Draws, in_size: Size, out_size: Size) -> NDArray[np.float64]:
     """(n, 2, 3) matrices that take an output pixel (x, y, 1) to the input pixel (x, y) it is read from.
 
     Pixel coordinates count from 0 at the centre of the first pixel, so a rotation of a non-square image does not shear.

@@ -42,7 +42,7 @@ AGAIN = "pack the source again"
 TYPES = ("uint8", "uint16", "float16", "float32")
 
 
-class Chunk(NamedTuple):
+class PackChunk(NamedTuple):
     """Images (n, C, H, W) and their n catalog rows."""
 
     images: np.ndarray
@@ -158,7 +158,7 @@ def is_pack(path: Path) -> bool:
 
 
 def write_pack(
-    chunks: Iterable[Chunk],
+    chunks: Iterable[PackChunk],
     folder: Path,
     pixels: PixelSettings,
     *,
@@ -252,7 +252,7 @@ def _files_of(folder: Path) -> list[str]:
 
 
 def _write_images(
-    chunks: Iterable[Chunk], stream: BinaryIO, frames: list[pd.DataFrame]
+    chunks: Iterable[PackChunk], stream: BinaryIO, frames: list[pd.DataFrame]
 ) -> tuple[tuple[int, ...], np.dtype]:
     """Append the chunks' images behind an .npy header, then set the header right; fills `frames`."""
     shape: tuple[int, ...] = (0,)

@@ -68,7 +68,7 @@ def training_rows(pack: Pack, settings: DataSettings) -> TrainingRows:
     return TrainingRows(rows["train"], rows["val"], rows["test"], labels, classes, catalog)
 
 
-def tell_classes(rows: TrainingRows) -> None:
+def say_classes(rows: TrainingRows) -> None:
     """Say which classes the training lacks, and what the validation cannot tell of them."""
     trained, validated = (
         np.bincount(rows.labels[part], minlength=len(rows.classes)) for part in (rows.train, rows.val)

@@ -16,18 +16,18 @@ from ...core.errors import SkyclassError
 from ...core.files.atomic_files import sha256_of, written_whole
 from ...core.files.csv_files import write_csv
 from ...core.parallel import in_order
-from ...images.decode import Decoded, read_and_decode
+from ...images.decode import DecodeResult, read_and_decode
 from ...images.formats.read import read_image
 from ...images.preprocess import apply_settings, named_bands, stored_bands
 from ...recipes.data_settings import PixelSettings
 from ...recipes.recipe import parse_pixels, recipe_hash
 from ..audit.checks import cluster_problems, duplicate_clusters, duplicate_problems, duplicate_table
 from ..audit.duplicates import find_duplicates
-from ..audit.file_kinds import NOTHING, Look, file_problems, look_of, mixture_problems
+from ..audit.file_kinds import NOTHING, PixelFormat, file_problems, mixture_problems, pixel_format
 from ..audit.fingerprints import Fingerprint, fingerprint
 from ..catalog import Problem, pixel_problems, problems_frame, write_problems
 from .check import is_verified, remember
-from .pack import PROBLEMS, Chunk, Pack, write_pack
+from .pack import PROBLEMS, Pack, PackChunk, write_pack
 from .split import assign_splits
 
 SURVEYED = 100  # images looked at to find the usual bands, size and type
@@ -35,7 +35,7 @@ CHUNK = 256
 
 
 class Packed(NamedTuple):
-    """A pack, all problems met on the way, and the `audit.duplicate_table` of its images (None: not looked for)."""
+    """A pack, all problems met on the way, and the `checks.duplicate_table` of its images (None: not looked for)."""
 
     pack: Pack
     problems: pd.DataFrame
@@ -43,10 +43,10 @@ class Packed(NamedTuple):
 
 
 class _Read(NamedTuple):
-    decoded: Decoded
+    decoded: DecodeResult
     fingerprint: Fingerprint | None
     oddities: list[Problem]
-    look: Look
+    look: PixelFormat
 
 
 def pack_catalog(
@@ -70,7 +70,7 @@ def pack_catalog(
     """
     found: list[dict[str, Any]] = []
     prints: list[Fingerprint] = []
-    looks: list[Look] = []
+    looks: list[PixelFormat] = []
     table: list[pd.DataFrame] = []
 
     def finish(packed: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +96,7 @@ def pack_catalog(
     return Packed(pack, problems, table[0] if table else None)
 
 
-def _some(chunks: Iterator[Chunk], found: list[dict[str, Any]], folder: Path) -> Iterator[Chunk]:
+def _some(chunks: Iterator[PackChunk], found: list[dict[str, Any]], folder: Path) -> Iterator[PackChunk]:
     """The chunks. Errors: SkyclassError where there is none, with the first of the reasons in `found`."""
     first = next(chunks, None)
     if first is None:
@@ -112,8 +112,8 @@ def _chunks(
     pixels: PixelSettings,
     found: list[Any],
     prints: list[Fingerprint] | None,
-    looks: list[Look],
-) -> Iterator[Chunk]:
+    looks: list[PixelFormat],
+) -> Iterator[PackChunk]:
     """Decoded chunks of the readable rows; what is wrong with the others goes to `found`, what all look like to
     `looks`, and if wanted fingerprints to `prints`.
     """
@@ -122,7 +122,7 @@ def _chunks(
         image, decoded = read_and_decode(file, [pixels])
         if image is None:
             return _Read(decoded, None, [], NOTHING)
-        look = look_of(image)
+        look = pixel_format(image)
         if prints is None or decoded.pixels is None:
             return _Read(decoded, None, file_problems("", file, image), look)
         # The fingerprint is of the image as it was read: margins and other sizes would mislead.
@@ -146,10 +146,10 @@ def _chunks(
                 prints.append(print_)
             advance(1)
             if len(images) == CHUNK:
-                yield Chunk(np.stack(images), catalog.iloc[rows].assign(bad_pixels=bad))
+                yield PackChunk(np.stack(images), catalog.iloc[rows].assign(bad_pixels=bad))
                 images, rows, bad = [], [], []
         if images:
-            yield Chunk(np.stack(images), catalog.iloc[rows].assign(bad_pixels=bad))
+            yield PackChunk(np.stack(images), catalog.iloc[rows].assign(bad_pixels=bad))
 
 
 def settle(pixels: PixelSettings, files: Sequence[str]) -> PixelSettings:
@@ -164,14 +164,14 @@ def settle(pixels: PixelSettings, files: Sequence[str]) -> PixelSettings:
     if not sample:
         return pixels  # packing will name the reason of each
     bands, sizes, types = zip(*sample, strict=True)
-    tell_padding(pixels.crop, _commonest(sizes))
+    warn_of_padding(pixels.crop, _commonest(sizes))
     changes: dict[str, Any] = {}
     if pixels.bands is None:
         changes["bands"] = stored_bands(_commonest(bands), pixels)
     if pixels.size is None:
         changes["size"] = pixels.crop or _commonest(sizes)
     for size in dict.fromkeys(sizes):
-        if tell_distortion(pixels.model_copy(update=changes), size):
+        if warn_of_distortion(pixels.model_copy(update=changes), size):
             break
     if pixels.dtype is None:
         as_they_are = pixels.interval == "none" and pixels.stretch == "linear"
@@ -180,7 +180,7 @@ def settle(pixels: PixelSettings, files: Sequence[str]) -> PixelSettings:
     return parse_pixels(pixels.model_copy(update=changes), ())  # checked: lupton wants three bands, say
 
 
-def tell_padding(crop: tuple[int, int] | None, size: Sequence[int]) -> None:
+def warn_of_padding(crop: tuple[int, int] | None, size: Sequence[int]) -> None:
     """Say so where `crop` is larger than images of `size`, both (height, width): it adds zeros instead of cutting."""
     if crop is not None and any(wanted > side for wanted, side in zip(crop, size, strict=True)):
         say(
@@ -189,7 +189,7 @@ def tell_padding(crop: tuple[int, int] | None, size: Sequence[int]) -> None:
         )
 
 
-def tell_distortion(pixels: PixelSettings, size: Sequence[int]) -> bool:
+def warn_of_distortion(pixels: PixelSettings, size: Sequence[int]) -> bool:
     """Say so, and return it, where `pixels` stretches images of (height, width) `size` to another aspect ratio."""
     height, width = pixels.crop or size
     if pixels.fit != "stretch" or pixels.size is None or height * pixels.size[1] == width * pixels.size[0]:
@@ -201,7 +201,7 @@ def tell_distortion(pixels: PixelSettings, size: Sequence[int]) -> bool:
     return True
 
 
-def tell_enlarging(wanted: tuple[int, int] | None, packed: Sequence[int]) -> None:
+def warn_of_enlarging(wanted: tuple[int, int] | None, packed: Sequence[int]) -> None:
     """Say so where images of a pack, (height, width) `packed`, are enlarged to twice their size or more: that adds
     pixels, and no detail.
     """
@@ -241,7 +241,7 @@ def _commonest(values: Sequence[Any]) -> Any:
     return Counter(values).most_common(1)[0][0]
 
 
-def prepare(pack: Pack, settings: PixelSettings) -> np.ndarray:
+def resize_for_training(pack: Pack, settings: PixelSettings) -> np.ndarray:
     """The pack's images (N, C, h, w) taken through a training's pixel settings; the pack's own array where that changes
     nothing, else a memory-mapped file kept in the pack for the next training with the same pixels.
     """

@@ -1,4 +1,4 @@
-"""The public data sets that `skyclass fetch` knows, as `datasets.yaml` lists them."""
+"""The public data sets that `skyclass fetch` knows, as `registry.yaml` lists them."""
 
 from __future__ import annotations
 

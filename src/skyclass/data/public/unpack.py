@@ -34,7 +34,7 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVES)
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def extract(archive: Path, folder: Path) -> None:
     """Write the members of an archive below the folder; what macOS adds (`__MACOSX`, `.DS_Store`) is left out.
 
     Links and devices are refused. After an error the folder holds a part of the archive.

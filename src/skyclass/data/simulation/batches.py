@@ -16,9 +16,9 @@ import torch
 from ...core.errors import SkyclassError
 from ...core.parallel import available_cores
 
-Chunk = tuple[np.ndarray, pd.DataFrame]
+SimulatedBatch = tuple[np.ndarray, pd.DataFrame]
 _CHUNKS_WORTH_PROCESSES = 16  # some four seconds of work, which is what processes take to start
-Make = Callable[[Sequence[str], int], Chunk]  # labels and the index of the first one -> images and truth
+Make = Callable[[Sequence[str], int], SimulatedBatch]  # labels and the index of the first one -> images and truth
 
 
 @contextmanager
@@ -53,9 +53,9 @@ def check_request(
     return height, width
 
 
-def in_chunks(
+def in_batches(
     make: Make, labels: Sequence[str], first_index: int, batch_size: int, workers: int | None
-) -> Iterator[Chunk]:
+) -> Iterator[SimulatedBatch]:
     """`make(labels, index)` for successive runs of `batch_size` labels, in order.
 
     Parameters
@@ -79,10 +79,10 @@ def in_chunks(
     return _in_processes(make, jobs, processes)
 
 
-def _in_processes(make: Make, jobs: Iterable[tuple[list[str], int]], processes: int) -> Iterator[Chunk]:
+def _in_processes(make: Make, jobs: Iterable[tuple[list[str], int]], processes: int) -> Iterator[SimulatedBatch]:
     # Spawned, not forked: a fork of a process in which torch has threads can hang.
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-    waiting: deque[Future[Chunk]] = deque()
+    waiting: deque[Future[SimulatedBatch]] = deque()
     try:
         for names, index in jobs:
             waiting.append(pool.submit(make, names, index))

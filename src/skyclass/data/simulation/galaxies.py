@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .batches import Chunk, check_request, in_chunks, one_thread
+from .batches import SimulatedBatch, check_request, in_batches, one_thread
 from .galaxy_parts import (
     SCALE_LENGTHS_PER_RE,
     WINDINGS,
@@ -189,7 +189,7 @@ def _neighbours(
     return light
 
 
-def _make(labels: Sequence[str], first_index: int, *, size: tuple[int, int], seed: int) -> Chunk:
+def _make(labels: Sequence[str], first_index: int, *, size: tuple[int, int], seed: int) -> SimulatedBatch:
     rows = [draw_truth(first_index + i, label, seed, size) for i, label in enumerate(labels)]
     images = np.stack([render(row, size, seed=seed).numpy() for row in rows])
     truth = pd.DataFrame(rows)
@@ -206,7 +206,7 @@ def simulate(
     first_index: int = 0,
     batch_size: int = 512,
     workers: int | None = None,
-) -> Iterator[Chunk]:
+) -> Iterator[SimulatedBatch]:
     """Galaxies with these labels, and the truth about each, in chunks of `batch_size` and in order.
 
     Image i has the global index first_index + i and is drawn from (seed, index): it does not depend on the batch, the
@@ -225,4 +225,4 @@ def simulate(
     Errors: SkyclassError for an unknown label, a size below 8 pixels or a negative seed.
     """
     make = partial(_make, size=check_request(labels, CLASSES, size, seed, first_index), seed=seed)
-    return in_chunks(make, labels, first_index, batch_size, workers)
+    return in_batches(make, labels, first_index, batch_size, workers)

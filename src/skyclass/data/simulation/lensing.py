@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ...core.errors import SkyclassError
 from . import deflection
-from .batches import Chunk, check_request, in_chunks, one_thread
+from .batches import SimulatedBatch, check_request, in_batches, one_thread
 from .light import sersic
 from .telescope import add_noise, blur, generator, kernel_radius, min_max, pixel_grid
 
@@ -226,7 +226,7 @@ def _padded(lists: pd.Series, device: str) -> Tensor:
 
 def _make(
     labels: Sequence[str], first_index: int, *, size: tuple[int, int], difficulty: float, seed: int, device: str
-) -> Chunk:
+) -> SimulatedBatch:
     truth = pd.DataFrame([draw_truth(first_index + i, label, seed, difficulty) for i, label in enumerate(labels)])
     truth["pixel_scale"] = pixel_scale(size)
     return render(truth, size, seed=seed, device=device).cpu().numpy(), truth
@@ -242,7 +242,7 @@ def simulate(
     batch_size: int = 256,
     workers: int | None = None,
     device: str = "cpu",
-) -> Iterator[Chunk]:
+) -> Iterator[SimulatedBatch]:
     """Lenses with these labels, and the truth about each, in chunks of `batch_size` and in order.
 
     Image i has the global index first_index + i and is drawn from (seed, index): it does not depend on the batch, the
@@ -266,4 +266,4 @@ def simulate(
     if not difficulty > 0.0:
         raise SkyclassError(f"{difficulty} is no factor on a mass", where="difficulty", fix="give a number above 0")
     make = partial(_make, size=shape, difficulty=difficulty, seed=seed, device=device)
-    return in_chunks(make, labels, first_index, batch_size, workers if device == "cpu" else 1)
+    return in_batches(make, labels, first_index, batch_size, workers if device == "cpu" else 1)

@@ -24,7 +24,7 @@ from ..catalog import Found
 from ..source_options import SourceOptions
 from ..split_names import SPLIT_NAMES
 from ..tables.columns import given_columns, name_classes, name_columns
-from .rows import addressed, checked_rows, joined, short_names
+from .rows import addressed, checked_rows, join_table, short_names
 from .tables import read_named
 
 STACK_SUFFIXES = (".h5", ".hdf5", ".npz", ".npy")
@@ -83,7 +83,7 @@ def read_split_stacks(root: Path, files: Sequence[Path], options: SourceOptions)
         _file_frame(file, split_named(Path(file.name)), options, prefix)
         for file, prefix in zip(files, prefixes, strict=True)
     ]
-    return _checked(joined(list(zip(prefixes, frames, strict=True)), root), root)
+    return _checked(join_table(list(zip(prefixes, frames, strict=True)), root), root)
 
 
 def read_stack_table(table: Path, stack: Path, options: SourceOptions) -> Found:
@@ -116,7 +116,7 @@ def _file_frame(path: Path, split: str | None, options: SourceOptions, prefix: s
     for word, names in splits.items():
         frame = _part(path, {key: arrays[key] for key in names}, names, options, f"{prefix}{word}/")
         parts.append((f"{prefix}{word}/", frame.assign(split=SPLIT_NAMES[word])))
-    return joined(parts, path)
+    return join_table(parts, path)
 
 
 def _last_names(arrays: Arrays) -> dict[str, str]:

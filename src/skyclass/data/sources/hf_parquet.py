@@ -20,7 +20,7 @@ from ..source_options import SourceOptions
 from ..tables.columns import given_columns, name_classes, name_columns
 from ..tables.table_files import as_frame
 from .array_stacks import split_named
-from .rows import addressed, checked_rows, joined, short_names
+from .rows import addressed, checked_rows, join_table, short_names
 
 # What a column of encoded images may be called where nothing else says that it is one.
 _NAMES = ("image", "img", "images", "picture", "jpg", "png", "webp", "image_bytes")
@@ -51,7 +51,7 @@ def read_parquet_images(root: Path, files: Sequence[Path], options: SourceOption
         if split is not None and "split" not in frame.columns:
             frame["split"] = split
         frames.append(frame)
-    frame = joined(list(zip(names, frames, strict=True)), root)
+    frame = join_table(list(zip(names, frames, strict=True)), root)
     return checked_rows(frame, root, "parquet images", sought=frame["file"].tolist(), fix=_FIX)
 
 

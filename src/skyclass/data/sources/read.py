@@ -17,7 +17,7 @@ from ...core.files.replacing import finish_replacing
 from ...images.formats.locations import files_of, image_id_of, parse_address
 from ...images.formats.read import is_image_name
 from ...images.formats.registry import IMAGE_SUFFIXES
-from ..catalog import Found, Kind, check_catalog, problems_frame
+from ..catalog import Found, SourceKind, check_catalog, problems_frame
 from ..source_options import SourceOptions
 from ..tables.columns import name_classes
 from ..tables.table_files import TABLE_READERS, is_fits_table, table_suffix
@@ -46,7 +46,7 @@ class Source:
 
     catalog: pd.DataFrame
     problems: pd.DataFrame
-    kind: Kind
+    kind: SourceKind
     path: Path
 
 

@@ -12,8 +12,8 @@ import pandas as pd
 
 from ...core.console import say
 from ...core.errors import SkyclassError
-from ...images.formats.locations import Row, stem_of
-from ..catalog import FAULT, ODDITY, REQUIRED, Found, Kind, Problem, warning
+from ...images.formats.locations import ContainerRow, stem_of
+from ..catalog import FAULT, ODDITY, REQUIRED, Found, Problem, SourceKind, warning
 
 
 def ids_of(names: Iterable[str]) -> dict[str, str]:
@@ -35,7 +35,7 @@ def short_names(files: Sequence[Path], root: Path) -> list[str]:
 _WAY_OUT = "name the folder of the images (--image-root) and the columns (--file-column and the like)"
 
 
-def joined(parts: Sequence[tuple[str, pd.DataFrame]], path: Path) -> pd.DataFrame:
+def join_table(parts: Sequence[tuple[str, pd.DataFrame]], path: Path) -> pd.DataFrame:
     """The rows of several files, or splits of one, each with what its ids begin with where they need it, as one table.
 
     Where most ids of a part are those of others too, they begin anew in each, which is said, and are no repeated ids.
@@ -62,14 +62,14 @@ def addressed(frame: pd.DataFrame, path: Path, key: str, prefix: str) -> pd.Data
         frame = frame.rename(columns={"file": "table_file"})
     if "image_id" not in frame.columns:
         frame["image_id"] = [f"{prefix}{row}" for row in range(len(frame))]
-    frame["file"] = pd.Series([str(Row(path, key, row)) for row in range(len(frame))], dtype=object)
+    frame["file"] = pd.Series([str(ContainerRow(path, key, row)) for row in range(len(frame))], dtype=object)
     return frame
 
 
 def checked_rows(
     frame: pd.DataFrame,
     path: Path,
-    kind: Kind,
+    kind: SourceKind,
     *,
     sought: Sequence[str | None],
     faults: Mapping[int, str] | None = None,

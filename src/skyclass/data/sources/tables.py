@@ -11,7 +11,7 @@ import pandas as pd
 
 from ...core.console import say
 from ...core.errors import SkyclassError
-from ...images.formats.locations import BandFiles, Cutout, Row, parse_address, stem_of
+from ...images.formats.locations import BandFiles, ContainerRow, Cutout, parse_address, stem_of
 from ...images.formats.read import is_image_name
 from ...images.formats.registry import IMAGE_SUFFIXES
 from ..catalog import Found
@@ -94,7 +94,7 @@ def _find(root: str, name: str | None, known: Listings) -> str | None:
     if found is not None:
         return found
     address = parse_address(name)
-    if isinstance(address, Row | Cutout):
+    if isinstance(address, ContainerRow | Cutout):
         file = _find_file(root, str(address.path), known)
         return None if file is None else str(replace(address, path=Path(file)))
     if isinstance(address, BandFiles):

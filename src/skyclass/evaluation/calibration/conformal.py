@@ -31,7 +31,7 @@ from scipy.stats import betabinom, binomtest
 from ...core.errors import SkyclassError
 from ..intervals import LEVEL
 
-Score = Literal["lac", "aps"]
+ConformalScore = Literal["lac", "aps"]
 BETWEEN = "|"
 """Stands between the names of a set; in a name it is written with a backslash before it."""
 
@@ -48,7 +48,7 @@ class PredictionSets:
     seed : of the random shares of aps
     """
 
-    score: Score
+    score: ConformalScore
     coverage: float
     thresholds: tuple[float | None, ...]
     n: tuple[int, ...]
@@ -91,7 +91,11 @@ class PredictionSets:
             read = dict(content)
             thresholds = tuple(None if bound is None else float(bound) for bound in read.pop("thresholds"))
             sets = cls(thresholds=thresholds, n=tuple(map(int, read.pop("n"))), **read)
-            if sets.score not in get_args(Score) or not 0.0 < sets.coverage < 1.0 or not isinstance(sets.seed, int):
+            if (
+                sets.score not in get_args(ConformalScore)
+                or not 0.0 < sets.coverage < 1.0
+                or not isinstance(sets.seed, int)
+            ):
                 raise ValueError(sets)
             if len(sets.n) != len(sets.thresholds) or not sets.n:
                 raise ValueError(sets)
@@ -107,7 +111,7 @@ def fit_prediction_sets(
     image_ids: Sequence[str],
     *,
     coverage: float = 0.9,
-    score: Score = "lac",
+    score: ConformalScore = "lac",
     class_conditional: bool = False,
     seed: int = 0,
 ) -> PredictionSets:
@@ -137,7 +141,7 @@ def conformal_rank(n: int, coverage: float) -> int:
     return math.ceil(round((n + 1) * coverage, 9))
 
 
-def scores(p: np.ndarray, score: Score, image_ids: Iterable[str], seed: int) -> np.ndarray:
+def scores(p: np.ndarray, score: ConformalScore, image_ids: Iterable[str], seed: int) -> np.ndarray:
     """How badly each class fits each image: (N, K) in [0, 1], of probabilities (N, K)."""
     p = np.asarray(p, dtype=np.float64)
     if score == "lac":

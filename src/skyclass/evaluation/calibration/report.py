@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..bootstrap import Judgement, judge
+from ..bootstrap import BootstrapScores, bootstrap_scores
 from ..figures.calibration import prediction_sets_figure, reliability_figure
 from ..intervals import RESAMPLES, ends, percentile_interval
 from ..metrics import labelled_rows
@@ -20,7 +20,7 @@ SCORES = ("ece", "adaptive_ece", "class_wise_ece", "log_loss", "brier", "accurac
 AMBIGUOUS = ("image_id", "label", "predicted", "confidence", "prediction_set", "classes_in_set", "file")
 
 
-class Calibrated(NamedTuple):
+class CalibrationReport(NamedTuple):
     """Scores for `metrics.json` under `calibration` and `prediction_sets`, figures by file name, ambiguous objects.
 
     ambiguous : rows of the table whose set does not hold exactly one class; None where there are no sets
@@ -35,9 +35,9 @@ class Calibrated(NamedTuple):
         return [*_calibration_in_words(self.scores["calibration"]), *_sets_in_words(self.scores["prediction_sets"])]
 
 
-def judge_calibration(
+def calibration_report(
     rows: pd.DataFrame, classes: list[str], origin: dict[str, Any], resamples: int = RESAMPLES
-) -> Calibrated:
+) -> CalibrationReport:
     """Judge predicted rows, some of them labelled, by what the origin of their file says of their making.
 
     rows : `p_<class>`, `label`, and where there are any `uncalibrated_<class>`, `prediction_set` and `split`
@@ -55,7 +55,7 @@ def judge_calibration(
         "reliability.png": reliability_figure(index, p, before, [one["ece"]["by_chance"] for one in known_kinds])
     }
     if "prediction_set" not in rows or rows["prediction_set"].isna().all():
-        return Calibrated({**scores, "prediction_sets": None}, figures, None)
+        return CalibrationReport({**scores, "prediction_sets": None}, figures, None)
     members = read_names(rows["prediction_set"].fillna(""), classes)  # a CSV file has no empty text
     labels = np.full(len(rows), -1)
     labels[known.to_numpy()] = index
@@ -71,7 +71,7 @@ def judge_calibration(
         ["classes_in_set", "confidence"]
     )
     table = ambiguous[[name for name in AMBIGUOUS if name in ambiguous]]
-    return Calibrated({**scores, "prediction_sets": {**how, **found}}, figures, table)
+    return CalibrationReport({**scores, "prediction_sets": {**how, **found}}, figures, table)
 
 
 def calibration_scores(
@@ -83,11 +83,11 @@ def calibration_scores(
     `by_chance` is what a calibrated classifier with these probabilities would show, None for scores that are no
     calibration errors. `change` is after - before on the same images, its interval that of the paired bootstrap.
     """
-    judged = judge(labels, after, resamples)
+    judged = bootstrap_scores(labels, after, resamples)
     result: dict[str, Any] = {"before": None, "after": _scores(judged), "change": None}
     if before is None:
         return result
-    earlier = judge(labels, before, resamples)
+    earlier = bootstrap_scores(labels, before, resamples)
     result["before"] = _scores(earlier)
     result["change"] = {
         name: {
@@ -99,7 +99,7 @@ def calibration_scores(
     return result
 
 
-def _scores(judged: Judgement) -> dict[str, Any]:
+def _scores(judged: BootstrapScores) -> dict[str, Any]:
     return {
         name: {
             "value": float(judged.scores[name]),

@@ -21,7 +21,7 @@ from scipy.special import log_softmax, softmax
 
 from ...core.errors import SkyclassError
 
-Method = Literal["none", "temperature", "vector"]
+CalibrationMethod = Literal["none", "temperature", "vector"]
 Wanted = Literal["auto", "none", "temperature", "vector"]
 
 MIN_IMAGES = 30
@@ -43,7 +43,7 @@ class Calibration:
     n : images that it was fitted on
     """
 
-    method: Method = "none"
+    method: CalibrationMethod = "none"
     scale: tuple[float, ...] = (1.0,)
     bias: tuple[float, ...] = ()
     n: int = 0
@@ -173,7 +173,7 @@ def _minimise(log_p: np.ndarray, labels: np.ndarray, n_scales: int, *, biased: b
     return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"gtol": 1e-9}).x)
 
 
-def out_of_fold(log_p: np.ndarray, labels: np.ndarray, method: Method) -> np.ndarray:
+def out_of_fold(log_p: np.ndarray, labels: np.ndarray, method: CalibrationMethod) -> np.ndarray:
     """Calibrated probabilities (N, K) of images that their own map was not fitted on, by `FOLDS` parts.
 
     They stand for the probabilities of new images, where a threshold is sought on the images of the calibration. In

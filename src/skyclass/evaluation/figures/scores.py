@@ -60,8 +60,8 @@ def confusion_figure(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequ
 def roc_figure(labels: Iterable[object], probabilities: np.ndarray, classes: Sequence[str]) -> Figure:
     """ROC curve of each class against the rest, and their mean at equal false positive rate.
 
-    Takes what `metrics.evaluate` takes, raises what it raises, and shows the AUROCs that it returns. A class without
-    images, or with all of them, has no curve.
+    Takes what `metrics.compute_metrics` takes, raises what it raises, and shows the AUROCs that it returns. A class
+    without images, or with all of them, has no curve.
     """
     indices, p, _ = labelled_rows(labels, probabilities, classes)
     areas = auroc_per_class(indices, p)
@@ -94,9 +94,9 @@ _REPORTED: dict[str, Any] = {"marker": "D", "color": "#D55E00", "markerfacecolor
 def precision_recall_figure(labels: Iterable[object], probabilities: np.ndarray, classes: Sequence[str]) -> Figure:
     """Precision against recall of each class against the rest.
 
-    Takes what `metrics.evaluate` takes, raises what it raises, and shows the average precisions that it returns. A dot
-    at the left edge is the class's share of the images: the precision of guessing. A class without images, or with all
-    of them, has no curve.
+    Takes what `metrics.compute_metrics` takes, raises what it raises, and shows the average precisions that it returns.
+    A dot at the left edge is the class's share of the images: the precision of guessing. A class without images, or
+    with all of them, has no curve.
     """
     indices, p, _ = labelled_rows(labels, probabilities, classes)
     scores = scores_of(indices, p)

@@ -32,7 +32,7 @@ from ...core.limits import (
 )
 from .arrays import COPY_AGAIN, UNPICKLE, read_npy_header, texts
 from .isolated.process import DecoderError, decode_apart
-from .open_files import unpack
+from .open_files import decompress
 
 _LOCAL_HEADER = 30  # bytes of a ZIP member's header before its name (APPNOTE.TXT, 4.3.7)
 _CHUNK_CACHE = 2**26  # bytes of HDF5 chunks kept unpacked
@@ -101,7 +101,7 @@ def _unpacked(
     with (
         zipfile.ZipFile(path) as archive,
         archive.open(member) as stream,
-        unpack(stream, member.compress_size) as file,  # what is mapped outlives the closing
+        decompress(stream, member.compress_size) as file,  # what is mapped outlives the closing
     ):
         return _mapped(file, start, shape, fortran_order, dtype)
 

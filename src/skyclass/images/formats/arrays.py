@@ -28,7 +28,7 @@ REAL = "save real numbers, such as float32"
 UNPICKLE = 'load it where you trust it and rewrite it: np.save(file, np.stack(list(array)).astype("float32"))'
 
 # Pixels (C, H, W) of any type, and C band names.
-Decoded = tuple[np.ndarray, tuple[str, ...]]
+Pixels = tuple[np.ndarray, tuple[str, ...]]
 
 
 class _Quiet:
@@ -111,7 +111,7 @@ def are_names(names: Sequence[str]) -> bool:
     return len(names) > 0 and all(names) and len(set(names)) == len(names)
 
 
-def from_array(array: np.ndarray, bands_first: bool = False) -> Decoded:
+def from_array(array: np.ndarray, bands_first: bool = False) -> Pixels:
     """(H, W), (C, H, W) or (H, W, C), after any leading axes of length 1 -> (C, H, W).
 
     Of a three-axis array the shorter of the first and last axes is the bands (the first where they are equal), if it is
@@ -137,7 +137,7 @@ def from_array(array: np.ndarray, bands_first: bool = False) -> Decoded:
     return array, band_names(len(array))
 
 
-def named_bands(decoded: Decoded, names: Sequence[str] | None) -> Decoded:
+def named_bands(decoded: Pixels, names: Sequence[str] | None) -> Pixels:
     """The image with its bands called `names`, if there is one name a band and no two are the same."""
     pixels, bands = decoded
     return (pixels, tuple(names)) if names and are_names(names) and len(names) == len(bands) else (pixels, bands)

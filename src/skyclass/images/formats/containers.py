@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core.errors import SkyclassError, one_line
 from .array_files import Stack, column_of, open_hdf5, open_npy, open_npz
-from .arrays import COPY_AGAIN, Decoded, check_file, check_numbers, check_shape, from_array, named_bands, naming
+from .arrays import COPY_AGAIN, Pixels, check_file, check_numbers, check_shape, from_array, named_bands, naming
 from .open_files import KeptOpen
 from .parquet import ParquetImages
 
@@ -47,7 +47,7 @@ def read_column(path: str | Path, key: str) -> np.ndarray:
         return column_of(_stack(path).array(key), key)
 
 
-def read_row(path: Path, key: str, row: int) -> tuple[Decoded | bytes | Path, str]:
+def read_row(path: Path, key: str, row: int) -> tuple[Pixels | bytes | Path, str]:
     """(image, kind): row `row` of an array, or of a Parquet column the bytes or the path of an encoded image.
 
     A row is (H, W), (C, H, W) or (H, W, C); an array of text called `filters` or `bands`, one a band, names the bands.

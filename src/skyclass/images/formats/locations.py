@@ -33,7 +33,7 @@ _BANDS = re.compile(r"(?P<before>[^{}]*)\{(?P<bands>[^{},]+(?:,[^{},]+)*)\}(?P<a
 
 
 @dataclass(frozen=True)
-class Row:
+class ContainerRow:
     """Row `row`, from 0, of the array or column `key` in a file. A key with `::` in it cannot be written down."""
 
     path: Path
@@ -76,7 +76,7 @@ class BandFiles:
         return f"{self.before}{{{','.join(self.bands)}}}{self.after}"
 
 
-Address = Path | Row | Cutout | BandFiles
+Address = Path | ContainerRow | Cutout | BandFiles
 
 
 def parse_address(text: str | Path) -> Address:
@@ -95,7 +95,7 @@ def _parsed(text: str) -> Address:
         return Cutout(Path(path), float(cutout["x"]), float(cutout["y"]), size, on_sky)
     key, bracket, number = piece.rpartition("[")
     if path and (row := _ROW.fullmatch(bracket + number)):
-        return Row(Path(path), key, int(row["row"]))
+        return ContainerRow(Path(path), key, int(row["row"]))
     if bands := _BANDS.fullmatch(text):
         return BandFiles(bands["before"], tuple(bands["bands"].split(",")), bands["after"])
     return Path(text)
@@ -121,7 +121,7 @@ def image_id_of(address: Address) -> str:
     A file: its name without the suffix of an image. A row: its number. A cutout: `x_y`. Band files: what their names
     have in common (`m51_{g,r}.fits`: m51), or the folder's name where that is nothing (`m51/{g,r}.fits`: m51).
     """
-    if isinstance(address, Row):
+    if isinstance(address, ContainerRow):
         return str(address.row)
     if isinstance(address, Cutout):
         return f"{address.x:.10g}_{address.y:.10g}"  # 1e-10 of 360 degrees is 0.1 milliarcseconds

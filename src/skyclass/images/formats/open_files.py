@@ -52,7 +52,7 @@ class KeptOpen(Generic[Opened]):
             return self._kept[name][1]
 
 
-def unpack(stream: IO[bytes] | io.BufferedIOBase, packed: int) -> IO[bytes]:
+def decompress(stream: IO[bytes] | io.BufferedIOBase, packed: int) -> IO[bytes]:
     """All that a decompressing stream gives, in a temporary file without a name, read from its start.
 
     packed : bytes of the compressed data, by which a bomb is known
@@ -77,7 +77,7 @@ def plain_fits(path: Path) -> IO[bytes]:
         head = stream.read(10)
     if head[:2] == b"\x1f\x8b":
         with gzip.open(path) as packed:
-            return unpack(packed, path.stat().st_size)
+            return decompress(packed, path.stat().st_size)
     if not head.startswith(b"SIMPLE  ="):
         raise SkyclassError("not a FITS file, and only those can be cut", fix="give the frame as FITS")
     return path.open("rb")

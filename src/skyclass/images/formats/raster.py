@@ -24,7 +24,7 @@ from ...core.limits import MAX_BANDS, MAX_PAGES, check_unpacking
 from .arrays import (
     COPY_AGAIN,
     RGB,
-    Decoded,
+    Pixels,
     band_names,
     check_numbers,
     check_shape,
@@ -40,13 +40,13 @@ _LONGEST_NAMES = 2**16  # bytes of an array of bands' names
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
-def _from_interleaved(pixels: np.ndarray) -> Decoded:
+def _from_interleaved(pixels: np.ndarray) -> Pixels:
     """(H, W), (H, W, 1 or 2) grey or (H, W, 3 or 4) RGB, with or without alpha -> (1 or 3, H, W) without alpha."""
     planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)  # (H, W, S) -> (S, H, W)
     return (planes[:3], RGB) if len(planes) >= 3 else (planes[:1], ("grey",))
 
 
-def _decode_common(data: bytes) -> Decoded:
+def _decode_common(data: bytes) -> Pixels:
     """JPEG, WebP, GIF and 8-bit PNG, through Pillow; of several frames the first. WebP and palettes are always RGB."""
     with pillow.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "GIF")) as picture:
         check_shape((len(picture.getbands()), picture.height, picture.width))
@@ -54,13 +54,13 @@ def _decode_common(data: bytes) -> Decoded:
         return _from_interleaved(np.asarray(picture if picture.mode == mode else picture.convert(mode)))
 
 
-def _decode_webp(data: bytes) -> Decoded:
+def _decode_webp(data: bytes) -> Pixels:
     if 8 + int.from_bytes(data[4:8], "little") > len(data):  # the RIFF header tells the length of what follows it
         raise SkyclassError("the file ends early", fix=COPY_AGAIN)
     return _decode_common(data)
 
 
-def _decode_png(data: bytes) -> Decoded:
+def _decode_png(data: bytes) -> Pixels:
     # Bytes 16 to 26 are width, height, bit depth and colour type (PNG specification, 11.2.2).
     if len(data) < 26 or data[24] != 16:
         return _decode_common(data)
@@ -71,7 +71,7 @@ def _decode_png(data: bytes) -> Decoded:
 
 
 def _critical_chunks(data: bytes) -> bytes:
-    """A PNG without comments and colour profiles, checksums verified: libpng prints its doubts on standard error."""
+    """A PNG without comments and colour profiles, checksums verified: libpng prints its warnings on standard error."""
     kept, place = [data[:8]], 8
     while data[place + 4 : place + 8] != b"IEND":
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")  # length, type, content, checksum
@@ -85,7 +85,7 @@ def _critical_chunks(data: bytes) -> bytes:
     return b"".join([*kept, data[place : place + 12]])
 
 
-def _decode_tiff(data: bytes) -> Decoded:
+def _decode_tiff(data: bytes) -> Pixels:
     """The first page, or all pages where the file says that they are channels or one (C, H, W) array."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         _check_pages(data, file.tiff)
@@ -146,11 +146,11 @@ def _tiff_is_cut(file: tifffile.TiffFile, source: Any, data: bytes) -> bool:
     return lacks_pages or any(start + count > len(data) for start, count in pieces)
 
 
-def _decode_npy(data: bytes) -> Decoded:
+def _decode_npy(data: bytes) -> Pixels:
     return from_array(_read_npy(io.BytesIO(data)))
 
 
-def _decode_npz(data: bytes) -> Decoded:
+def _decode_npz(data: bytes) -> Pixels:
     """The only array, or the one called `image`; or `images` where an array `filters` or `bands` names its bands."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
@@ -206,8 +206,8 @@ def _read_npy(stream: IO[bytes]) -> np.ndarray:
     return flat.reshape(shape[::-1]).T if fortran_order else flat.reshape(shape)
 
 
-# All but FITS, which alone has something to warn of (`fits_images.read_fits`).
-DECODERS: dict[str, Callable[[bytes], Decoded]] = {
+# All but FITS, which alone has something to warn of (`fits.images.read_fits`).
+DECODERS: dict[str, Callable[[bytes], Pixels]] = {
     "jpeg": _decode_common,
     "gif": _decode_common,
     "webp": _decode_webp,

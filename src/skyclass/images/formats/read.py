@@ -23,7 +23,7 @@ from ...core.errors import SkyclassError, one_line
 from ...core.limits import MAX_BYTES, MAX_PIXELS, check_unpacking
 from .arrays import COPY_AGAIN, CUT, REAL, are_names, check_file, check_shape, naming
 from .fits.images import read_fits
-from .locations import Address, BandFiles, Cutout, Row, parse_address
+from .locations import Address, BandFiles, ContainerRow, Cutout, parse_address
 from .raster import DECODERS
 from .registry import IMAGE_SUFFIXES, MAGIC
 
@@ -65,7 +65,7 @@ def read_image(address: str | Path | Address) -> Image:
     if isinstance(address, BandFiles):
         return _read_band_files(address)
     check_file(address.path)
-    return _read_row(address) if isinstance(address, Row) else _read_cutout(address)
+    return _read_row(address) if isinstance(address, ContainerRow) else _read_cutout(address)
 
 
 def _read_file(path: Path) -> Image:
@@ -78,17 +78,17 @@ def _read_file(path: Path) -> Image:
         raise SkyclassError(
             f"cannot be read ({error.strerror})", where=path, fix="check its permissions and its disk"
         ) from error
-    return decode_image(data, str(path))
+    return decode_bytes(data, str(path))
 
 
-def _read_row(row: Row) -> Image:
+def _read_row(row: ContainerRow) -> Image:
     from .containers import read_row
 
     with naming(str(row), _damage):
         content, kind = read_row(row.path, row.key, row.row)
         if isinstance(content, tuple):
             return Image(_stored(content[0]), content[1], kind)
-    return _read_file(content) if isinstance(content, Path) else decode_image(content, str(row))
+    return _read_file(content) if isinstance(content, Path) else decode_bytes(content, str(row))
 
 
 def _read_cutout(cutout: Cutout) -> Image:
@@ -120,7 +120,7 @@ def _read_band_files(address: BandFiles) -> Image:
     return Image(_stored(np.stack(planes)), address.bands, image.format, "; ".join(warnings) or None)
 
 
-def decode_image(data: bytes, name: str) -> Image:
+def decode_bytes(data: bytes, name: str) -> Image:
     """Decode the bytes of an image file; `name` is what messages call it.
 
     Errors: SkyclassError as for `read_image`.

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from ...classifier.run import Cost, Run
 from ...core.console import ShownProgress, say
-from ...core.devices import describe, forget_peak_memory, peak_memory
+from ...core.devices import device_name, forget_peak_memory, peak_memory
 from ...core.errors import SkyclassError
 from ...core.files.atomic_files import write_json, written_whole
 from ...models.fine_tuning import count_parameters
@@ -68,7 +68,7 @@ class CostCallback(Callback):
             peak,
             *count_parameters(pl_module.network),
             self.plan.epochs_at(self._stop),
-            describe(pl_module.device),
+            device_name(pl_module.device),
         )
         write_json(self.run.training_file, asdict(cost))
 
@@ -203,7 +203,7 @@ def _cell(value: float) -> str:
 class EarlyStop(EarlyStopping):
     """Lightning's, judged after each validation; a run that had stopped early trains no further when it is resumed.
 
-    A new leg has all its patience again.
+    A new stage has all its patience again.
     """
 
     def __init__(self, settings: TrainingSettings, plan: Plan) -> None:

@@ -19,13 +19,13 @@ from .archive_hash import add_hash, is_intact
 from .segments import Plan
 
 SUFFIX = ".ckpt"
-STAND = "skyclass"
-"""The key of a checkpoint under which `Stand` lies."""
+RESUME_STATE = "skyclass"
+"""The key of a checkpoint that holds its `ResumeState`."""
 
 
 @dataclass(frozen=True)
-class Stand:
-    """Where in its training a checkpoint was written: segments, stream batches and optimiser steps done."""
+class ResumeState:
+    """The progress of the training at a checkpoint: segments, stream batches and optimiser steps done."""
 
     segment: int
     batch: int
@@ -46,7 +46,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         what = f"the checkpoint cannot be read ({one_line(error)[:100]})"
         raise SkyclassError(what, where=path, fix=_other_than(path)) from None
     try:
-        stand_of(checkpoint), best_names(checkpoint)
+        resume_state(checkpoint), best_names(checkpoint)
     except (AttributeError, KeyError, StopIteration, TypeError):
         raise SkyclassError("this is no checkpoint of `skyclass train`", where=path, fix=_other_than(path)) from None
     return checkpoint
@@ -78,9 +78,9 @@ def _other_than(path: Path) -> str:
     )
 
 
-def stand_of(checkpoint: dict[str, Any]) -> Stand:
-    """Where a checkpoint stands."""
-    return Stand(step=checkpoint["global_step"], **checkpoint[STAND])
+def resume_state(checkpoint: dict[str, Any]) -> ResumeState:
+    """The progress of the training at a checkpoint."""
+    return ResumeState(step=checkpoint["global_step"], **checkpoint[RESUME_STATE])
 
 
 def best_names(checkpoint: dict[str, Any]) -> list[str]:
@@ -109,7 +109,7 @@ class CheckpointIO(TorchCheckpointIO):
 
 
 class BestCheckpoints(ModelCheckpoint):
-    """Lightning's best ones, judged after each validation; they are found again in a run that was moved."""
+    """Lightning's best checkpoints, chosen after each validation; they are found again in a run that was moved."""
 
     def __init__(self, folder: Path, settings: TrainingSettings, plan: Plan) -> None:
         super().__init__(
@@ -123,7 +123,7 @@ class BestCheckpoints(ModelCheckpoint):
         self.plan = plan
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Judge the segment where a validation ended it."""
+        """Compare the segment with the best ones, if it ended with a validation."""
         if self.plan.segment(trainer.current_epoch).validates:
             super().on_train_epoch_end(trainer, pl_module)
 

@@ -18,13 +18,13 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from ...classifier.run import Run
 from ...core.console import say
-from ...core.devices import describe, pick_precision
+from ...core.devices import device_name, pick_precision
 from ...core.distributed import alone, launcher, nodes, rank, world
 from ...core.errors import SkyclassError
 from ...models.network import Network
 from ...recipes.recipe import Recipe
 from .callbacks import CostCallback, EarlyStop, HistoryCallback, ProgressCallback, write_history, write_no_cost
-from .checkpoints import BestCheckpoints, CheckpointIO, EpochCheckpoints, LastCheckpoint, read_checkpoint, stand_of
+from .checkpoints import BestCheckpoints, CheckpointIO, EpochCheckpoints, LastCheckpoint, read_checkpoint, resume_state
 from .first_step import FirstStepCheck
 from .inputs import Batch, Inputs, OnValidation, Stream
 from .segments import Plan, plan_of
@@ -107,15 +107,15 @@ def fit(
     """
     if rank() == 0:
         _clean(run)
-    leg = run.legs()[-1]
-    plan = plan_of(recipe.training, inputs.train.n_batches, leg.batch, leg.segment)
+    stage = run.stages()[-1]
+    plan = plan_of(recipe.training, inputs.train.n_batches, stage.batch, stage.segment)
     if recipe.training.channels_last:
         network.to(memory_format=torch.channels_last)
     begun = run.last_checkpoint.is_file()
     if not begun and not plan.segments:
         if rank() == 0:
             write_history(run.history_file, [])
-            write_no_cost(run, network, describe(device))
+            write_no_cost(run, network, device_name(device))
         network.to(device).eval()
         return Fitted(0.0, float("nan"), 0.0)
     task, segments = Task(network, recipe, plan, inputs), Segments(inputs.train, plan)
@@ -141,7 +141,7 @@ def _best(task: Task, best: BestCheckpoints, last: Path, batch: int) -> Fitted:
     task.network.eval()
     score = float(best.best_model_score) if best.best_model_score is not None else float("nan")
     plan = task.plan
-    return Fitted(plan.epochs_at(stand_of(checkpoint).batch), score, plan.epochs_at(batch))
+    return Fitted(plan.epochs_at(resume_state(checkpoint).batch), score, plan.epochs_at(batch))
 
 
 def _callbacks(
@@ -157,7 +157,7 @@ def _callbacks(
             CostCallback(run, plan, inputs.n_images),
             TensorBoardCallback(run.log, training.watch_every_steps, inputs.shown, inputs.names),
         ]
-    averaging = averaging_of(training, run.legs()[-1].step, plan.steps)
+    averaging = averaging_of(training, run.stages()[-1].step, plan.steps)
     if averaging:
         callbacks.append(averaging)
     if training.early_stopping:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...core.errors import SkyclassError
-from ...models.network import Judgement
+from ...models.network import NetworkOutput
 from ...recipes.training_settings import TrainingSettings
 
 Loss = Callable[[Tensor, Tensor, Tensor | None, TrainingSettings], Tensor]
@@ -43,33 +43,33 @@ def focal(logits: Tensor, labels: Tensor, weights: Tensor | None, settings: Trai
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "focal": focal}
 
 
-def uncertainty_loss(judgement: Judgement, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of the doubt towards "the predicted class is wrong".
+def uncertainty_loss(output: NetworkOutput, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of the error logits towards "the predicted class is wrong".
 
     Errors: ValueError where the network has no uncertainty head.
     """
-    if judgement.doubt is None:
+    if output.error_logits is None:
         raise ValueError("without an uncertainty head there is no uncertainty loss")
-    wrong = (judgement.logits.detach().argmax(dim=1) != labels).to(judgement.doubt.dtype)  # (N,)
-    return F.binary_cross_entropy_with_logits(judgement.doubt, wrong)
+    wrong = (output.logits.detach().argmax(dim=1) != labels).to(output.error_logits.dtype)  # (N,)
+    return F.binary_cross_entropy_with_logits(output.error_logits, wrong)
 
 
-def total_loss(judgement: Judgement, labels: Tensor, weights: Tensor | None, settings: TrainingSettings) -> Tensor:
+def total_loss(output: NetworkOutput, labels: Tensor, weights: Tensor | None, settings: TrainingSettings) -> Tensor:
     """The recipe's loss with class weights (K,), and the uncertainty head's with its own weight where there is one."""
-    return loss_terms(judgement, labels, weights, settings)[0].sum()
+    return loss_terms(output, labels, weights, settings)[0].sum()
 
 
 def loss_terms(
-    judgement: Judgement, labels: Tensor, weights: Tensor | None, settings: TrainingSettings
+    output: NetworkOutput, labels: Tensor, weights: Tensor | None, settings: TrainingSettings
 ) -> tuple[Tensor, Tensor]:
     """The terms (T,) of `total_loss`, and what each is divided by (T,), being a mean: the sum of the labels' class
     weights, and for the uncertainty head the number of images. By these, means over parts of a batch can be joined.
     """
     n = torch.tensor(float(len(labels)), device=labels.device)
-    terms = [LOSSES[settings.loss](judgement.logits, labels, weights, settings)]
+    terms = [LOSSES[settings.loss](output.logits, labels, weights, settings)]
     divisors = [n if weights is None else weights[labels].sum()]
-    if judgement.doubt is not None:
-        terms.append(settings.uncertainty_weight * uncertainty_loss(judgement, labels))
+    if output.error_logits is not None:
+        terms.append(settings.uncertainty_weight * uncertainty_loss(output, labels))
         divisors.append(n)
     return torch.stack(terms), torch.stack(divisors)
 

@@ -28,7 +28,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Plan:
-    """One leg of a training: from stream batch `start` to the end of epoch `epochs`.
+    """One stage of a training: from stream batch `start` to the end of epoch `epochs`.
 
     n_batches : batches in an epoch
     epochs : epochs in all, counted from the beginning of the training
@@ -36,7 +36,7 @@ class Plan:
     validate_every : batches between two validations, whatever the epochs; takes the place of the above
     checkpoint_steps : batches in a segment at most, unless `accumulate` is larger
     accumulate : batches whose gradients make one optimiser step
-    first : number of the first segment; the numbers go on from leg to leg
+    first : number of the first segment; the numbers go on from stage to stage
 
     The optimiser also steps at the end of a segment, as Lightning does at the end of its epochs. Within an interval,
     the segments are therefore cut at multiples of `accumulate`: `checkpoint_steps` changes no gradient.
@@ -65,7 +65,7 @@ class Plan:
 
     @property
     def stop(self) -> int:
-        """The stream batch behind the last one of this leg."""
+        """The stream batch behind the last one of this stage."""
         return max(self.start, self.n_batches * self.epochs)
 
     @property
@@ -81,7 +81,7 @@ class Plan:
 
     @cached_property
     def steps(self) -> int:
-        """Optimiser steps of this leg."""
+        """Optimiser steps of this stage."""
         return sum(-(-(segment.stop - segment.start) // self.accumulate) for segment in self.segments)
 
     @cached_property
@@ -129,7 +129,7 @@ class Plan:
 
 
 def plan_of(settings: TrainingSettings, n_batches: int, start: int = 0, first: int = 0) -> Plan:
-    """The plan of a leg that begins at stream batch `start` with segment `first` and ends with the recipe's epochs."""
+    """The plan of a stage from stream batch `start`, with segment `first`, to the end of the recipe's epochs."""
     return Plan(
         n_batches=n_batches,
         epochs=settings.epochs,

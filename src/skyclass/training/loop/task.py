@@ -25,16 +25,16 @@ from ...evaluation.metrics import (
     recall_per_class,
 )
 from ...images.preprocess import network_input
-from ...models.network import Judgement, Network
+from ...models.network import Network, NetworkOutput
 from ...recipes.recipe import Recipe
-from .checkpoints import STAND
+from .checkpoints import RESUME_STATE
 from .inputs import Batch, Inputs
 from .losses import loss_terms, total_loss
 from .optimizers import SCHEDULES, build_optimizer
 from .segments import Plan
 
 SPANNING = ("onecycle", "cosine")
-"""Schedules that span a whole leg, and so begin anew with it."""
+"""Schedules that span a whole stage, and so start again with it."""
 
 NEVER = 2**62
 """So many segments between two validations."""
@@ -67,7 +67,7 @@ class Task(LightningModule):
         self.n_seen = 0
         self._restored: dict[str, Any] = {}
         self._sums = [0.0, 0.0, 0.0]  # loss, hits and number of the training images since the last validation
-        self._outputs: list[tuple[Judgement, Tensor]] = []
+        self._outputs: list[tuple[NetworkOutput, Tensor]] = []
         self._rows: deque[Tensor] = deque(maxlen=recipe.training.accumulate)  # of the batches of the last step
 
     def prepared(self, images: Tensor) -> Tensor:
@@ -75,9 +75,9 @@ class Task(LightningModule):
         x = network_input(images, self.mean, self.std, torch.float32)
         return x.contiguous(memory_format=torch.channels_last) if self.recipe.training.channels_last else x
 
-    def judge(self, images: Tensor) -> Judgement:
-        """What the network says of stored or augmented pixels (n, C, h, w)."""
-        return self.network.judge(self.network.features(self.prepared(images)))
+    def forward_output(self, images: Tensor) -> NetworkOutput:
+        """The output of the network for stored or augmented pixels (n, C, h, w)."""
+        return self.network.head_output(self.network.features(self.prepared(images)))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of one batch. Errors: SkyclassError when it is no longer finite.
@@ -85,9 +85,9 @@ class Task(LightningModule):
         Of several processes each has a share of the batch. The mean of what they return, which is what the mean of
         their gradients belongs to, is the loss of the whole batch.
         """
-        judgement = self.judge(batch.images)
-        terms, divisors = loss_terms(judgement, batch.labels, self.class_weights, self.recipe.training)
-        hits = (judgement.logits.argmax(1) == batch.labels).sum()
+        output = self.forward_output(batch.images)
+        terms, divisors = loss_terms(output, batch.labels, self.class_weights, self.recipe.training)
+        hits = (output.logits.argmax(1) == batch.labels).sum()
         counts = torch.stack([hits.to(terms.dtype), terms.new_tensor(len(batch.labels))])
         total = summed(torch.cat([divisors, divisors * terms, counts]))
         over, joined = total[: len(terms)], total[len(terms) : -2]
@@ -118,8 +118,8 @@ class Task(LightningModule):
         raise SkyclassError(what, where="training", fix=fix)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Collects what the network says of the batch."""
-        self._outputs.append((self.judge(batch.images), batch.labels))
+        """Collect the output of the network for the batch."""
+        self._outputs.append((self.forward_output(batch.images), batch.labels))
 
     def on_after_backward(self) -> None:
         """Let the running statistics of batch normalisations be those of all processes: the mean of theirs."""
@@ -161,13 +161,13 @@ class Task(LightningModule):
             raise SkyclassError(what, where="training", fix="lower training.learning_rate, or set training.clip=1")
         self.log_dict(self.scores)  # for those that monitor one of them
 
-    def _validation_scores(self, outputs: list[tuple[Judgement, Tensor]]) -> dict[str, float]:
+    def _validation_scores(self, outputs: list[tuple[NetworkOutput, Tensor]]) -> dict[str, float]:
         """All that a validation measures."""
         labels = torch.cat([other for _, other in outputs])
-        judgement = _joined([one for one, _ in outputs])
+        output = _joined([one for one, _ in outputs])
         weights = self.class_weights if self.class_weights is None else self.class_weights.to(labels.device)
-        loss = float(total_loss(judgement, labels, weights, self.recipe.training))
-        truth, p = labels.cpu().numpy(), _softmax(judgement.logits)
+        loss = float(total_loss(output, labels, weights, self.recipe.training))
+        truth, p = labels.cpu().numpy(), _softmax(output.logits)
         scores = {
             "val_loss": loss,
             "val_accuracy": accuracy(truth, p),
@@ -176,11 +176,12 @@ class Task(LightningModule):
             "val_auroc": auroc_macro(truth, p),
             "val_log_loss": log_loss(truth, p),
         }
-        if judgement.doubt is not None:
-            doubt = torch.sigmoid(judgement.doubt.detach().cpu().double()).numpy()
+        if output.error_logits is not None:
+            error_probability = torch.sigmoid(output.error_logits.detach().cpu().double()).numpy()
             wrong = (p.argmax(axis=1) != truth).astype(np.int64)
-            scores["val_uncertainty"] = float(doubt.mean())
-            scores["val_error_auroc"] = float(auroc_per_class(wrong, np.stack([1 - doubt, doubt], axis=1))[1])
+            scores["val_uncertainty"] = float(error_probability.mean())
+            both = np.stack([1 - error_probability, error_probability], axis=1)  # (N, 2)
+            scores["val_error_auroc"] = float(auroc_per_class(wrong, both)[1])
         per_class = zip(self.classes, recall_per_class(truth, p), strict=True)
         return scores | {f"val_accuracy_{name}": float(value) for name, value in per_class}
 
@@ -190,9 +191,9 @@ class Task(LightningModule):
             self.plateau.step(self.scores[self.recipe.training.plateau_monitor or self.recipe.training.monitor])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep where the training stands, the sums since the last validation, and the plateau's state."""
+        """Save the progress of the training, the sums since the last validation, and the plateau's state."""
         stop = self.plan.segment(self.current_epoch).stop
-        checkpoint[STAND] = {"segment": self.current_epoch + 1, "batch": stop, "n_batches": self.plan.n_batches}
+        checkpoint[RESUME_STATE] = {"segment": self.current_epoch + 1, "batch": stop, "n_batches": self.plan.n_batches}
         checkpoint["sums"] = list(self._sums)
         if self.plateau:
             checkpoint["plateau"] = self.plateau.state_dict()
@@ -208,8 +209,8 @@ class Task(LightningModule):
         optimizer = build_optimizer(self.network, training)
         schedule = SCHEDULES[training.schedule](optimizer, training, max(1, self.plan.steps), self.plan.steps_per_epoch)
         restored, self._restored = self._restored, {}
-        if restored and training.schedule in SPANNING and restored[STAND]["segment"] == self.plan.first:
-            self._begin_anew(restored, optimizer)
+        if restored and training.schedule in SPANNING and restored[RESUME_STATE]["segment"] == self.plan.first:
+            self._keep_new_rates(restored, optimizer)
         if isinstance(schedule, ReduceLROnPlateau):
             self.plateau = schedule
             if restored:
@@ -220,26 +221,26 @@ class Task(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @staticmethod
-    def _begin_anew(restored: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-        """At the begin of a leg, take the moments of the checkpoint that Lightning is about to restore, no rates."""
+    def _keep_new_rates(restored: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+        """At the start of a stage, restore the moments of the optimiser from the checkpoint, and none of its rates."""
         for saved, fresh in zip(restored["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
             saved.update({name: value for name, value in fresh.items() if name != "params"})
         restored["lr_schedulers"].clear()
 
 
-def _of_all(outputs: list[tuple[Judgement, Tensor]]) -> list[tuple[Judgement, Tensor]]:
+def _of_all(outputs: list[tuple[NetworkOutput, Tensor]]) -> list[tuple[NetworkOutput, Tensor]]:
     """The outputs of all processes, in their order, on the CPU."""
     own = [
-        (Judgement(one.logits.cpu(), None if one.doubt is None else one.doubt.cpu()), labels.cpu())
+        (NetworkOutput(one.logits.cpu(), None if one.error_logits is None else one.error_logits.cpu()), labels.cpu())
         for one, labels in outputs
     ]
     return [pair for share in gathered(own) for pair in share]
 
 
-def _joined(parts: list[Judgement]) -> Judgement:
+def _joined(parts: list[NetworkOutput]) -> NetworkOutput:
     """The batches of a validation as one."""
-    doubts = [part.doubt for part in parts if part.doubt is not None]
-    return Judgement(torch.cat([part.logits for part in parts]), torch.cat(doubts) if doubts else None)
+    errors = [part.error_logits for part in parts if part.error_logits is not None]
+    return NetworkOutput(torch.cat([part.logits for part in parts]), torch.cat(errors) if errors else None)
 
 
 def _softmax(logits: Tensor) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...recipes.training_settings import TrainingSettings
 
-# The share that the weights after optimiser step n (from 0, over all legs) get in the average, which keeps the rest.
+# The share that the weights after optimiser step n (from 0, over all stages) get in the average, which keeps the rest.
 Share = Callable[[int], float]
 
 
@@ -49,6 +49,6 @@ class Averaging(WeightAveraging):
 
 
 def averaging_of(settings: TrainingSettings, first_step: int, steps: int) -> Averaging | None:
-    """The callback for a leg of `steps` optimiser steps that begins after `first_step`; None without averaging."""
+    """The callback for a stage of `steps` optimiser steps that begins after `first_step`; None without averaging."""
     shares = {"ema": ema(settings.ema_decay), "swa": swa(first_step + int(settings.swa_start * steps))}
     return Averaging(shares[settings.averaging]) if settings.averaging in shares else None

@@ -108,7 +108,7 @@ def grid_values(space: SearchSpace, seed: int, number: int) -> Values:
     return {key: allowed[int(index)] for (key, allowed), index in zip(lists.items(), indices, strict=True)}
 
 
-def suggest(trial: optuna.trial.Trial, space: SearchSpace) -> Values:
+def suggest_parameters(trial: optuna.trial.Trial, space: SearchSpace) -> Values:
     """The values of a trial: those it has already, or those that the study's sampler chooses."""
     return {key: _suggest(trial, key, allowed) for key, allowed in space.items()}
 

@@ -19,7 +19,7 @@ import optuna
 from filelock import FileLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from .space import Values, grid_size, sampler_for, suggest
+from .space import Values, grid_size, sampler_for, suggest_parameters
 from .study import Tuning
 
 BEAT = 60.0  # seconds between two signs of life of a trial
@@ -87,7 +87,7 @@ def _begin(tuning: Tuning) -> Lease | None:
 
 def _lease(tuning: Tuning, trial: Trial, lock: FileLock) -> Lease:
     tuning.study.sampler = sampler_for(tuning.method, tuning.space, tuning.recipe.seed, trial.number)
-    return Lease(trial, suggest(trial, tuning.space), lock)
+    return Lease(trial, suggest_parameters(trial, tuning.space), lock)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from skyclass.core.errors import SkyclassError
 from skyclass.core.limits import MAX_HDUS, MAX_HEADER_BLOCKS
 from skyclass.data.tables.table_files import is_fits_table
 from skyclass.images.formats.fits.cards import check_cards
-from skyclass.images.formats.read import decode_image, read_image
+from skyclass.images.formats.read import decode_bytes, read_image
 
 SHARED = PROJECT.parent / "shared" / "data"
 
@@ -25,7 +25,7 @@ SHARED = PROJECT.parent / "shared" / "data"
 def refusal(data: bytes) -> str:
     began = time.process_time()
     with pytest.raises(SkyclassError) as error:
-        decode_image(data, "x.fits")
+        decode_bytes(data, "x.fits")
     assert time.process_time() - began < 2
     text = str(error.value)
     assert text.startswith("x.fits: ")
@@ -97,7 +97,7 @@ def test_cards_that_programs_read_differently() -> None:
     second = b" SIMPLE =                    T".ljust(80) + with_card(second, "NAXIS", "999999999")[80:]
     assert "out of range" in refusal(data + second)
     again = data.replace(card("EXTEND", "T"), card("NAXIS1", "28"))
-    assert decode_image(again, "x.fits").pixels.shape == (1, 20, 28)  # untidy, and no lie
+    assert decode_bytes(again, "x.fits").pixels.shape == (1, 20, 28)  # untidy, and no lie
 
 
 def test_headers_without_end_and_too_many_of_them() -> None:
@@ -113,9 +113,9 @@ def test_what_follows_the_last_hdu_costs_nothing() -> None:
     pixels = random_pixels(0, (20, 28), 1, "int16")
     data = fits_file(fits.PrimaryHDU(pixels[0]))
     for junk in (b"\0" * 2880, b"x" * 3000, b"SIMPLE"):
-        np.testing.assert_array_equal(decode_image(data + junk, "x.fits").pixels, pixels)
+        np.testing.assert_array_equal(decode_bytes(data + junk, "x.fits").pixels, pixels)
     whole = fits_file(fits.PrimaryHDU(pixels[0]), fits.BinTableHDU(np.zeros(3000, [("ra", "f8")])))
-    np.testing.assert_array_equal(decode_image(whole[:-2880], "x.fits").pixels, pixels)
+    np.testing.assert_array_equal(decode_bytes(whole[:-2880], "x.fits").pixels, pixels)
 
 
 @pytest.mark.parametrize("name", FITS_FILES)

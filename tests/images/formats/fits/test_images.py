@@ -12,7 +12,7 @@ from astropy.io import fits
 from helpers.make_data import random_pixels, write_image
 from helpers.paths import PROJECT
 from skyclass.core.errors import SkyclassError
-from skyclass.images.formats.read import Image, decode_image, read_image
+from skyclass.images.formats.read import Image, decode_bytes, read_image
 
 SHARED = PROJECT.parent / "shared"
 SIZE = (20, 28)
@@ -27,7 +27,7 @@ def data_of(*hdus: Any) -> bytes:
 
 
 def read(*hdus: Any) -> Image:
-    return decode_image(data_of(*hdus), "x.fits")
+    return decode_bytes(data_of(*hdus), "x.fits")
 
 
 def image_hdu(plane: int, size: tuple[int, int] = SIZE, packed: bool = False, **cards: str) -> Any:
@@ -120,7 +120,7 @@ def test_a_file_cut_in_its_second_band_does_not_become_one_of_a_single_band() ->
     data = data_of(fits.PrimaryHDU(), image_hdu(0, EXTNAME="g"), image_hdu(1, EXTNAME="r"))
     for lost in (1000, 2880, 4000):
         with pytest.raises(SkyclassError, match="ends early"):
-            decode_image(data[:-lost], "x")
+            decode_bytes(data[:-lost], "x")
 
 
 @pytest.mark.parametrize("kind", ["RICE_1", "GZIP_1", "GZIP_2", "PLIO_1", "HCOMPRESS_1", "NOCOMPRESS"])
@@ -129,16 +129,16 @@ def test_compressed_images(kind: str) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*", fits.verify.VerifyWarning)
         data = data_of(fits.PrimaryHDU(), fits.CompImageHDU(whole, compression_type=kind))
-    np.testing.assert_array_equal(decode_image(data, "x").pixels[0], whole.astype("float32"))
+    np.testing.assert_array_equal(decode_bytes(data, "x").pixels[0], whole.astype("float32"))
 
 
 def test_an_image_that_compresses_well_is_not_taken_for_a_cut_one() -> None:
     zeros = np.zeros((300, 400), np.int16)
     data = data_of(fits.PrimaryHDU(), fits.CompImageHDU(zeros))
     assert len(data) < zeros.nbytes / 4
-    assert not decode_image(data, "x").pixels.any()
+    assert not decode_bytes(data, "x").pixels.any()
     with pytest.raises(SkyclassError):
-        decode_image(data[:-2880], "x")
+        decode_bytes(data[:-2880], "x")
 
 
 def test_a_compressed_image_that_declares_too_much_is_refused() -> None:
@@ -152,7 +152,7 @@ def test_a_compressed_image_that_declares_too_much_is_refused() -> None:
             place = bomb.index(key.encode().ljust(8) + b"=")
             bomb = bomb[:place] + f"{key:8}= {value:20}".encode() + bomb[place + 30 :]
         with pytest.raises(SkyclassError, match=r"bombs|more than|number of its tiles"):
-            decode_image(bomb, "x")
+            decode_bytes(bomb, "x")
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -161,7 +161,7 @@ def test_blank_pixels_become_nan(packed: bool, dtype: str) -> None:
     values = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE).astype(dtype)
     hdu = (fits.CompImageHDU if packed else fits.ImageHDU)(values)
     hdu.header["BLANK"] = 95
-    image = decode_image(data_of(fits.PrimaryHDU(), hdu), "x")
+    image = decode_bytes(data_of(fits.PrimaryHDU(), hdu), "x")
     np.testing.assert_array_equal(image.pixels[0], np.where(values == 95, np.nan, values))
 
 
@@ -193,7 +193,7 @@ def test_headers_that_break_the_standard(tmp_path: Path, what: str) -> None:
     data = data_of(fits.PrimaryHDU(PLANES[0], header), image_hdu(1, EXTNAME="r"))
     place = data.index(b"SPARE   =")
     data = data[:place] + BROKEN_CARDS[what].ljust(80)[:80] + data[place + 80 :]
-    np.testing.assert_array_equal(decode_image(data, "x").pixels[0], PLANES[0])
+    np.testing.assert_array_equal(decode_bytes(data, "x").pixels[0], PLANES[0])
     (tmp_path / "x.fits").write_bytes(data)
     piece = read_image(f"{tmp_path / 'x.fits'}::pixel(10,8)[3x5]")
     np.testing.assert_array_equal(piece.pixels[0], PLANES[0, 7:10, 8:13])
@@ -292,5 +292,5 @@ def test_a_warning_of_one_band_file_is_that_of_the_image(tmp_path: Path) -> None
 
 def test_a_damaged_header_is_not_answered_with_advice_for_programmers() -> None:
     with pytest.raises(SkyclassError, match="not a FITS file, or one whose header is damaged") as refusal:
-        decode_image(b"SIMPLE  =" + b" " * 5000, "x.fits")
+        decode_bytes(b"SIMPLE  =" + b" " * 5000, "x.fits")
     assert "ignore_missing_simple" not in str(refusal.value)

@@ -12,7 +12,7 @@ from astropy.nddata import Cutout2D
 from astropy.wcs import WCS
 
 from skyclass.images.formats.fits.wcs import sky_header, write_map
-from skyclass.images.formats.locations import BandFiles, Row, parse_address
+from skyclass.images.formats.locations import BandFiles, ContainerRow, parse_address
 
 
 def sky(ctype: str = "TAN", **cards: object) -> fits.Header:
@@ -102,7 +102,7 @@ def test_images_without_a_sky_have_no_cards(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     assert not sky_header(tmp_path / "a.png")
     assert not sky_header(tmp_path / "absent.fits")
-    assert not sky_header(Row(tmp_path / "a.npy", "", 3))
+    assert not sky_header(ContainerRow(tmp_path / "a.npy", "", 3))
     assert not sky_header(write(tmp_path / "none.fits", fits.Header()))
     assert not sky_header(write(tmp_path / "linear.fits", fits.Header({"CTYPE1": "X", "CTYPE2": "Y", "CRVAL1": 1.0})))
     assert not sky_header(write(tmp_path / "broken.fits", sky(CD1_1=0.0, CD1_2=0.0, CD2_1=0.0, CD2_2=0.0)))

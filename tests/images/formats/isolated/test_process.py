@@ -15,7 +15,7 @@ from helpers.paths import TESTS
 from skyclass.core.errors import SkyclassError
 from skyclass.core.parallel import in_order
 from skyclass.images.decode import decode_files
-from skyclass.images.formats.isolated import process as decoder_process
+from skyclass.images.formats.isolated import process as process_module
 from skyclass.images.formats.isolated.process import DecoderError, decode_apart
 from skyclass.images.formats.read import read_image
 from skyclass.recipes.data_settings import PixelSettings
@@ -26,10 +26,10 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="one process a f
 @pytest.fixture(autouse=True)
 def _fresh_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own tasks are found by the processes that are started from here on."""
-    decoder_process._pool.close()
+    process_module._pool.close()
     tests = str(TESTS)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])]))
-    monkeypatch.setattr(decoder_process, "CHILD", ["-c", "import decoder_tasks; decoder_tasks.serve()"])
+    monkeypatch.setattr(process_module, "CHILD", ["-c", "import decoder_tasks; decoder_tasks.serve()"])
 
 
 def test_what_a_task_gives_arrives() -> None:
@@ -94,7 +94,7 @@ def test_a_process_that_was_killed_costs_one_file(monkeypatch: pytest.MonkeyPatc
 
 def test_one_that_sleeps_for_ever_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     decode_apart("pid", {})
-    monkeypatch.setattr(decoder_process, "IDLE_SECONDS", 1.0)
+    monkeypatch.setattr(process_module, "IDLE_SECONDS", 1.0)
     with pytest.raises(SkyclassError, match="never came back"):
         decode_apart("sleep", {}, seconds=0.1)
 
@@ -105,7 +105,7 @@ def test_a_fork_of_the_command_starts_its_own() -> None:
     child = os.fork()
     if child == 0:
         theirs = decode_apart("pid", {}).values["parent"]
-        decoder_process._pool.close()
+        process_module._pool.close()
         os.write(write, str(theirs).encode())
         os._exit(0)
     os.waitpid(child, 0)

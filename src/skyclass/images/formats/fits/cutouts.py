@@ -21,7 +21,7 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 
 from ....core.errors import SkyclassError, one_line
 from ....core.limits import check_unpacking
-from ..arrays import Decoded, check_shape, from_array, named_bands
+from ..arrays import Pixels, check_shape, from_array, named_bands
 from ..isolated.process import decode_apart
 from ..locations import Cutout
 from ..open_files import KeptOpen, file_version, plain_fits
@@ -59,7 +59,7 @@ class Frame:
         return self.numbers[id(hdu)]
 
 
-def read_cutout(cutout: Cutout) -> tuple[Decoded, str | None]:
+def read_cutout(cutout: Cutout) -> tuple[Pixels, str | None]:
     """(image, warning): the piece of a frame, bands first where it has three axes.
 
     The frame's first image HDU counts; for a position on the sky the first that has a celestial WCS. RA and Dec are
@@ -98,7 +98,7 @@ def frame_header(cutout: Cutout) -> tuple[fits.Header, tuple[int, int]]:
     return header, (math.ceil(x - width / 2), math.ceil(y - height / 2))  # as `overlap_slices` rounds
 
 
-def _piece(frame: Frame, hdu: Any, x: float, y: float, size: tuple[int, int]) -> tuple[Decoded, tuple[slice, slice]]:
+def _piece(frame: Frame, hdu: Any, x: float, y: float, size: tuple[int, int]) -> tuple[Pixels, tuple[slice, slice]]:
     """What lies inside the frame (C, h, w), and its rows and columns in the cutout."""
     *planes, height, width = hdu.shape
     check_shape((*planes, *size))

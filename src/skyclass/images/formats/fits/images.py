@@ -23,7 +23,7 @@ from ....core.limits import (
     MAX_PIXELS,
     check_unpacking,
 )
-from ..arrays import COPY_AGAIN, Decoded, are_names, check_shape, from_array, named_bands
+from ..arrays import COPY_AGAIN, Pixels, are_names, check_shape, from_array, named_bands
 from ..isolated.process import decode_apart
 from .cards import check_cards
 
@@ -38,7 +38,7 @@ _AUXILIARY = re.compile(
 )
 
 
-def read_fits(data: bytes) -> tuple[Decoded, str | None]:
+def read_fits(data: bytes) -> tuple[Pixels, str | None]:
     """The image of a FITS file, compressed or not, and a warning of the other images in it that are left out.
 
     Bands come first; BSCALE, BZERO and BLANK are applied (blank pixels are NaN).
@@ -78,7 +78,7 @@ def allowance(n_pixels: int, n_tiles: int, n_bytes: int) -> Allowance:
     )
 
 
-def _read_whole(data: bytes) -> tuple[Decoded, str | None]:
+def _read_whole(data: bytes) -> tuple[Pixels, str | None]:
     with fits.open(io.BytesIO(data), memmap=False) as hdus:
         images = image_hdus(hdus)
         _check_end(hdus[-1], data)

@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from ....core.files.atomic_files import written_whole
-from ..locations import Address, BandFiles, Cutout, Row
+from ..locations import Address, BandFiles, ContainerRow, Cutout
 from ..open_files import plain_fits
 from .cards import check_cards
 from .cutouts import frame_header
@@ -69,14 +69,14 @@ def wcs_cards(header: fits.Header) -> fits.Header:
     return kept
 
 
-def _header_of(address: Path | Row | Cutout) -> fits.Header:
+def _header_of(address: Path | ContainerRow | Cutout) -> fits.Header:
     if isinstance(address, Cutout):
         frame, (x, y) = frame_header(address)
         header = wcs_cards(frame)
         for key in [key for key in header if key.startswith("CRPIX")]:
             header[key] -= x if key[5] == "1" else y
         return header
-    if isinstance(address, Row) or not _may_be_fits(address):
+    if isinstance(address, ContainerRow) or not _may_be_fits(address):
         return fits.Header()
     with plain_fits(address) as file:
         check_cards(file)

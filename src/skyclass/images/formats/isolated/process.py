@@ -190,7 +190,7 @@ def decode_apart(
     seconds: float = CHILD_SECONDS,
     memory: int = CHILD_MEMORY,
 ) -> Answer:
-    """What a task of `decoder_child.TASKS` makes of arguments and bytes, in a process of its own.
+    """What a task of `child.TASKS` makes of arguments and bytes, in a process of its own.
 
     Parameters
     ----------
