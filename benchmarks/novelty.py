@@ -121,7 +121,7 @@ def _unit(features: np.ndarray) -> np.ndarray:
 
 def tell(run: Run, real: bool, folder: Path) -> None:
     """Print the table."""
-    model, data = Classifier.load(run.path, "cpu"), Pack.open(Path(run.origin()["pack"]))
+    model, data = Classifier.load(run.path, "cpu"), Pack.open(Path(run.provenance()["pack"]))
     rows = training_rows(data, run.recipe().data)
     images = resize_for_training(data, run.recipe().pixels)
     known = {name: answers(model, np.asarray(images[chosen])) for name, chosen in vars(rows).items() if name in SPLITS}

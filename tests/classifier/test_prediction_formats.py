@@ -67,9 +67,9 @@ def written(path: Path, frame: pd.DataFrame) -> Path:
 def test_every_format_gives_back_what_was_written(tmp_path: Path, suffix: str) -> None:
     frame = made()
     path = written(tmp_path / f"p{suffix}", frame)
-    read, classes, origin = read_predictions_file(path)
+    read, classes, provenance = read_predictions_file(path)
     assert classes == CLASSES
-    assert suffix == ".csv" or origin == ORIGIN  # CSV has no place for it
+    assert suffix == ".csv" or provenance == ORIGIN  # CSV has no place for it
     np.testing.assert_array_equal(
         read[[f"p_{name}" for name in CLASSES]].astype("f4"), frame[[f"p_{c}" for c in CLASSES]]
     )

@@ -31,10 +31,10 @@ def another(run: Path, folder: str, name: str | None = None, reported: dict[str,
     about = recipe.about.model_dump() | {"reported": reported}
     changed = recipe.model_validate(recipe.model_dump() | {"name": name or recipe.name, "about": about})
     copy.recipe_file.write_text(dump_recipe(changed))
-    frame, classes, origin = read_predictions(copy.predictions_file)
+    frame, classes, provenance = read_predictions(copy.predictions_file)
     frame[P] = np.roll(frame[P].to_numpy(), 1, axis=1)
     frame["predicted"] = np.array(classes)[frame[P].to_numpy().argmax(axis=1)]
-    with predictions_writer(copy.predictions_file, classes, origin) as append:
+    with predictions_writer(copy.predictions_file, classes, provenance) as append:
         append(frame)
     return copy.path
 
@@ -87,8 +87,8 @@ def test_what_was_not_measured_is_said_and_members_are_added_up(run: Path, tmp_p
     both = another(run, "both", name="both")
     for number in ("1", "2"):
         shutil.copytree(run, both / "members" / number)
-    origin = json.loads((both / "run.json").read_text())
-    (both / "run.json").write_text(json.dumps({**origin, "members": 2}))
+    provenance = json.loads((both / "run.json").read_text())
+    (both / "run.json").write_text(json.dumps({**provenance, "members": 2}))
     shown = done("compare", run, older, both, "--out", tmp_path / "out").out
     table = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("method")
     assert "| not measured" in next(line for line in shown.splitlines() if line.startswith("| older"))
@@ -112,15 +112,15 @@ def test_runs_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
 
 def test_other_classes_or_images_are_tabled_without_a_test(run: Path, tmp_path: Path) -> None:
     other = another(run, "other", name="other")
-    frame, classes, origin = read_predictions(other / "predictions.parquet")
+    frame, classes, provenance = read_predictions(other / "predictions.parquet")
     names = dict(zip(classes, ["x", "y", "z"], strict=True))
     frame = frame.rename(columns={f"p_{name}": f"p_{new}" for name, new in names.items()})
     frame = frame.assign(label=frame["label"].map(names), predicted=frame["predicted"].map(names))
-    with predictions_writer(other / "predictions.parquet", ["x", "y", "z"], origin) as append:
+    with predictions_writer(other / "predictions.parquet", ["x", "y", "z"], provenance) as append:
         append(frame)
     fewer = another(run, "fewer", name="fewer")
-    frame, _, origin = read_predictions(fewer / "predictions.parquet")
-    with predictions_writer(fewer / "predictions.parquet", classes, origin) as append:
+    frame, _, provenance = read_predictions(fewer / "predictions.parquet")
+    with predictions_writer(fewer / "predictions.parquet", classes, provenance) as append:
         append(frame[frame["image_id"] != "test/bar/bar_001"])
     result = done("compare", run, other, fewer, "--out", tmp_path / "out")
     own = Run(run).recipe().name

@@ -25,8 +25,8 @@ def run(small_run: SmallRun, tmp_path: Path) -> Path:
     """A run of one's own, on a pack of one's own."""
     shutil.copytree(small_run.pack, tmp_path / "pack")
     shutil.copytree(small_run.run, tmp_path / "run")
-    origin = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps({**origin, "pack": str(tmp_path / "pack")}))
+    provenance = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**provenance, "pack": str(tmp_path / "pack")}))
     return tmp_path / "run"
 
 

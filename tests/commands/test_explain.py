@@ -253,7 +253,7 @@ def cropping(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's classifier, made to cut the central 40x60 pixels out of an image and to shrink them to 20x32."""
     model = Classifier.load(place / "run", "cpu")
     rgb = ("red", "green", "blue")
-    shape = {"crop": (40, 60), "size": (20, 32), "fit": "stretch"}
+    shape = {"crop": (40, 60), "size": (20, 32), "fit": "distort"}
     model.pixels = [PixelSettings(bands=rgb, interval="minmax", dtype="float32", **shape)]
     return model.save(tmp_path_factory.mktemp("cropping"))
 

@@ -122,9 +122,9 @@ def test_the_first_usable_images_of_a_class_are_its_samples(tmp_path: Path, monk
         write_image(tmp_path / f"a/{n:02d}.png", pixels)
     (tmp_path / "a/01.png").write_bytes(b"<html>")
     catalog = read_source(tmp_path).catalog
-    survey = measure_images(catalog, lambda row: read_image(row["file"]), fingerprints=False)
-    assert [name for name, _ in survey.samples["a"]] == [f"a/{n:02d}" for n in (2, *range(4, SAMPLES + 3))]
-    for name, pixels in survey.samples["a"]:
+    statistics = measure_images(catalog, lambda row: read_image(row["file"]), fingerprints=False)
+    assert [name for name, _ in statistics.samples["a"]] == [f"a/{n:02d}" for n in (2, *range(4, SAMPLES + 3))]
+    for name, pixels in statistics.samples["a"]:
         np.testing.assert_array_equal(pixels, read_image(tmp_path / f"{name}.png").pixels[0])
 
 

@@ -96,7 +96,7 @@ def test_arguments_are_checked_before_an_image_is_read(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("an image is read")
 
-    for module in ("decoding", "data.packing", "data.survey", "verbs.inspect"):
+    for module in ("images.decode", "data.packs.write", "commands.inspect"):
         monkeypatch.setattr(f"skyclass.{module}.read_image", never, raising=False)
     monkeypatch.setattr("skyclass.core.console.ShownProgress", never)
     assert told in refused(*words.split())

@@ -139,8 +139,8 @@ def test_a_report_elsewhere_and_without_explanations_or_pack(run: Path, tmp_path
     shutil.copytree(run, copy)
     shutil.rmtree(copy / "explanations")
     (copy / "report.html").unlink(missing_ok=True)
-    origin = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps({**origin, "pack": str(tmp_path / "gone")}))
+    provenance = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**provenance, "pack": str(tmp_path / "gone")}))
     metrics = json.loads((copy / "evaluation" / "metrics.json").read_text())
     for part in ("calibration", "prediction_sets", "uncertainty", "content_sha256"):  # as an older one
         del metrics[part]

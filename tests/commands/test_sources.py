@@ -246,7 +246,7 @@ def test_pack_names_the_rows_it_leaves_out(tmp_path: Path) -> None:
 def test_pixel_settings_reach_the_pack(tmp_path: Path) -> None:
     class_folders(tmp_path / "images", per_class=2)
     folder = tmp_path / "images"
-    done("pack", folder, tmp_path / "a", "--pixels", "size=[12,20]", "--pixels", "fit=stretch")
+    done("pack", folder, tmp_path / "a", "--pixels", "size=[12,20]", "--pixels", "fit=distort")
     assert Pack.open(tmp_path / "a").images.shape == (6, 3, 12, 20)
     done("pack", folder, tmp_path / "b", "--pixels", "interval=minmax", "--pixels", "dtype=float32")
     stretched = Pack.open(tmp_path / "b").images

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image as pillow
 
-from skyclass.core.console import said_to
+from skyclass.core.console import console_to_file
 from skyclass.data.audit.file_kinds import PixelFormat, file_problems, mixture_problems
 from skyclass.data.catalog import problems_frame, say_problems
 from skyclass.data.problem_kinds import KINDS, OTHER, group_problems
@@ -47,7 +47,7 @@ def test_what_spoils_a_result_comes_first() -> None:
 
 def test_the_terminal_has_a_line_a_kind(tmp_path: Path) -> None:
     stream = StringIO()
-    with said_to(stream):
+    with console_to_file(stream):
         say_problems(MANY, tmp_path / "problems.csv", most=4)
     lines = stream.getvalue().splitlines()
     assert lines[0] == "20 left out, 303 warnings, of /data:"

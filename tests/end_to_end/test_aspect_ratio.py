@@ -16,9 +16,18 @@ from skyclass.classifier.run import Run
 from skyclass.data.packs.pack import Pack
 from skyclass.images.preprocess import apply_settings
 from skyclass.recipes.data_settings import PixelSettings
-from skyclass.recipes.recipe import as_begun, load_recipe, parse_recipe, recipe_hash, shipped_recipes, stored_recipe
+from skyclass.recipes.recipe import (
+    as_begun,
+    load_recipe,
+    parse_pixels,
+    parse_recipe,
+    recipe_hash,
+    shipped_recipes,
+    stored_recipe,
+)
+from skyclass.training.tuning.space import search_space
 
-SQUEEZES = "pixels.fit is stretch: images of 24x48 pixels are distorted to 32x32"
+SQUEEZES = "pixels.fit is distort: images of 24x48 pixels are distorted to 32x32"
 
 
 def disk(height: int, width: int) -> np.ndarray:
@@ -49,17 +58,36 @@ def test_a_round_planet_stays_round_by_default(tmp_path: Path, shape: tuple[int,
 def test_every_shipped_recipe_keeps_the_shape_but_the_one_that_says_so() -> None:
     fits = {name: load_recipe(path).pixels.fit for name, path in shipped_recipes().items()}
     assert {name for name, fit in fits.items() if fit != "pad"} == {"objects-resnet18"}
-    assert fits["objects-resnet18"] == "stretch"
+    assert fits["objects-resnet18"] == "distort"
 
 
 def test_a_distortion_is_said_at_packing_and_at_training(tmp_path: Path) -> None:
     class_folders(tmp_path / "images", ("blob", "ring"), size=(24, 48), splits={"train": 4, "val": 2, "test": 2})
     words = ("pack", tmp_path / "images", tmp_path / "squeezed", "--pixels", "size=32", "--no-duplicates")
-    assert SQUEEZES in done(*words, "--pixels", "fit=stretch").err
+    assert SQUEEZES in done(*words, "--pixels", "fit=distort").err
     assert "distorted" not in done("pack", tmp_path / "images", tmp_path / "pack", "--no-duplicates").err
     train = ("train", toy_recipe(tmp_path), tmp_path / "pack", "--set", "training.epochs=0", "--set", "pixels.size=32")
-    assert SQUEEZES in done(*train, "--out", tmp_path / "one", "--set", "pixels.fit=stretch").err
+    assert SQUEEZES in done(*train, "--out", tmp_path / "one", "--set", "pixels.fit=distort").err
     assert "distorted" not in done(*train, "--out", tmp_path / "other").err
+
+
+def test_the_old_name_of_distort_still_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("pixels: {size: 32, fit: stretch}")
+    old = load_recipe(file)
+    assert capsys.readouterr().err == "Note: pixels.fit: stretch is now called distort; the old name still works\n"
+    assert old.pixels.fit == "distort"
+    assert load_recipe(file, stored=True) == old
+    new = load_recipe(file, ["pixels.fit=distort"])
+    assert not capsys.readouterr().err
+    assert new == old
+    assert (
+        recipe_hash(new) == "8e75af159fe7a1053e90bddc3e5fd035c6ae19340b98031a3dd37ba46a51e2d9"
+    )  # what Skyclass 0.1 gives for `stretch`
+    assert parse_pixels(PixelSettings(), ["fit=stretch"]) == PixelSettings(fit="distort")
+    assert "is now called distort" in capsys.readouterr().err
+    space = {"tune": {"space": {"pixels.fit": ["stretch", "pad"]}}}
+    assert search_space(parse_recipe(space)) == {"pixels.fit": ("stretch", "pad")}  # as an old study has them
 
 
 def test_what_was_stored_without_the_key_is_stretched_as_before(tmp_path: Path) -> None:
@@ -79,21 +107,21 @@ def test_what_was_stored_without_the_key_is_stretched_as_before(tmp_path: Path) 
     del document["pixels"]["fit"]
     document["data"]["votes"] = {"keep": 2}
     (tmp_path / "run/recipe.yaml").write_text(yaml.safe_dump(document))
-    assert Pack.open(tmp_path / "pack").pixels.fit == "stretch"
-    assert Run.open(tmp_path / "run").recipe().pixels.fit == "stretch"
+    assert Pack.open(tmp_path / "pack").pixels.fit == "distort"
+    assert Run.open(tmp_path / "run").recipe().pixels.fit == "distort"
     assert Run.open(tmp_path / "run").recipe().data.votes.question == "all"
     classifier = Classifier.load(tmp_path / "run", "cpu")
-    assert [recipe.fit for recipe in classifier.pixels] == ["stretch", "stretch"]
+    assert [recipe.fit for recipe in classifier.pixels] == ["distort", "distort"]
 
 
 def test_a_tuning_goes_on_with_the_defaults_of_its_day() -> None:
     mine = {"pixels": {"size": 64}, "data": {"votes": {"keep": ["a", "b"]}}}
     begun = stored_recipe(mine, "tuning.json")
-    assert (begun.pixels.fit, begun.data.votes.question) == ("stretch", "all")
+    assert (begun.pixels.fit, begun.data.votes.question) == ("distort", "all")
     assert as_begun(parse_recipe(mine), begun) == begun
     chosen = parse_recipe({**mine, "pixels": {"size": 64, "fit": "crop"}})
     assert as_begun(chosen, begun).pixels.fit == "crop"
-    assert stored_recipe({"name": "bare"}, "tuning.json").pixels.fit == "stretch"
+    assert stored_recipe({"name": "bare"}, "tuning.json").pixels.fit == "distort"
 
 
 def test_the_hash_of_an_old_recipe_stays() -> None:

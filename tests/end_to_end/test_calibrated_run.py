@@ -39,12 +39,12 @@ def run(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_run_is_calibrated_on_its_validation_images_alone(run: Run, pack: Pack) -> None:
-    frame, classes, origin = read_predictions(run.predictions_file)
+    frame, classes, provenance = read_predictions(run.predictions_file)
     before, after = probabilities(frame, classes, UNCALIBRATED), probabilities(frame, classes)
     val = (frame["split"] == "val").to_numpy()
     labels = frame.loc[val, "label"].map(classes.index).to_numpy()
     expected = fit_calibration(np.log(before[val]), labels).calibration
-    found = Calibration.from_json(origin["calibration"])
+    found = Calibration.from_json(provenance["calibration"])
     assert (found.method, found.n) == (expected.method, 60)
     np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-3)
     np.testing.assert_allclose(after, found.apply(np.log(before)), atol=1e-5)
@@ -57,7 +57,7 @@ def test_a_run_is_calibrated_on_its_validation_images_alone(run: Run, pack: Pack
         score="aps",
         seed=5,
     )
-    kept = PredictionSets.from_json(origin["prediction_sets"])
+    kept = PredictionSets.from_json(provenance["prediction_sets"])
     assert kept is not None
     assert (kept.score, kept.coverage, kept.n, kept.seed) == ("aps", 0.7, (60,), 5)
     np.testing.assert_allclose(kept.thresholds[0], sets.thresholds[0], atol=1e-4)
@@ -106,10 +106,10 @@ def test_a_prediction_over_orientations_says_that_it_was_not_calibrated_for(
 def test_every_setting_changes_the_predictions(run: Run, pack: Pack, tmp_path: Path, change: dict[str, Any]) -> None:
     """The settings of the run are aps at 0.7, and `auto` has taken a temperature."""
     other = run_of(tmp_path, pack, **{"sets": "aps", "coverage": 0.7, **change})
-    (frame, classes, origin), (before, _, old) = (read_predictions(one.predictions_file) for one in (other, run))
+    (frame, classes, provenance), (before, _, old) = (read_predictions(one.predictions_file) for one in (other, run))
     assert old["calibration"]["method"] == "temperature"
     if "method" in change:
-        assert origin["calibration"]["method"] == change["method"]
+        assert provenance["calibration"]["method"] == change["method"]
         assert np.abs(probabilities(frame, classes) - probabilities(before, classes)).max() > 0.005
     else:
         np.testing.assert_array_equal(probabilities(frame, classes), probabilities(before, classes))

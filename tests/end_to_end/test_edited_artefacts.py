@@ -44,8 +44,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(trained: Path, tmp_path: Path) -> Path:
     """A copy of it."""
     shutil.copytree(trained, tmp_path / "copy")
-    origin = json.loads((tmp_path / "copy" / "run" / "run.json").read_text())
-    moved = {**origin, "pack": str(tmp_path / "copy" / "pack")}
+    provenance = json.loads((tmp_path / "copy" / "run" / "run.json").read_text())
+    moved = {**provenance, "pack": str(tmp_path / "copy" / "pack")}
     (tmp_path / "copy" / "run" / "run.json").write_text(json.dumps(moved))
     return tmp_path / "copy"
 

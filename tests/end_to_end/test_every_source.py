@@ -154,7 +154,7 @@ def filters(root: Path) -> None:
 
 
 def frame(root: Path) -> None:
-    """A frame of 5 x 8 toys, each at a position of its own; those at the border reach over the edge."""
+    """A mosaic of 5 x 8 toys, each at a position of its own; those at the border reach over the edge."""
     height, width = SIZE
     pixels = np.block([[toy_image(labels()[8 * y + x], 8 * y + x, SIZE, 1)[0] for x in range(8)] for y in range(5)])
     header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.0})

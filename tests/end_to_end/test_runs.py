@@ -39,8 +39,8 @@ def test_a_run_holds_all_that_was_promised(place: Path) -> None:
     environment = json.loads((run / "environment.json").read_text())
     assert environment["packages"].keys() >= {"torch", "numpy", "lightning"}
     assert environment["command"].startswith("skyclass train ")
-    origin = json.loads((run / "run.json").read_text())
-    assert (origin["classes"], origin["pack_hash"]) == (list(CLASSES), Pack.open(place / "pack").hash)
+    provenance = json.loads((run / "run.json").read_text())
+    assert (provenance["classes"], provenance["pack_hash"]) == (list(CLASSES), Pack.open(place / "pack").hash)
     history = pd.read_csv(run / "history.csv")
     assert history["epoch"].tolist() == [1, 2, 3]
     assert history.columns.isin(["train_loss", "val_loss", "val_accuracy", "val_auroc", "learning_rate"]).sum() == 5
@@ -144,8 +144,8 @@ def test_a_finished_run_says_that_there_is_nothing_to_resume(place: Path) -> Non
 def test_a_run_is_not_resumed_on_another_pack(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "run", tmp_path / "run")
     (tmp_path / "run" / "predictions.parquet").unlink()
-    origin = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps({**origin, "pack_hash": "0" * 64}))
+    provenance = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**provenance, "pack_hash": "0" * 64}))
     sentence = refused("train", "--resume", tmp_path / "run")
     assert "the pack has changed since this run began; train a new run on it" in sentence
 

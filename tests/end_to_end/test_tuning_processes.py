@@ -140,7 +140,7 @@ def test_jobs_are_processes_that_end_with_their_command(root: Path) -> None:
         command.wait()
 
     def all_are_gone() -> bool:
-        locks = [folder.hold(number) for number in range(2)]
+        locks = [folder.lock_trial(number) for number in range(2)]
         for lock in locks:
             if lock:
                 lock.release()
@@ -191,12 +191,12 @@ def test_a_process_that_stops_says_why(root: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(verb.multiprocessing, "get_context", lambda _method: SimpleNamespace(Process=Process))
     recipe = write_recipe(tmp_path, small())
-    monkeypatch.setattr(verb, "work", lambda *_arguments: 1 / 0)
+    monkeypatch.setattr(verb, "run_trials", lambda *_arguments: 1 / 0)
     with pytest.raises(SkyclassError, match=r"process 0 stopped \(ZeroDivisionError: division by zero\)") as failed:
         tune(recipe, root / "pack", out=tmp_path / "t", jobs=2, device="cpu")
     assert failed.value.where == str(tmp_path / "t" / "process-0.log")
     assert "Traceback" in (tmp_path / "t" / "process-1.log").read_text()
-    monkeypatch.setattr(verb, "work", lambda *_arguments: the_disk_is_full())
+    monkeypatch.setattr(verb, "run_trials", lambda *_arguments: the_disk_is_full())
     with pytest.raises(SkyclassError, match=r"process 0 stopped \(t: the disk is full; make room\)"):
         tune(recipe, root / "pack", out=tmp_path / "t", jobs=2, device="cpu")
 

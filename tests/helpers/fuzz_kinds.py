@@ -226,7 +226,7 @@ def read_run(folder: Path) -> None:
     from skyclass.classifier.run import Run
 
     run = Run.open(folder)
-    run.origin()
+    run.provenance()
     run.stages()
     run.resume_checkpoint()
     run.needs_learning_rate()

@@ -265,7 +265,7 @@ def write_table(path: Path, frame: pd.DataFrame) -> Path:
 
 
 def sky_frame(path: Path, size: Size = (60, 80), seed: int = 0) -> Path:
-    """A FITS frame of (height, width) noise with a tangential WCS: 1 arcsec a pixel about RA 150, Dec 2 degrees."""
+    """A FITS mosaic of (height, width) noise with a tangential WCS: 1 arcsec a pixel about RA 150, Dec 2 degrees."""
     header = fits.Header()
     header["CTYPE1"], header["CTYPE2"] = "RA---TAN", "DEC--TAN"
     header["CRVAL1"], header["CRVAL2"] = 150.0, 2.0

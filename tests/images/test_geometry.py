@@ -21,7 +21,7 @@ RECIPES = st.builds(
     ),
     st.none() | SIZES,
     st.none() | SIZES,
-    st.sampled_from(["stretch", "crop", "pad"]),
+    st.sampled_from(["distort", "crop", "pad"]),
     st.sampled_from(["area", "bilinear"]),
 )
 
@@ -72,7 +72,7 @@ def test_each_pixel_lies_where_the_pixel_path_took_it_from(
 
 def test_by_hand() -> None:
     """41x30 pixels: the central 21x20 begin at row 10 and column 5; halved in height, doubled in width."""
-    settings = PixelSettings(crop=(20, 20), size=(10, 40), fit="stretch")
+    settings = PixelSettings(crop=(20, 20), size=(10, 40), fit="distort")
     place = placement((41, 30), [settings])
     assert place == Placement((10, 40), Axis(2.0, 10.5, 9.5, 29.5), Axis(0.5, 4.75, 4.5, 24.5))
     padded = placement((10, 40), [PixelSettings(size=(20, 20), fit="pad")])

@@ -174,7 +174,7 @@ def test_crop_keeps_the_centre_and_pads_what_is_smaller() -> None:
 def test_fit_of_another_aspect_ratio() -> None:
     pixels = random_pixels(7, (20, 40))
     stretched, cut, padded = (
-        apply_settings(pixels, RGB, recipe(size=(10, 10), fit=fit)) for fit in ("stretch", "crop", "pad")
+        apply_settings(pixels, RGB, recipe(size=(10, 10), fit=fit)) for fit in ("distort", "crop", "pad")
     )
     np.testing.assert_array_equal(stretched, resize(pixels, (10, 10), "area"))
     np.testing.assert_array_equal(cut, resize(pixels[:, :, 10:30], (10, 10), "area"))
@@ -292,7 +292,7 @@ RECIPES = st.fixed_dictionaries(
         "softening": st.one_of(st.none(), st.floats(0.001, 1)),
         "crop": st.one_of(st.none(), st.tuples(st.integers(1, 20), st.integers(1, 20))),
         "size": st.one_of(st.none(), st.tuples(st.integers(1, 20), st.integers(1, 20))),
-        "fit": st.sampled_from(["stretch", "crop", "pad"]),
+        "fit": st.sampled_from(["distort", "crop", "pad"]),
         "interpolation": st.sampled_from(["area", "bilinear"]),
         "dtype": st.sampled_from([None, *DTYPES]),
     }
@@ -369,7 +369,7 @@ CHANGES: dict[str, Any] = {
     "softening": 0.5,
     "crop": (12, 12),
     "size": (7, 7),
-    "fit": "stretch",
+    "fit": "distort",
     "interpolation": "bilinear",
     "dtype": "uint8",
 }

@@ -95,6 +95,17 @@ def test_the_sizes_are_the_published_ones() -> None:
     assert shapes(network_of("linear", "resnet18", uncertainty=True).error_head) == [(256, 512), (1, 256)]
 
 
+def test_weights_that_call_the_uncertainty_head_doubt_are_loaded() -> None:
+    """As those of Skyclass 0.1 do."""
+    network, other = network_of("linear", uncertainty=True), network_of("linear", uncertainty=True)
+    nn.init.zeros_(other.error_head[0].weight)
+    old = {name.replace("error_head.", "doubt."): value for name, value in network.state_dict().items()}
+    assert sum(name.startswith("doubt.") for name in old) == 4
+    other.load_state_dict(old)
+    assert torch.equal(other.error_head[0].weight, network.error_head[0].weight)
+    assert "error_head.0.weight" in other.state_dict()
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_without_an_uncertainty_head_there_are_no_error_logits_and_the_rest_is_the_same(head: str) -> None:
     plain, uncertain = network_of(head), network_of(head, uncertainty=True)

@@ -129,7 +129,7 @@ class Classifier:
         return folder
 
     @property
-    def origin(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """What a predictions file says of where it comes from: hashes, calibration and the making of the sets."""
         sets = self.prediction_sets.to_json() if self.prediction_sets else None
         return {**self.made_from, "calibration": self.calibration.to_json(), "prediction_sets": sets}

@@ -44,7 +44,7 @@ _XML_HAS_NO = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uff
 
 @contextmanager
 def predictions_file(
-    path: Path, classes: list[str], origin: dict[str, Any], carried: pa.Schema
+    path: Path, classes: list[str], provenance: dict[str, Any], carried: pa.Schema
 ) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Yields a function that appends rows to a file in the format of its suffix, which appears whole at the end.
 
@@ -53,14 +53,14 @@ def predictions_file(
     Parameters
     ----------
     path : a file with a suffix in FORMATS
-    classes, origin : as `predictions.schema_of` takes them
+    classes, provenance : as `predictions.schema_of` takes them
     carried : names and types of the catalog's columns that go with the predictions
     """
     if path.suffix.lower() == ".parquet":
-        with predictions_writer(path, classes, origin, carried=carried) as append:
+        with predictions_writer(path, classes, provenance, carried=carried) as append:
             yield append
         return
-    schema = schema_of(classes, origin, carried=carried)
+    schema = schema_of(classes, provenance, carried=carried)
     tables = [schema.empty_table()]
     yield lambda frame: tables.append(table_of(frame, schema))
     WRITERS[path.suffix.lower()](pa.concat_tables(tables), path)
@@ -76,26 +76,26 @@ def read_predictions_file(path: Path) -> tuple[pd.DataFrame, list[str], dict[str
     if path.suffix.lower() not in WRITERS or not path.is_file():
         return read_predictions(path)
     if path.suffix.lower() == ".csv":
-        frame, classes, origin = read_predictions(path)
-        return _with_texts(frame), classes, origin
+        frame, classes, provenance = read_predictions(path)
+        return _with_texts(frame), classes, provenance
     frame = read_rows(path, frozenset())
     said = str(frame.attrs.get(KEY, ""))
     try:
         if said.startswith(_CODED):
             said = base64.b64decode("".join(said.removeprefix(_CODED).split())).decode()
-        origin = dict(json.loads(said))
+        provenance = dict(json.loads(said))
     except (ValueError, TypeError):  # of another program, or cut by one
-        origin = {}
-    renamed = origin.pop("columns", None)
+        provenance = {}
+    renamed = provenance.pop("columns", None)
     frame = frame.rename(columns=renamed if isinstance(renamed, dict) else {})
     frame = _with_texts(frame)
     columns = [name.removeprefix(PREFIX) for name in frame.columns if name.startswith(PREFIX)]
-    classes = [str(name) for name in origin.pop("classes", ())]
+    classes = [str(name) for name in provenance.pop("classes", ())]
     if not classes or not set(classes) <= set(columns):  # renamed since
         classes = columns
     if not classes:
         raise SkyclassError("no column p_<class>", where=path, fix="one column of probabilities a class is needed")
-    return without_lost(frame, classes, path), classes, origin
+    return without_lost(frame, classes, path), classes, provenance
 
 
 def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
@@ -206,7 +206,7 @@ def _column(table: pa.Table, field: pa.Field) -> Column:
     return MaskedColumn(texts, mask=absent, dtype=str)
 
 
-# Suffix -> writer of a table, which has its classes and its origin in the schema.
+# Suffix -> writer of a table, which has its classes and its provenance in the schema.
 WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
     ".csv": _write_csv,
     ".fits": _write_fits,

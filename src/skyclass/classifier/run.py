@@ -100,7 +100,7 @@ class Run:
         return self.path / "recipe.yaml"
 
     @property
-    def origin_file(self) -> Path:
+    def provenance_file(self) -> Path:
         """The pack trained on, its hash, the classes, and the stages of the training."""
         return self.path / "run.json"
 
@@ -200,13 +200,13 @@ class Run:
         """The resolved recipe."""
         return load_recipe(self.recipe_file, stored=True)
 
-    def origin(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """`pack` (path), `pack_hash`, `classes`."""
         return self._document()[0]
 
     def _document(self) -> tuple[dict[str, Any], RunDocument]:
         """The content of run.json. Errors: SkyclassError where it is damaged."""
-        return read_document(self.origin_file, "run", RunDocument, AGAIN)
+        return read_document(self.provenance_file, "run", RunDocument, AGAIN)
 
     def environment(self) -> dict[str, Any]:
         """Versions, machine and command. Errors: SkyclassError where the file is damaged."""
@@ -236,8 +236,8 @@ class Run:
 
     def write_stages(self, stages: list[Stage], checkpoint: str | None) -> None:
         """Write the stages, and the checkpoint that the last one is still to resume from, in one step."""
-        origin = {**self.origin(), "legs": [asdict(stage) for stage in stages]}
-        write_json(self.origin_file, {**origin, "turning_to": checkpoint})
+        provenance = {**self.provenance(), "legs": [asdict(stage) for stage in stages]}
+        write_json(self.provenance_file, {**provenance, "turning_to": checkpoint})
 
     def needs_learning_rate(self) -> bool:
         """Whether the learning-rate range test is still to be run."""
@@ -246,33 +246,33 @@ class Run:
     def write_learning_rate(self, recipe: Recipe) -> None:
         """Write the recipe with the learning rate that was found."""
         write_text(self.recipe_file, dump_recipe(recipe))
-        write_json(self.origin_file, {**self.origin(), "find_rate": False})
+        write_json(self.provenance_file, {**self.provenance(), "find_rate": False})
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe, origin: dict[str, Any], environment: dict[str, Any]) -> Run:
+    def create(cls, path: Path, recipe: Recipe, provenance: dict[str, Any], environment: dict[str, Any]) -> Run:
         """Start a run in an empty folder. Errors: SkyclassError where something is there already."""
         run = cls(path)
         finish_replacing(path)
         fix = "its run has ended: name another folder" if run.finished else to_resume(path)
         new_folder(path, overwrite=False, fix=fix)
-        with new_contents(path, run.origin_file.name) as folder:  # so that a folder is a run or is empty
+        with new_contents(path, run.provenance_file.name) as folder:  # so that a folder is a run or is empty
             new = cls(folder)
             write_text(new.recipe_file, dump_recipe(recipe))
             write_json(new.environment_file, environment)
-            write_json(new.origin_file, {**origin, "legs": [asdict(Stage(epochs=recipe.training.epochs))]})
+            write_json(new.provenance_file, {**provenance, "legs": [asdict(Stage(epochs=recipe.training.epochs))]})
         return run
 
     def create_member(self, path: Path, recipe: Recipe) -> Run:
         """Start a member of this ensemble, on the same pack."""
-        origin = {key: value for key, value in self.origin().items() if key not in ("members", "legs")}
-        return Run.create(path, recipe, origin, self.environment())
+        provenance = {key: value for key, value in self.provenance().items() if key not in ("members", "legs")}
+        return Run.create(path, recipe, provenance, self.environment())
 
     @classmethod
     def open(cls, path: Path) -> Run:
         """A run that exists. Errors: SkyclassError where the folder is no run."""
         run = cls(path)
         finish_replacing(path)
-        if not run.origin_file.is_file():
+        if not run.provenance_file.is_file():
             raise SkyclassError("this folder is no run", where=path, fix="give the folder that `skyclass train` made")
         return run
 

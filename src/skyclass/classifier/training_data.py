@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.distributed import agreed
+from ..core.distributed import broadcast_from_first
 from ..core.errors import SkyclassError
 from ..data.packs.pack import Pack
 from ..data.packs.training_rows import TrainingRows, training_rows
@@ -16,12 +16,12 @@ from .run import Run
 
 def pack_of_run(run: Run) -> Pack | None:
     """The pack that a run was trained on, or None where it is gone or has changed."""
-    origin = run.origin()
+    provenance = run.provenance()
     try:
-        pack = Pack.open(Path(origin["pack"]))
+        pack = Pack.open(Path(provenance["pack"]))
     except SkyclassError:
         return None
-    return pack if pack.hash == origin["pack_hash"] else None
+    return pack if pack.hash == provenance["pack_hash"] else None
 
 
 def doubled_in_training(catalog: pd.DataFrame, train: np.ndarray) -> frozenset[str]:
@@ -51,10 +51,10 @@ def data_of(run: Run, rows: TrainingRows | None = None) -> tuple[Pack, TrainingR
 
     Errors: SkyclassError for a pack that is gone, damaged or has changed.
     """
-    data = Pack.open(Path(run.origin()["pack"]))
+    data = Pack.open(Path(run.provenance()["pack"]))
     if rows is None:  # else the pack of a new run, which was verified before it began
-        agreed(data.verify)
-    if data.hash != run.origin()["pack_hash"]:
+        broadcast_from_first(data.verify)
+    if data.hash != run.provenance()["pack_hash"]:
         fix = "train a new run on it, or restore the old pack"
         raise SkyclassError("the pack has changed since this run began", where=data.path, fix=fix)
     return data, rows or training_rows(data, run.recipe().data)

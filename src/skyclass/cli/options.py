@@ -57,7 +57,7 @@ SOURCE_OPTIONS: dict[str, Any] = {
         Path | None,
         typer.Option(
             rich_help_panel=_PANEL,
-            help="folder that a table's file names are relative to, or the stack or FITS frame of its images",
+            help="folder that a table's file names are relative to, or the stack or FITS mosaic of its images",
         ),
     ],
     "id_column": Annotated[str | None, typer.Option(rich_help_panel=_PANEL, help="the table's column of image ids")],

@@ -100,7 +100,7 @@ def _tested(run: Run, name: str, split: str) -> Candidate:
     rows = rows[rows["label"].notna()]
     labels, p, _ = labelled_rows(rows["label"], probabilities(rows, classes), classes)
     images = rows[["image_id", "file"]].reset_index(drop=True)
-    return Candidate(name, run.origin()["pack_hash"], images, labels, p, classes)
+    return Candidate(name, run.provenance()["pack_hash"], images, labels, p, classes)
 
 
 def _costs(run: Run) -> dict[str, Any]:

@@ -42,12 +42,12 @@ MOST_IMAGES = 5000
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class EvaluationData:
     """What is judged, and where the answer goes.
 
     frame : all predictions of the file; rows : those of the split that were predicted, labelled or not
     labels : (N,) class names, None where unknown; p : (N, K); columns : to judge by; all of `rows`
-    origin : what the file says of its making
+    provenance : what the file says of its making
     uncertainty : whether the run's networks are asked again, on `device`
     """
 
@@ -61,7 +61,7 @@ class Judged:
     labels: np.ndarray
     p: np.ndarray
     columns: pd.DataFrame
-    origin: dict[str, Any]
+    provenance: dict[str, Any]
     uncertainty: bool
     device: str
 
@@ -110,14 +110,16 @@ def evaluate(
         what = "the networks are asked again, and a file of predictions has none"
         raise SkyclassError(what, where="--uncertainty", fix="name the run")
     folder = check_out(Path(out) if out else folder)
-    frame, classes, origin = read_predictions_file(file)
+    frame, classes, provenance = read_predictions_file(file)
     rows, split = labelled_predictions(frame, split, file)
     labels = rows["label"].where(rows["label"].notna() & (rows["label"] != ""), None).to_numpy(dtype=object)
     p = probabilities(rows, classes)
     columns = _columns(rows.reset_index(drop=True), by, run, Path(catalog) if catalog else None)
     with new_contents(folder, "metrics.json", lambda: _files_of(folder)) as new:
         result = _written(
-            Judged(file, new, run, frame, rows, split, classes, labels, p, columns, origin, uncertainty, device)
+            EvaluationData(
+                file, new, run, frame, rows, split, classes, labels, p, columns, provenance, uncertainty, device
+            )
         )
     if run and folder == run.evaluation:
         write_card(run, result)
@@ -125,84 +127,84 @@ def evaluate(
     return result
 
 
-def _written(judged: Judged) -> dict[str, Any]:
+def _written(data: EvaluationData) -> dict[str, Any]:
     """Do all that an evaluation consists of; returns its result."""
     result: dict[str, Any] = {}
     for section in SECTIONS:
-        result |= section(judged, result)
+        result |= section(data, result)
     result = sealed(result)
-    write_json(judged.folder / "metrics.json", result)
-    write_csv(score_table(result), judged.folder / "metrics.csv")
+    write_json(data.folder / "metrics.json", result)
+    write_csv(score_table(result), data.folder / "metrics.csv")
     return result
 
 
-def _scores(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
+def _scores(data: EvaluationData, _: dict[str, Any]) -> dict[str, Any]:
     """All scores with their intervals, and what they were made from."""
     try:
-        result = metrics.compute_metrics(judged.labels, judged.p, judged.classes, resamples=RESAMPLES)
+        result = metrics.compute_metrics(data.labels, data.p, data.classes, resamples=RESAMPLES)
     except SkyclassError as refusal:
-        place = f"{judged.file}, {refusal.where}" if refusal.where else judged.file
+        place = f"{data.file}, {refusal.where}" if refusal.where else data.file
         raise SkyclassError(refusal.what, where=place, fix=refusal.fix) from None
-    report = metrics.classification_report(judged.labels, judged.p, judged.classes)
-    write_text(judged.folder / "classification_report.txt", report)
+    report = metrics.classification_report(data.labels, data.p, data.classes)
+    write_text(data.folder / "classification_report.txt", report)
     say(report)
-    say(f"Split {judged.split}: {_in_words(result)}")
+    say(f"Split {data.split}: {_score_line(result)}")
     for note in evaluation_notes(result):
         say(note)
-    made_from = {"split": judged.split, "predictions_sha256": sha256_of(judged.file)}
-    return {**result, **made_from, "n_unpredicted": _unpredicted(judged.frame, judged.split)}
+    made_from = {"split": data.split, "predictions_sha256": sha256_of(data.file)}
+    return {**result, **made_from, "n_unpredicted": _unpredicted(data.frame, data.split)}
 
 
-def _pictures(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
+def _pictures(data: EvaluationData, result: dict[str, Any]) -> dict[str, Any]:
     """The confusion matrix and the curves."""
-    what = (judged.labels, judged.p, judged.classes)
-    save_figure(confusion_figure(result["confusion_matrix"], judged.classes), judged.folder / "confusion.png")
-    save_figure(roc_figure(*what), judged.folder / "roc.png")
-    save_figure(precision_recall_figure(*what), judged.folder / "precision_recall.png")
+    what = (data.labels, data.p, data.classes)
+    save_figure(confusion_figure(result["confusion_matrix"], data.classes), data.folder / "confusion.png")
+    save_figure(roc_figure(*what), data.folder / "roc.png")
+    save_figure(precision_recall_figure(*what), data.folder / "precision_recall.png")
     return {}
 
 
-def _near_duplicates(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
+def _near_duplicates(data: EvaluationData, result: dict[str, Any]) -> dict[str, Any]:
     """How many judged images the training holds under another name, and the main scores without them.
 
     `near_duplicates` has `n`, the number of them (None where it is not known, and `reason` says why), and `without`,
     the main scores of the other images and their `intervals`; None where there is none, or nothing would be left.
     """
-    ids = leaked_into(judged.run) if judged.run else "these are predictions of a file, not of a run"
+    ids = leaked_into(data.run) if data.run else "these are predictions of a file, not of a run"
     if isinstance(ids, str):
         say(f"Near-duplicates in training: not known, {ids}")
         return {"near_duplicates": {"n": None, "reason": ids, "without": None}}
-    known = pd.notna(judged.labels)
-    doubled = judged.rows["image_id"].isin(ids).to_numpy() & known
+    known = pd.notna(data.labels)
+    doubled = data.rows["image_id"].isin(ids).to_numpy() & known
     n, without = int(doubled.sum()), None
     say(f"Near-duplicates in training: {n:,} of {result['n']:,} images")
     if 0 < n < known.sum():
-        rest = metrics.compute_metrics(judged.labels[~doubled], judged.p[~doubled], judged.classes, resamples=RESAMPLES)
+        rest = metrics.compute_metrics(data.labels[~doubled], data.p[~doubled], data.classes, resamples=RESAMPLES)
         without = {"n": rest["n"], **{name: rest[name] for name in MAIN}}
         without["intervals"] = {name: rest["intervals"][name] for name in MAIN}
         without["ece_by_chance"] = rest["ece_by_chance"]
         change = result["accuracy"] - rest["accuracy"]
         verb = "raise" if change > 0 else "lower"
         effect = f"{verb} the accuracy by {abs(change):.3f}" if change else "do not change the accuracy"
-        say(f"Without them: {_in_words(rest)}; they {effect}")
+        say(f"Without them: {_score_line(rest)}; they {effect}")
     return {"near_duplicates": {"n": n, "reason": None, "without": without}}
 
 
-def _by_columns(judged: Judged, result: dict[str, Any]) -> dict[str, Any]:
+def _by_columns(data: EvaluationData, result: dict[str, Any]) -> dict[str, Any]:
     """The accuracy against each column asked for: a figure, a table, and `by` in the metrics."""
-    if judged.columns.empty:
+    if data.columns.empty:
         return {}
-    known = pd.notna(judged.labels)
-    right = np.array(judged.classes, dtype=object)[judged.p[known].argmax(axis=1)] == judged.labels[known]
+    known = pd.notna(data.labels)
+    right = np.array(data.classes, dtype=object)[data.p[known].argmax(axis=1)] == data.labels[known]
     found = {}
-    for name in map(str, judged.columns):
-        by = accuracy_by(judged.columns[name][known], right)
+    for name in map(str, data.columns):
+        by = accuracy_by(data.columns[name][known], right)
         if by.table.empty:
             say(f"By {name}: no labelled image has a value")
             continue
         stem = "by_" + re.sub(r"[^\w.+-]+", "_", name)
-        write_csv(by.table, judged.folder / f"{stem}.csv")
-        save_figure(accuracy_by_figure(by, name, result["accuracy"]), judged.folder / f"{stem}.png")
+        write_csv(by.table, data.folder / f"{stem}.csv")
+        save_figure(accuracy_by_figure(by, name, result["accuracy"]), data.folder / f"{stem}.png")
         bins = by.table.astype(object).where(by.table.notna(), None).to_dict("records")
         found[name] = {"file": f"{stem}.png", "n_missing": by.n_missing, "numeric": by.numeric, "bins": bins}
         missing = f", {by.n_missing:,} images without a value" if by.n_missing else ""
@@ -230,45 +232,45 @@ def _files_of(folder: Path) -> list[str]:
     return ["metrics.json", "ambiguous.csv", *drawn, *tables]
 
 
-def _calibration(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
+def _calibration(data: EvaluationData, _: dict[str, Any]) -> dict[str, Any]:
     """What calibration has changed, and whether the prediction sets hold what they promise."""
-    found = calibration_report(judged.rows, judged.classes, judged.origin)
+    found = calibration_report(data.rows, data.classes, data.provenance)
     for name, figure in found.figures.items():
-        save_figure(figure, judged.folder / name)
+        save_figure(figure, data.folder / name)
     if found.ambiguous is not None:
-        write_csv(found.ambiguous, judged.folder / "ambiguous.csv")
+        write_csv(found.ambiguous, data.folder / "ambiguous.csv")
     for sentence in found.in_words():
         say(sentence)
     return found.scores
 
 
-def _uncertainty(judged: Judged, _: dict[str, Any]) -> dict[str, Any]:
+def _uncertainty(data: EvaluationData, _: dict[str, Any]) -> dict[str, Any]:
     """Which score of uncertainty tells the wrong predictions from the right ones: a figure, and `uncertainty`."""
-    rows = np.flatnonzero(pd.notna(judged.labels))
-    if judged.uncertainty and len(rows) > MOST_IMAGES:
+    rows = np.flatnonzero(pd.notna(data.labels))
+    if data.uncertainty and len(rows) > MOST_IMAGES:
         say(f"The uncertainty is judged by {MOST_IMAGES:,} of the {len(rows):,} images, drawn at random")
         rows = np.sort(np.random.default_rng(SEED).choice(rows, MOST_IMAGES, replace=False))
-    p = judged.p[rows]
-    wrong = np.array(judged.classes, dtype=object)[p.argmax(axis=1)] != judged.labels[rows]
+    p = data.p[rows]
+    wrong = np.array(data.classes, dtype=object)[p.argmax(axis=1)] != data.labels[rows]
     scores = scores_of_probabilities(p)
-    told = judged.rows["uncertainty"].to_numpy()[rows] if "uncertainty" in judged.rows else scores["entropy"]
+    told = data.rows["uncertainty"].to_numpy()[rows] if "uncertainty" in data.rows else scores["entropy"]
     # Where there is no such head, it is the entropy; in a file of another program it may be anything.
     if np.isfinite(told).all() and not np.allclose(told, scores["entropy"], atol=1e-4):
         scores["uncertainty_head"] = told
-    if judged.uncertainty and judged.run:
-        ids = judged.rows["image_id"].iloc[rows].tolist()
+    if data.uncertainty and data.run:
+        ids = data.rows["image_id"].iloc[rows].tolist()
         from ..classifier.dropout_uncertainty import sampled_scores  # torch, which nothing else here needs
 
-        scores |= sampled_scores(judged.run, ids, device=judged.device)
+        scores |= sampled_scores(data.run, ids, device=data.device)
     compared = compare_scores(wrong, scores, SEED)
-    save_figure(uncertainty_figure(wrong, scores, compared), judged.folder / "uncertainty.png")
+    save_figure(uncertainty_figure(wrong, scores, compared), data.folder / "uncertainty.png")
     say(compared["advice"])
     return {"uncertainty": compared}
 
 
 # What an evaluation consists of, in this order. Each is given what is judged and the result so far, writes its files,
 # and returns what it adds to the result.
-SECTIONS: tuple[Callable[[Judged, dict[str, Any]], dict[str, Any]], ...] = (
+SECTIONS: tuple[Callable[[EvaluationData, dict[str, Any]], dict[str, Any]], ...] = (
     _scores,
     _pictures,
     _calibration,
@@ -305,7 +307,7 @@ def _columns(rows: pd.DataFrame, by: Sequence[str], run: Run | None, catalog: Pa
     return table[list(dict.fromkeys(by))]
 
 
-def _in_words(result: dict[str, Any]) -> str:
+def _score_line(result: dict[str, Any]) -> str:
     """The scores in one line; an AUROC needs two classes among the labels."""
     shown = [f"{name} {with_interval(result[name], result['intervals'][name], 4)}" for name in MAIN]
     return ", ".join([f"{result['n']:,} images", *shown])

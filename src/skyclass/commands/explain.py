@@ -24,7 +24,16 @@ from ..evaluation.predictions import read_predictions
 from ..explanation.grading import MapSettings, has_substructure, write_grades
 from ..explanation.grading import grade as grade_maps
 from ..explanation.methods import CLASS_ACTIVATION, METHODS, check_method
-from ..explanation.output import FEW_CELLS, LIST, ExplanationFolder, Origin, Sheet, caption, listed_files, origin_of
+from ..explanation.output import (
+    FEW_CELLS,
+    LIST,
+    ExplanationFolder,
+    Sheet,
+    SourceImage,
+    caption,
+    listed_files,
+    source_image,
+)
 from ..images.decode import decode_files, decode_rows
 from ..models.network import backbone_stages, check_names
 
@@ -124,7 +133,7 @@ def _draw(
             table["explained"], table["method"] = _targets(table, target, model.classes), how.method
             table["layer"], table["cells"] = how.layer, cells
             heatmaps = how.maps(model, pixels, table["explained"].tolist())
-            pictures.add(pixels, heatmaps, table, _origins(model, images, rows) if fits else None)
+            pictures.add(pixels, heatmaps, table, _source_images(model, images, rows) if fits else None)
             advance(len(rows))
 
 
@@ -169,9 +178,9 @@ def _images_of(path: Path, source: str | Path | None, options: SourceOptions, *,
         fix = "name a pack, folder, table or image file after it"
         raise SkyclassError("a classifier by itself has no images", where=path, fix=fix)
     run = Run.open(path)
-    place = Path(run.origin()["pack"])
+    place = Path(run.provenance()["pack"])
     pack = open_source(place, options, check=check).pack
-    if pack is None or pack.hash != run.origin()["pack_hash"]:
+    if pack is None or pack.hash != run.provenance()["pack_hash"]:
         fix = "name the images to explain after the run"
         raise SkyclassError("the pack has changed since the run was trained on it", where=place, fix=fix)
     return Images(training_rows(pack, run.recipe().data).catalog, pack, place)
@@ -228,15 +237,15 @@ def _targets(table: pd.DataFrame, target: str, classes: list[str]) -> list[str]:
     return [target] * len(table)
 
 
-def _origins(model: Classifier, images: Images, rows: pd.DataFrame) -> list[Origin]:
+def _source_images(model: Classifier, images: Images, rows: pd.DataFrame) -> list[SourceImage]:
     """What each image was made of: its file; where that is gone, or never was one, the image of the pack."""
     if images.pack is None:
-        found = [origin_of(file, model.pixels) for file in rows["file"]]
+        found = [source_image(file, model.pixels) for file in rows["file"]]
         return [one for one in found if one is not None]  # they have just been read
     later = model.remaining_settings(images.pack.pixels, images.place)
     height, width = images.pack.images.shape[2:]
-    stored = Origin((height, width), later)
-    return [origin_of(file, [images.pack.pixels, *later]) or stored for file in rows["file"]]
+    stored = SourceImage((height, width), later)
+    return [source_image(file, [images.pack.pixels, *later]) or stored for file in rows["file"]]
 
 
 def _wrong(path: Path, source: str | Path | None, explained: pd.DataFrame, model: Classifier) -> list[str]:

@@ -66,13 +66,17 @@ def inspect(
         _label_errors(opened.catalog, run, source) if run else None
     )  # a wrong run shows before any image is read
     read = _reader(opened)
-    survey = measure_images(opened.catalog, read, fingerprints=duplicates)
-    pairs = _duplicates(opened.catalog, survey) if duplicates else None
-    problems = pd.concat([opened.problems, problems_frame(_problems(opened, survey, pairs, source))], ignore_index=True)
+    statistics = measure_images(opened.catalog, read, fingerprints=duplicates)
+    pairs = _duplicates(opened.catalog, statistics) if duplicates else None
+    problems = pd.concat(
+        [opened.problems, problems_frame(_problems(opened, statistics, pairs, source))], ignore_index=True
+    )
     counts = class_counts(opened.catalog)
-    summary = _summary(opened.catalog, survey, problems, counts, pairs, label_errors)
+    summary = _summary(opened.catalog, statistics, problems, counts, pairs, label_errors)
     if out:
-        found = Inspection(Path(source), opened.catalog, survey, summary, counts, problems, pairs, label_errors, read)
+        found = Inspection(
+            Path(source), opened.catalog, statistics, summary, counts, problems, pairs, label_errors, read
+        )
         write_inspection(Path(out), found)
     _say_summary(summary, counts, problems, Path(out) / "problems.csv" if out else None)
     if out:
@@ -90,32 +94,32 @@ def _reader(opened: Opened) -> Reader:
     return read
 
 
-def _duplicates(catalog: pd.DataFrame, survey: ImageStatistics) -> pd.DataFrame:
+def _duplicates(catalog: pd.DataFrame, statistics: ImageStatistics) -> pd.DataFrame:
     """The `duplicate_table` of the images that are of use."""
-    pairs = find_duplicates(survey.fingerprints)
-    rows = np.asarray(survey.fingerprinted, dtype=np.int64)
+    pairs = find_duplicates(statistics.fingerprints)
+    rows = np.asarray(statistics.fingerprinted, dtype=np.int64)
     for name in ("first", "second"):
         pairs[name] = rows[pairs[name].to_numpy(dtype=np.int64)]
     return duplicate_table(catalog, pairs)
 
 
-def _problems(opened: Opened, survey: ImageStatistics, pairs: pd.DataFrame | None, source: str | Path) -> list[Any]:
+def _problems(opened: Opened, statistics: ImageStatistics, pairs: pd.DataFrame | None, source: str | Path) -> list[Any]:
     """What is wrong with the images: taken together, which is soon said and tells most, then one by one."""
     catalog, place = opened.catalog, str(Path(source).absolute())
     found: list[Any] = balance_problems(catalog, place)
     found += chirality_problems(catalog["label"].dropna().unique(), place)
-    found += mixed_bands(survey.bands, place)
-    found += mixture_problems([*map(PixelFormat, survey.sizes, survey.bands, survey.types)], place)
-    found += survey.problems
+    found += mixed_bands(statistics.bands, place)
+    found += mixture_problems([*map(PixelFormat, statistics.sizes, statistics.bands, statistics.types)], place)
+    found += statistics.problems
     if pairs is not None:
         found += [*cluster_problems(pairs, len(catalog), place), *duplicate_problems(pairs)]
-    found += odd_ones(catalog, survey.sizes, "size", "size")
-    found += odd_ones(catalog, _band_counts(survey), "number of bands", "bands")
-    return found + odd_ones(catalog, survey.types, "type of the pixels", "depth")
+    found += odd_ones(catalog, statistics.sizes, "size", "size")
+    found += odd_ones(catalog, _band_counts(statistics), "number of bands", "bands")
+    return found + odd_ones(catalog, statistics.types, "type of the pixels", "depth")
 
 
-def _band_counts(survey: ImageStatistics) -> list[int | None]:
-    return [None if bands is None else len(bands.split()) for bands in survey.bands]
+def _band_counts(statistics: ImageStatistics) -> list[int | None]:
+    return [None if bands is None else len(bands.split()) for bands in statistics.bands]
 
 
 def _label_errors(catalog: pd.DataFrame, runs: Sequence[str | Path], source: str | Path) -> pd.DataFrame:
@@ -174,7 +178,7 @@ def class_counts(catalog: pd.DataFrame) -> pd.DataFrame:
 
 def _summary(
     catalog: pd.DataFrame,
-    survey: ImageStatistics,
+    statistics: ImageStatistics,
     problems: pd.DataFrame,
     counts: pd.DataFrame,
     pairs: pd.DataFrame | None,
@@ -182,14 +186,14 @@ def _summary(
 ) -> dict[str, Any]:
     return {
         "images": len(catalog),
-        "readable": survey.readable,
+        "readable": statistics.readable,
         "classes": {str(name): int(n) for name, n in counts.sum(axis=1).items()},
         "splits": {str(name): int(n) for name, n in counts.sum(axis=0).items()},
-        "sizes": counted(survey.sizes),
-        "formats": counted(survey.formats),
-        "bands": counted(survey.bands),
-        "types": counted(survey.types),
-        "values": {band: list(both) for band, both in survey.ranges.items()},
+        "sizes": counted(statistics.sizes),
+        "formats": counted(statistics.formats),
+        "bands": counted(statistics.bands),
+        "types": counted(statistics.types),
+        "values": {band: list(both) for band, both in statistics.ranges.items()},
         "duplicates": None if pairs is None else _duplicate_counts(pairs),
         "label_errors": None if label_errors is None else _label_error_counts(label_errors),
         "errors": int((problems["severity"] == "error").sum()),

@@ -53,7 +53,7 @@ def pack(
     recipe = parse_pixels(_pixels_of(like) if like else PixelSettings(), pixels)
     found = read_source(source, options)
     train, val, test = splits
-    origin: dict[str, Any] = {"source": str(source), "kind": found.kind, "splits": list(splits), "seed": seed}
+    provenance: dict[str, Any] = {"source": str(source), "kind": found.kind, "splits": list(splits), "seed": seed}
     try:
         check_splits(found.catalog, (train, val, test))  # before an old pack is given up, and images are decoded
         with new_pack(out, overwrite=overwrite) as folder:
@@ -62,7 +62,7 @@ def pack(
                 found.problems,
                 folder,
                 recipe,
-                origin,
+                provenance,
                 splits=(train, val, test),
                 seed=seed,
                 duplicates=duplicates,

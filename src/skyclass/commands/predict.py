@@ -73,7 +73,7 @@ def predict(
         unread = [DecodeResult(None, problem, None) for problem in lost["problem"]]
         frames = chain(frames, [model.frame(lost["file"].tolist(), unread, image_ids=lost["image_id"].tolist())])
     source_of = {"source": str(source), "source_hash": pack.hash if pack else None, "orientations": orientations}
-    wrong, unlike = _write(out, model, frames, catalog, carried, {**source_of, **model.origin})
+    wrong, unlike = _write(out, model, frames, catalog, carried, {**source_of, **model.provenance})
     problems = pd.concat([opened.problems.drop(lost.index), problems_frame(wrong)], ignore_index=True)
     listed = out.with_name(f"{out.stem}.problems.csv")
     write_problems(problems, listed)
@@ -125,13 +125,13 @@ def _write(
     frames: Iterator[pd.DataFrame],
     catalog: pd.DataFrame,
     more: Sequence[str],
-    origin: dict[str, Any],
+    provenance: dict[str, Any],
 ) -> tuple[list[Problem], int]:
     """Write the frames as they come, with the catalog's columns; returns the problems, and the images unlike all."""
     schema = carried_schema(catalog, more)
     wrong: list[Problem] = []
     start = unlike = 0
-    writer = predictions_file(out, model.classes, origin, schema)
+    writer = predictions_file(out, model.classes, provenance, schema)
     with writer as append, progress("Predicting", len(catalog)) as advance:
         for frame in frames:
             rows = catalog.iloc[start : start + len(frame)]

@@ -14,8 +14,7 @@ from ..core.errors import SkyclassError, one_line
 from ..core.files.atomic_files import write_text
 from ..core.files.documents import SEAL
 from ..core.version import __version__
-from ..reports import examples, scores, training_data
-from ..reports import provenance as origin
+from ..reports import examples, provenance, scores, training_data
 from ..reports.checked_metrics import checked_metrics
 from ..reports.material import Material
 from ..reports.pages import page
@@ -83,7 +82,7 @@ def _content(material: Material) -> dict[str, Any]:
         "metrics": material.metrics,
         "headline": [scores.ScoreRow(in_words[name][0], material.metrics[name], ends) for name, ends in told.items()],
         "sections": SECTIONS,
-        "pack_path": material.run.origin()["pack"],
+        "pack_path": material.run.provenance()["pack"],
         "data": training_data.data_section(material),
         "training": training_data.training_section(material),
         "scores": scores.scores_section(material),
@@ -95,7 +94,7 @@ def _content(material: Material) -> dict[str, Any]:
         "explanations": examples.explanations_section(material),
         "mistakes": examples.mistakes_section(material),
         "ambiguous": examples.ambiguous_section(material),
-        "origin": origin.origin_section(material),
+        "provenance": provenance.provenance_section(material),
         "version": __version__,
         "made": datetime.now(UTC).strftime("%Y-%m-%d at %H:%M UTC"),
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..classifier.run import Run
 from ..core.console import say, say_where
 from ..core.devices import check_devices, own_device
-from ..core.distributed import agreed, process_group, rank
+from ..core.distributed import broadcast_from_first, process_group, rank
 from ..core.errors import SkyclassError
 from ..core.files.locks import held
 from ..data.packs.pack import Pack
@@ -21,7 +21,7 @@ from ..recipes.recipe import load_recipe
 from ..training.check import check_run
 from ..training.ensemble import begin_ensemble
 from ..training.extend import apply_resume, request_resume
-from ..training.launch import finish_on
+from ..training.launch import finish_on_devices
 from ..training.run import begin_run
 
 ADDED = re.compile(r"training\.epochs=\+([1-9]\d*)")  # epochs behind those that a run has
@@ -78,8 +78,8 @@ def train(
         return run, rows
 
     with ExitStack() as holding, process_group(own_device(device)):
-        run, rows = agreed(lambda: begun(holding))  # of several processes the first one holds the run
-        if agreed(lambda: run.finished):
+        run, rows = broadcast_from_first(lambda: begun(holding))  # of several processes the first one holds the run
+        if broadcast_from_first(lambda: run.finished):
             say(f"This run has ended; there is nothing to resume: {run.path}")
         else:
             _finish(run, rows, device, devices, is_new=resume is None)
@@ -89,7 +89,7 @@ def train(
 def _finish(run: Run, rows: TrainingRows | None, device: str, devices: int, *, is_new: bool) -> None:
     """Train to the end; says how to go on where that does not come."""
     try:
-        finish_on(run, rows, device, devices)
+        finish_on_devices(run, rows, device, devices)
     except SkyclassError:
         # Where there is nothing to resume, the name is free for another try.
         if is_new and rank() == 0 and not run.begun:

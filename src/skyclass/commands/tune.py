@@ -19,7 +19,7 @@ from optuna.exceptions import StorageInternalError
 from rich.console import Console
 
 from ..core.arguments import check_at_least_one, check_out
-from ..core.console import ShownProgress, said_to, say, say_where
+from ..core.console import ShownProgress, console_to_file, say, say_where
 from ..core.devices import pick_device
 from ..core.errors import SkyclassError, one_line
 from ..core.files.atomic_files import write_text
@@ -35,7 +35,7 @@ from ..training.tuning.folder import TuningFolder
 from ..training.tuning.results import best_of, state_of, trial_notes, values_of, write_figures, write_table
 from ..training.tuning.space import with_space
 from ..training.tuning.study import Tuning, open_tuning, recipe_for
-from ..training.tuning.worker import work
+from ..training.tuning.worker import run_trials
 
 
 class Job(NamedTuple):
@@ -89,7 +89,7 @@ def tune(
         tuning = open_tuning(job.out, chosen, data, storage)
         with _Progress(tuning) as shown:
             if jobs == 1:
-                work(tuning, data, device, keep_all, shown.look)
+                run_trials(tuning, data, device, keep_all, shown.look)
             else:
                 _work_in_processes(job, jobs, shown)
         _finish(tuning)
@@ -193,7 +193,7 @@ def _work_in_processes(job: Job, jobs: int, shown: _Progress) -> None:
 
 def _work_as_process(job: Job, worker: int, jobs: int) -> None:
     """What one of several processes does, on its share of the cores and on its GPU; it ends with its parent."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(min(torch.get_num_threads(), max(1, available_cores() // jobs)))
     device = device_of(worker, job.device, torch.cuda.device_count())
     log = TuningFolder(job.out).worker_log(worker)
@@ -201,8 +201,8 @@ def _work_as_process(job: Job, worker: int, jobs: int) -> None:
     try:
         pack = Pack.open(job.pack)
         tuning = open_tuning(job.out, job.recipe, pack, job.storage)
-        with Path(os.devnull).open("w", encoding="utf-8") as nowhere, said_to(nowhere):
-            work(tuning, pack, device, job.keep_all, lambda: None)
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere, console_to_file(nowhere):
+            run_trials(tuning, pack, device, job.keep_all, lambda: None)
     except KeyboardInterrupt:
         sys.exit(0)
     except Exception as error:
@@ -211,7 +211,7 @@ def _work_as_process(job: Job, worker: int, jobs: int) -> None:
         sys.exit(1)
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     """A killed command leaves no process behind."""
     parent = multiprocessing.parent_process()
     if parent:

@@ -84,7 +84,7 @@ def progress_bar(shown_on: Console | None = None, period: float = 30.0) -> Progr
 
 
 @contextmanager
-def said_to(file: TextIO) -> Iterator[None]:
+def console_to_file(file: TextIO) -> Iterator[None]:
     """While the block runs, all that would be said at the terminal goes to the file."""
     console.file = file
     try:

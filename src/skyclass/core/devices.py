@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from .distributed import launcher, local_rank, world
+from .distributed import launcher, local_rank, world_size
 from .errors import SkyclassError
 
 
@@ -143,7 +143,7 @@ def _most_resident() -> int:
 
 def device_name(device: torch.device) -> str:
     """The device in words, with the number of them where several processes are joined."""
-    count = f"{world()} x " if world() > 1 else ""
+    count = f"{world_size()} x " if world_size() > 1 else ""
     if device.type == "cuda":
         return f"{count}{torch.cuda.get_device_name(device)}"
     threads = torch.get_num_threads()

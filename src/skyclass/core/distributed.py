@@ -79,19 +79,19 @@ def process_group(device: torch.device) -> Iterator[None]:
     distributed.destroy_process_group()  # not after an error: the others may not come to it
 
 
-def alone() -> bool:
+def is_single_process() -> bool:
     """Whether no other process shares this training."""
     return not (distributed.is_available() and distributed.is_initialized())
 
 
 def rank() -> int:
     """The number of this process, from 0."""
-    return 0 if alone() else distributed.get_rank()
+    return 0 if is_single_process() else distributed.get_rank()
 
 
-def world() -> int:
+def world_size() -> int:
     """The number of processes."""
-    return 1 if alone() else distributed.get_world_size()
+    return 1 if is_single_process() else distributed.get_world_size()
 
 
 def local_rank() -> int:
@@ -103,29 +103,29 @@ def local_rank() -> int:
 def nodes() -> int:
     """The number of machines."""
     environment = launcher()
-    return len(set(gathered(environment.node_rank() if environment else 0)))
+    return len(set(all_gather(environment.node_rank() if environment else 0)))
 
 
-def summed(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """The sum of the tensors that the processes give, of one shape and on their devices; without a gradient."""
     total = values.detach().clone()
-    if not alone():
+    if not is_single_process():
         distributed.all_reduce(total)
     return total
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """What every process gives, in their order; tensors in it should lie on the CPU."""
-    if alone():
+    if is_single_process():
         return [value]
-    values: list[T | None] = [None] * world()
+    values: list[T | None] = [None] * world_size()
     distributed.all_gather_object(values, value)
     return values  # type: ignore[return-value]  # all are filled
 
 
-def agreed(work: Callable[[], T]) -> T:
+def broadcast_from_first(work: Callable[[], T]) -> T:
     """The first process does the work, and all have its result. Errors: its SkyclassError, in all of them."""
-    if alone():
+    if is_single_process():
         return work()
     outcome: list[T | SkyclassError | None] = [None]
     if rank() == 0:
@@ -140,9 +140,9 @@ def agreed(work: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]  # filled by the first
 
 
-def first_does_it(work: Callable[[], T]) -> T:
+def rank_zero_first(work: Callable[[], T]) -> T:
     """Every process does the work, the first one before the others: what it leaves on the disk serves them."""
-    if alone():
+    if is_single_process():
         return work()
     if rank() == 0:
         result = work()

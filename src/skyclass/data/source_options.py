@@ -12,7 +12,7 @@ class SourceOptions:
     """How a source is read; what is None or empty is found out or does not apply.
 
     image_root : the folder that a table's file names are relative to; or the stack (.npy, .npz, .h5) whose row i is the
-        image of row i of the table; or, with `cutout`, the one FITS frame to cut from
+        image of row i of the table; or, with `cutout`, the one FITS mosaic to cut from
     id_column, file_column, label_column, split_column, group_column : the table's columns
     band_files : the names of files with one band each, as in `{id}_{band}.fits`, in the folder or the image root
     cutout : (height, width) of the cutouts about each row's `ra` and `dec` (degrees), or `x` and `y` (pixels)

@@ -41,8 +41,8 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 def parse_votes(overrides: Sequence[str]) -> VotesSettings:
     """The rules that `KEY=VALUE` settings say, checked; a class is set by `classes.NAME=EXPRESSION`."""
     document: dict[str, Any] = {}
-    origin = dict(apply_overrides(document, overrides, "--votes"))
-    return validate(VotesSettings, document, "votes", None, origin)
+    places = dict(apply_overrides(document, overrides, "--votes"))
+    return validate(VotesSettings, document, "votes", None, places)
 
 
 def label_by_votes(frame: pd.DataFrame, settings: VotesSettings, where: str | Path) -> pd.DataFrame:

@@ -192,7 +192,7 @@ def _score_cells(row: Mapping[str, Any]) -> list[str]:
     trained, total = row["trained_parameters"], row["total_parameters"]
     cells.append(NOT_MEASURED if trained is None else f"{trained:,} of {total:,}")
     cells += [row["time"] or NOT_MEASURED, row["memory"] or NOT_MEASURED, f"{row['n']:,}"]
-    scores = {name: _in_words(row, name) for name in SCORES}
+    scores = {name: _score_text(row, name) for name in SCORES}
     scores["ece"] += f", by chance {row['ece_by_chance']:.3f}"
     return [*cells, *scores.values()]
 
@@ -201,11 +201,11 @@ def _difference_cells(row: Mapping[str, Any]) -> list[str]:
     if row["n_common"] is None:
         return [str(row["method"]), f"none: {row['note']}", *[""] * (len(SCORES) + 1)]
     p = row["mcnemar_p"]
-    cells = [_in_words(row, f"{name}_difference", "+") for name in SCORES]
+    cells = [_score_text(row, f"{name}_difference", "+") for name in SCORES]
     return [str(row["method"]), f"{row['n_common']:,}", *cells, "< 0.0001" if p < 1e-4 else f"{p:.4f}"]
 
 
-def _in_words(row: Mapping[str, Any], name: str, sign: str = "") -> str:
+def _score_text(row: Mapping[str, Any], name: str, sign: str = "") -> str:
     """A score or difference with its interval."""
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
     return with_interval(None if np.isnan(value) else value, ends(low, high), sign=sign)

@@ -76,9 +76,9 @@ def carried_schema(catalog: pd.DataFrame, names: Iterable[str]) -> pa.Schema:
 
 
 def schema_of(
-    classes: list[str], origin: dict[str, Any], *, uncalibrated: bool = False, carried: pa.Schema | None = None
+    classes: list[str], provenance: dict[str, Any], *, uncalibrated: bool = False, carried: pa.Schema | None = None
 ) -> pa.Schema:
-    """The Arrow schema of a predictions file; `origin` says what it was made from.
+    """The Arrow schema of a predictions file; `provenance` says what it was made from.
 
     uncalibrated, carried : as in `predictions_writer`
     """
@@ -99,7 +99,7 @@ def schema_of(
     own = {name for name, _ in (*fields, *before)}
     catalogs = [(f"table_{one.name}" if one.name in own else one.name, one.type) for one in carried or ()]
     fields = [*fields, *catalogs, *before]
-    metadata = {"skyclass": json.dumps({"classes": classes, **origin})}
+    metadata = {"skyclass": json.dumps({"classes": classes, **provenance})}
     return pa.schema(fields, metadata=metadata)
 
 
@@ -107,7 +107,7 @@ def schema_of(
 def predictions_writer(
     path: Path,
     classes: list[str],
-    origin: dict[str, Any],
+    provenance: dict[str, Any],
     *,
     uncalibrated: bool = False,
     carried: pa.Schema | None = None,
@@ -118,7 +118,7 @@ def predictions_writer(
     carried : columns of the catalog that stand after `error`; one that is called as a column of predictions is
         `table_<name>`
     """
-    schema = schema_of(classes, origin, uncalibrated=uncalibrated, carried=carried)
+    schema = schema_of(classes, provenance, uncalibrated=uncalibrated, carried=carried)
     with written_whole(path) as part, pq.ParquetWriter(part, schema) as writer:
 
         def append(frame: pd.DataFrame) -> None:
@@ -157,24 +157,24 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any
     """
     if not path.is_file():
         raise SkyclassError("no such predictions file", where=path, fix="make it with `skyclass predict`")
-    origin: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
     try:
         if path.suffix.lower() == ".csv":
             frame = read_csv(path, dtype=dict.fromkeys(TEXT, "string"))
         else:
             table = pq.read_table(path)
-            origin = json.loads((table.schema.metadata or {}).get(b"skyclass", b"{}"))
+            provenance = json.loads((table.schema.metadata or {}).get(b"skyclass", b"{}"))
             frame = frame_of(table)
     except (OSError, TypeError, ValueError, RecursionError, pa.ArrowException):
         raise SkyclassError("not a table of predictions", where=path, fix="predict again") from None
-    if not isinstance(origin, dict):
+    if not isinstance(provenance, dict):
         raise SkyclassError("damaged predictions: it says nothing of its making", where=path, fix="predict again")
-    classes = origin.pop("classes", None) or [
+    classes = provenance.pop("classes", None) or [
         str(name).removeprefix(PREFIX) for name in frame.columns if str(name).startswith(PREFIX)
     ]
     if not classes:
         raise SkyclassError("no column p_<class>", where=path, fix="one column of probabilities a class is needed")
-    return without_lost(frame, [str(name) for name in classes], path), [str(name) for name in classes], origin
+    return without_lost(frame, [str(name) for name in classes], path), [str(name) for name in classes], provenance
 
 
 def without_lost(frame: pd.DataFrame, classes: list[str], path: Path) -> pd.DataFrame:

@@ -163,10 +163,10 @@ def write_grades(grades: Grades, folder: Path) -> list[str]:
     (folder / "grades-localisation.png").unlink(missing_ok=True)
     if table["n_localised"].any():
         save_figure(localisation_figure(table), folder / "grades-localisation.png")
-    return _in_words(table)
+    return _summary_lines(table)
 
 
-def _in_words(table: pd.DataFrame) -> list[str]:
+def _summary_lines(table: pd.DataFrame) -> list[str]:
     """The table as a person reads it, and a line a method, or one where no check can be called passed."""
     shown = {
         "method": table["method"],

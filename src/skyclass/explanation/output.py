@@ -19,7 +19,7 @@ from ..images.formats.fits.wcs import sky_header, write_map
 from ..images.formats.locations import files_of, parse_address
 from ..images.formats.read import read_image
 from ..images.geometry import placement, put_back
-from ..pixel_settings.data_settings import PixelSettings
+from ..recipes.data_settings import PixelSettings
 from .figures import class_sheet, explanation_figure
 
 LIST = "explanations.csv"
@@ -54,7 +54,7 @@ COLUMNS = (
 ON_SHEET = 24  # images on a sheet at most: more would be too small to see, and have to be held in memory
 
 
-class Origin(NamedTuple):
+class SourceImage(NamedTuple):
     """The image that a network's input was made of, over which its map is laid."""
 
     size: tuple[int, int]
@@ -93,20 +93,20 @@ class ExplanationFolder:
     sheets: dict[str, Sheet] = field(default_factory=dict)
 
     def add(
-        self, images: np.ndarray, heatmaps: np.ndarray, table: pd.DataFrame, origins: Sequence[Origin] | None
+        self, images: np.ndarray, heatmaps: np.ndarray, table: pd.DataFrame, sources: Sequence[SourceImage] | None
     ) -> None:
         """Draw images (n, C, h, w) and maps (n, h, w) with their rows of `COLUMNS` up to `cells`.
 
-        origins : of the images, for FITS maps; None for no such maps
+        sources : of the images, for FITS maps; None for no such maps
         """
         for number, row in enumerate(table.to_dict("records")):
             image, heatmap = images[number], heatmaps[number]
             words, stem = caption(row), f"{len(self.rows) + 1:03d}-{safe(row['image_id'])}"
             row["picture"], row["map"] = f"{stem}.png", None
             save_figure(explanation_figure(image, heatmap, f"{row['image_id']}\n{words}"), self.path / row["picture"])
-            if origins is not None:
+            if sources is not None:
                 row["map"] = f"{stem}.fits"
-                _write_map(self.path / row["map"], heatmap, row, origins[number])
+                _write_map(self.path / row["map"], heatmap, row, sources[number])
             self.sheets.setdefault(str(row[self.key]), Sheet()).add(image, heatmap, words)
             self.rows.append(row)
 
@@ -144,16 +144,16 @@ def safe(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name)[-80:]
 
 
-def origin_of(file: str, pixel_settings: Sequence[PixelSettings]) -> Origin | None:
+def source_image(file: str, pixel_settings: Sequence[PixelSettings]) -> SourceImage | None:
     """The file that a catalog names, and what its image has been through; None where there is no such file."""
     address = parse_address(file)
     if not all(path.is_file() for path in files_of(address)):
         return None
     height, width = read_image(address).pixels.shape[1:]
-    return Origin((height, width), pixel_settings, sky_header(address))
+    return SourceImage((height, width), pixel_settings, sky_header(address))
 
 
-def _write_map(path: Path, heatmap: np.ndarray, row: Mapping[Any, Any], origin: Origin) -> None:
+def _write_map(path: Path, heatmap: np.ndarray, row: Mapping[Any, Any], source: SourceImage) -> None:
     """A map (h, w) of the network's input as one of the image it was made of."""
     cards = {
         "OBJECT": (row["image_id"][-60:], "image"),
@@ -163,4 +163,4 @@ def _write_map(path: Path, heatmap: np.ndarray, row: Mapping[Any, Any], origin: 
     }
     if row["layer"] is not None:
         cards["LAYER"] = (row["layer"], "of the network, which is mapped")
-    write_map(path, put_back(heatmap, placement(origin.size, origin.pixel_settings), origin.size), origin.sky, cards)
+    write_map(path, put_back(heatmap, placement(source.size, source.pixel_settings), source.size), source.sky, cards)

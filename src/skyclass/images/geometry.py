@@ -40,7 +40,7 @@ class Placement(NamedTuple):
 
 
 def fitting(image: tuple[int, int], size: tuple[int, int], fit: str) -> Fitting:
-    """How `pixels.fit_size` brings an image of (height, width) to `size`; fit: stretch, crop or pad."""
+    """How `preprocess.fit_size` brings an image of (height, width) to `size`; fit: distort, crop or pad."""
     height, width = image
     if fit == "crop":
         scale = min(height / size[0], width / size[1])

@@ -177,7 +177,7 @@ def centre(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def fit_size(pixels: np.ndarray, size: tuple[int, int], fit: str, interpolation: str) -> np.ndarray:
     """Resize (..., H, W) to exactly `size`.
 
-    fit : another aspect ratio is stretched (`stretch`), loses its ends (`crop`), or is given zeros at its ends (`pad`)
+    fit : another aspect ratio is distorted (`distort`), loses its ends (`crop`), or is given zeros at its ends (`pad`)
     """
     cut, resized, size = fitting((pixels.shape[-2], pixels.shape[-1]), size, fit)
     return centre(resize(centre(pixels, cut), resized, interpolation), size)

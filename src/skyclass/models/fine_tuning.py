@@ -94,11 +94,11 @@ def _layers_to_adapt(network: Network, settings: LoraSettings) -> list[str]:
         for part in parts:
             if not any(inside(name, [part]) for name in among):
                 what = f"no layer of {part or 'the backbone'} {'gets' if key == 'ranks' else 'can have'} an adapter"
-                fix = f"choose among {_some([name for name in among if name != part])}"
+                fix = f"choose among {_first_names([name for name in among if name != part])}"
                 raise SkyclassError(what, where=f"model.lora.{key}", fix=fix)
     skipped = [name for name in weighted if inside(name, wanted) and name not in layers]
     if skipped:
-        say(f"No adapters for {len(skipped)} grouped, dilated or reparametrised layers: {_some(skipped)}")
+        say(f"No adapters for {len(skipped)} grouped, dilated or reparametrised layers: {_first_names(skipped)}")
     return layers
 
 
@@ -176,5 +176,5 @@ def describe_trained(network: Network) -> str:
     return f"Training {trained:,} of {total:,} parameters ({trained / total:.1%}){note}"
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")

@@ -25,8 +25,14 @@ _SIDES = {"type": "array", "prefixItems": [_SIDE, _SIDE], "minItems": 2, "maxIte
 Size = Annotated[
     tuple[Positive, Positive], BeforeValidator(_pair), WithJsonSchema({"anyOf": [_SIDE, _SIDES]}, mode="validation")
 ]
+
+
+def _fit(value: object) -> object:
+    """Skyclass 0.1 called `distort` `stretch`, which is the name of another setting too."""
+    return "distort" if value == "stretch" else value
+
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class PixelSettings(Settings):
@@ -55,9 +61,8 @@ class PixelSettings(Settings):
     )
     crop: Size | None = Field(None, description="central (height, width) kept before resizing, in pixels")
     size: Size | None = Field(None, description="(height, width) to resize to; null keeps the size")
-    fit: Literal["stretch", "crop", "pad"] = Field(
-        "pad",
-        description="another aspect ratio is stretched (which distorts), cropped at the centre, or padded with zeros",
+    fit: Annotated[Literal["distort", "crop", "pad"], BeforeValidator(_fit)] = Field(
+        "pad", description="another aspect ratio is distorted, cropped at the centre, or padded with zeros"
     )
     interpolation: Literal["area", "bilinear"] = Field("area", description="how pixels are averaged in a resize")
     dtype: Literal["uint8", "uint16", "float16", "float32"] | None = Field(

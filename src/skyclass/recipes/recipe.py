@@ -1,8 +1,8 @@
 """Recipes: every setting of a training and its default, read from YAML and refused with the line at fault.
 
 A recipe names choices (`loss: cross_entropy`), never import paths. The functions behind a choice live in a dict beside
-each other (`training/losses.py`, ...); a test holds those dicts against the names allowed here. The sections stand in
-`image_settings`, `training_settings` and `calibration_settings`; this module is the one door to all of them.
+each other (`training/loop/losses.py`, ...); a test holds those dicts against the names allowed here. The sections are
+in `data_settings`, `model_settings` and `training_settings`; this module exports all of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field
 
+from ..core.console import say
 from ..core.errors import SkyclassError, did_you_mean
 from ..core.files.yaml_files import read_yaml
 from .data_settings import AugmentSettings, DataSettings, PixelSettings, TrainingPixels, VotesSettings
@@ -64,7 +65,7 @@ __all__ = [
 SHIPPED = Path(__file__).parent / "shipped"
 
 # Defaults that a later version changed: section -> key -> what a stored recipe that lacks the key was made with.
-_OLD_DEFAULTS: dict[str, dict[str, Any]] = {"pixels": {"fit": "stretch"}, "data.votes": {"question": "all"}}
+_OLD_DEFAULTS: dict[str, dict[str, Any]] = {"pixels": {"fit": "distort"}, "data.votes": {"question": "all"}}
 
 
 class Reported(Settings):
@@ -119,7 +120,7 @@ def recipe_path(name: str | Path) -> Path:
 def load_recipe(name: str | Path, overrides: Sequence[str] = (), *, stored: bool = False) -> Recipe:
     """Read a recipe file or a shipped recipe, change it by `KEY.KEY=VALUE` overrides, and check it.
 
-    stored : whether it is one that Skyclass wrote into a run, which means the defaults of its day
+    stored : whether it is one that Skyclass wrote into a run, which has the defaults of its version
 
     Errors: SkyclassError with the line (or the override) of the first fault and the nearest valid key.
     """
@@ -128,11 +129,13 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = (), *, stored: bool
     document = document or {}
     if not isinstance(document, dict):
         raise SkyclassError("a recipe is a mapping of keys", where=path, fix="see `skyclass recipes show`")
-    origin = dict(apply_overrides(document, overrides))
+    places = dict(apply_overrides(document, overrides))
     document.setdefault("name", path.stem)
     if stored:
         _with_old_defaults(document)
-    return validate(Recipe, document, str(path), node, origin)
+    else:
+        _say_renamed(document.get("pixels"))
+    return validate(Recipe, document, str(path), node, places)
 
 
 def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
@@ -141,7 +144,7 @@ def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
 
 
 def stored_recipe(document: Mapping[str, Any], where: str) -> Recipe:
-    """A recipe that Skyclass wrote as JSON; what it lacks has the default of its day."""
+    """A recipe that Skyclass wrote as JSON; missing keys have the defaults of its version."""
     whole = copy.deepcopy(dict(document))
     _with_old_defaults(whole)
     return parse_recipe(whole, where)
@@ -161,7 +164,7 @@ def stored_pixels(document: Mapping[str, Any]) -> PixelSettings:
 
 
 def as_begun(recipe: Recipe, begun: Recipe) -> Recipe:
-    """The recipe with the defaults of the day when something began by it, where only these have changed since."""
+    """The recipe with the defaults of the version that `begun` was written by, where only these have changed since."""
     now, then = recipe.model_dump(mode="json"), begun.model_dump(mode="json")
     new: Any = {"pixels": TrainingPixels(), "data.votes": VotesSettings()}
     for path, defaults in _OLD_DEFAULTS.items():
@@ -191,8 +194,15 @@ def _with_old_defaults(document: dict[str, Any]) -> None:
 def parse_pixels(settings: PixelSettings, overrides: Sequence[str]) -> PixelSettings:
     """Pixel settings changed by `KEY=VALUE` overrides, and checked."""
     document = settings.model_dump()
-    origin = dict(apply_overrides(document, overrides, "--pixels"))
-    return validate(PixelSettings, document, "pixels", None, origin)
+    places = dict(apply_overrides(document, overrides, "--pixels"))
+    _say_renamed(document)
+    return validate(PixelSettings, document, "pixels", None, places)
+
+
+def _say_renamed(pixels: Any) -> None:
+    """Say that a value which a person wrote has another name now, by which it is stored."""
+    if isinstance(pixels, dict) and pixels.get("fit") == "stretch":
+        say("Note: pixels.fit: stretch is now called distort; the old name still works")
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -203,10 +213,13 @@ def dump_recipe(recipe: Recipe) -> str:
 def recipe_hash(recipe: Settings) -> str:
     """SHA-256 of the settings in canonical JSON.
 
-    A key that recipes of the first version lack is left out where it has the meaning of these, so that their hashes
-    stay.
+    A key that recipes of the first version lack is left out where it has the meaning of these, and a value that was
+    renamed has its first name, so that their hashes stay.
     """
     document = recipe.model_dump(mode="json")
+    for pixels in (document, document.get("pixels") or {}):
+        if pixels.get("fit") == "distort":
+            pixels["fit"] = "stretch"  # its name in the first version
     votes = (document.get("data") or {}).get("votes") or {}
     if votes.get("question") in (None, "all"):
         votes.pop("question", None)

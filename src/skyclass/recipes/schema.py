@@ -60,11 +60,11 @@ def validate(
     document: dict[str, Any],
     where: str,
     node: yaml.Node | None,
-    origin: dict[tuple[str, ...], str],
+    places: dict[tuple[str, ...], str],
 ) -> Model:
     """The settings that a document describes.
 
-    where : what messages call the document; node : its YAML tree, for line numbers; origin : key path -> what messages
+    where : what messages call the document; node : its YAML tree, for line numbers; places : key path -> what messages
         call the override that set it
     Errors: SkyclassError with the place of the first fault and, for an unknown key, the nearest valid one.
     """
@@ -74,16 +74,16 @@ def validate(
         first = error.errors()[0]
     location = tuple(part for part in first["loc"] if isinstance(part, str))
     line = _line_of(node, location)
-    place = next((text for key, text in origin.items() if location[: len(key)] == key), None)
+    place = next((text for key, text in places.items() if location[: len(key)] == key), None)
     if place is None and line is None:  # a section that an override has brought
-        place = next((text for key, text in origin.items() if key[: len(location)] == location), None)
+        place = next((text for key, text in places.items() if key[: len(location)] == location), None)
     place = place or (f"{where}:{line}" if line else where)
     dotted = ".".join(location)
     if first["type"] == "extra_forbidden":
         valid = _keys_at(model, location[:-1])
         fix = did_you_mean(location[-1], valid) or f"the keys here are {', '.join(valid)}"
         raise SkyclassError(f"unknown key {dotted!r}", where=place, fix=fix)
-    message = _in_words(first)
+    message = _message(first)
     what = ": ".join(part for part in (dotted, message) if part)
     raise SkyclassError(f"{what}, got {first['input']!r}", where=place, fix="see `skyclass recipes schema`")
 
@@ -110,7 +110,7 @@ _MEANING = {
 }
 
 
-def _in_words(fault: ErrorDetails) -> str:
+def _message(fault: ErrorDetails) -> str:
     """A fault that pydantic found, in our words."""
     meaning = _MEANING.get(fault["type"])
     return meaning.format(**fault.get("ctx", {})) if meaning else "has a value that does not fit"

@@ -42,7 +42,7 @@ class Inspection(NamedTuple):
 
     source: Path
     catalog: pd.DataFrame
-    survey: ImageStatistics
+    statistics: ImageStatistics
     summary: dict[str, Any]
     counts: pd.DataFrame
     problems: pd.DataFrame
@@ -66,7 +66,7 @@ def _write(out: Path, found: Inspection) -> None:
             write_csv(table, out / name)
     balance = class_balance_figure(found.counts)
     save_figure(balance, out / "classes.png")
-    samples = {name: found.survey.samples[name] for name in sorted(found.survey.samples)}
+    samples = {name: found.statistics.samples[name] for name in sorted(found.statistics.samples)}
     pictures = [pixels / np.float32(255.0) for shown in samples.values() for _, pixels in shown]
     captions = [name for name, shown in samples.items() for _ in shown]
     if pictures:
@@ -154,7 +154,7 @@ def _label_errors(found: Inspection) -> list[dict[str, Any]]:
     if found.label_errors is None:
         return []
     place = _places(found.catalog)
-    readable = found.catalog["image_id"][[size is not None for size in found.survey.sizes]]
+    readable = found.catalog["image_id"][[size is not None for size in found.statistics.sizes]]
     likely = found.label_errors["likely"].eq(True)  # empty where it cannot be told
     shown = found.label_errors[likely & found.label_errors["image_id"].isin(readable)].head(SHOWN_ERRORS)
     pictures = [_shown(found, place[image_id])["picture"] for image_id in shown["image_id"]]

@@ -46,7 +46,7 @@ class Material:
         return read_classifier(self.run.classifier)[0]
 
     @cached_property
-    def judged(self) -> pd.DataFrame:
+    def evaluated(self) -> pd.DataFrame:
         """The predictions that the evaluation judged: of its split, predicted, with a label among the classes."""
         frame, classes, _ = read_predictions(self.run.predictions_file)
         frame = frame[frame["label"].isin(classes) & frame["predicted"].notna()]

@@ -45,14 +45,14 @@ def write_card(run: Run, metrics: dict[str, Any] | None = None) -> None:
 def card_data(material: Material) -> ModelCardData:
     """The metadata of the card; one result a score, of the split that was judged."""
     name, metrics = material.recipe.name, material.metrics
-    origin = material.run.origin()
+    provenance = material.run.provenance()
     results = [
         EvalResult(
             task_type="image-classification",
             dataset_type="skyclass-pack",
-            dataset_name=f"pack {origin['pack_hash'][:16]}",
+            dataset_name=f"pack {provenance['pack_hash'][:16]}",
             dataset_split=metrics["split"],
-            dataset_revision=origin["pack_hash"],
+            dataset_revision=provenance["pack_hash"],
             metric_type=kind,
             metric_name=score.replace("_", " "),
             metric_value=metrics[score],
@@ -95,7 +95,7 @@ def _content(material: Material) -> dict[str, Any]:
         "sets": classifier.get("prediction_sets"),
         "novelty": classifier.get("novelty"),
         "hashes": {
-            "pack": material.run.origin()["pack_hash"],
+            "pack": material.run.provenance()["pack_hash"],
             "recipe": classifier["made_from"]["recipe"],
             "weights": classifier["weights_sha256"],
         },
@@ -123,7 +123,7 @@ def _steps(settings: PixelSettings) -> list[str]:
     softening = f" with softening {settings.softening:g}" if settings.softening else ""
     filled = {"zero": "zero", "min": "the least value of the band", "median": "the median of the band"}
     interval = settings.interval + (f" ({settings.percentile:g} %)" if settings.interval == "percentile" else "")
-    fitted = {"stretch": "stretched", "crop": "cropped at the centre", "pad": "padded with zeros"}[settings.fit]
+    fitted = {"distort": "distorted", "crop": "cropped at the centre", "pad": "padded with zeros"}[settings.fit]
     averaged = {"area": "areas", "bilinear": "bilinear interpolation"}[settings.interpolation]
     apart = ", each band by itself" * settings.per_band
     told = {

@@ -9,13 +9,13 @@ from ..core.files.atomic_files import read_text
 from .material import Material
 
 
-def origin_section(material: Material) -> dict[str, Any]:
+def provenance_section(material: Material) -> dict[str, Any]:
     """Recipe, environment, hashes and citation."""
     text = read_text(material.run.recipe_file, "recipe").strip()
     environment = material.run.environment()
     made_from = material.classifier["made_from"]
     hashes = {
-        "pack": material.run.origin()["pack_hash"],
+        "pack": material.run.provenance()["pack_hash"],
         "recipe": made_from["recipe"],
         "weights": material.classifier["weights_sha256"],
         "predictions": material.metrics["predictions_sha256"],

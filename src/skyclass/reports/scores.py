@@ -143,7 +143,7 @@ def uncertainty_section(material: Material) -> dict[str, Any] | None:
 
 def novelty_section(material: Material) -> dict[str, int] | None:
     """How many judged images are unlike the training images; None where that was not measured."""
-    judged = material.judged
+    judged = material.evaluated
     if "unlike" not in judged or judged["unlike"].isna().all():
         return None
     return {"unlike": int(judged["unlike"].fillna(False).sum()), "n": len(judged)}

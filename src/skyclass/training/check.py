@@ -28,13 +28,13 @@ def check_run(run: Run) -> None:
 
 def _check_pack(run: Run) -> None:
     """Errors: SkyclassError for a pack that is damaged, or another one than the run was trained on."""
-    origin = run.origin()
-    path = Path(origin["pack"])
+    provenance = run.provenance()
+    path = Path(provenance["pack"])
     if not is_pack(path):
         say(f"The run's pack is not there, and was not checked: {path}")
         return
     pack = Pack.open(path)
     pack.verify(every_byte=True)
-    if pack.hash != origin["pack_hash"]:
+    if pack.hash != provenance["pack_hash"]:
         fix = "restore the old pack, or train a new run on this one"
         raise SkyclassError("the pack has changed since this run began", where=path, fix=fix)

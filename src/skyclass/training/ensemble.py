@@ -20,7 +20,7 @@ from ..classifier.classifier import Classifier
 from ..classifier.run import Cost, Run
 from ..classifier.training_data import data_of
 from ..core.console import say
-from ..core.distributed import agreed, rank
+from ..core.distributed import broadcast_from_first, rank
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import write_json
 from ..core.files.csv_files import write_csv
@@ -59,11 +59,13 @@ def finish_ensemble(run: Run, rows: TrainingRows | None = None, device: str = "a
     recipe = run.recipe()
     data, rows = data_of(run, rows)
     for number, path in enumerate(run.member_paths, 1):
-        member = agreed(partial(_to_train, run, path, recipe.model_copy(update={"seed": recipe.seed + number - 1})))
+        member = broadcast_from_first(
+            partial(_to_train, run, path, recipe.model_copy(update={"seed": recipe.seed + number - 1}))
+        )
         if member:
             say(f"Member {number} of {run.n_members}, seed {member.recipe().seed}")
             finish_run(member, rows, device)
-    members = agreed(lambda: [Run.open(path) for path in run.member_paths])
+    members = broadcast_from_first(lambda: [Run.open(path) for path in run.member_paths])
     classifier = pooled([Classifier.load(member.path, device) for member in members], recipe)
     if rank() == 0:
         _write_training(run, members, classifier.made_from["best_epoch"])

@@ -14,7 +14,7 @@ from ..classifier.novelty import MOST_IMAGES, Novelty, fit_novelty
 from ..classifier.run import Run
 from ..classifier.sampling import ClassifierOutput
 from ..core.console import progress, say
-from ..core.distributed import agreed, gathered, rank, world
+from ..core.distributed import all_gather, broadcast_from_first, rank, world_size
 from ..core.errors import SkyclassError
 from ..core.text import quantity
 from ..data.catalog import COORDINATES
@@ -61,7 +61,7 @@ def _novelty(classifier: Classifier, recipe: Recipe, rows: TrainingRows, images:
     what = "Measuring the training images"
     pooled = _in_batches(lambda batch: classifier.samples(batch).pooled, images, some, classifier.device, what)
     features = np.concatenate([one for one in pooled if one is not None], axis=1)  # (M, n, F)
-    return agreed(lambda: fit_novelty(features, rows.labels[some]))
+    return broadcast_from_first(lambda: fit_novelty(features, rows.labels[some]))
 
 
 def _outputs(classifier: Classifier, images: np.ndarray, chosen: np.ndarray) -> ClassifierOutput:
@@ -79,14 +79,14 @@ def _in_batches(
     compute: Callable[[Tensor], T], images: np.ndarray, chosen: np.ndarray, device: torch.device, what: str
 ) -> list[T]:
     """`compute` of the chosen rows of the images, batch by batch in order; each process computes a share."""
-    n, labels = world(), np.full(len(chosen), -1)
+    n, labels = world_size(), np.full(len(chosen), -1)
     loader = Loader(images, chosen, labels, batch_size=64 * n, device=device, rank=rank(), world=n)
     own = []
     with progress(what, len(np.array_split(chosen, n)[rank()])) as advance:
         for batch in loader:
             own.append(compute(batch.images))
             advance(len(batch.rows))
-    return [one for share in gathered(own) for one in share]
+    return [one for share in all_gather(own) for one in share]
 
 
 def _calibrate(
@@ -129,7 +129,7 @@ def _write_predictions(run: Run, classifier: Classifier, rows: TrainingRows, out
     with predictions_writer(
         run.predictions_file,
         rows.classes,
-        classifier.origin,
+        classifier.provenance,
         uncalibrated=True,
         carried=carried_schema(catalog, places),
     ) as append:

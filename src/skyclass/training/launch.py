@@ -24,7 +24,7 @@ from torch.distributed import TCPStore
 from ..classifier.run import Run
 from ..core.console import console
 from ..core.devices import own_device
-from ..core.distributed import alone, process_group
+from ..core.distributed import is_single_process, process_group
 from ..core.errors import SkyclassError, one_line
 from ..core.files.atomic_files import written_whole
 from ..core.parallel import available_cores
@@ -37,13 +37,13 @@ POLL = 0.05  # seconds between two looks at the processes
 AFTERMATH = 0.3  # seconds in which what the first failure brings about shows
 
 
-def finish_on(run: Run, rows: TrainingRows | None, device: str, devices: int) -> None:
+def finish_on_devices(run: Run, rows: TrainingRows | None, device: str, devices: int) -> None:
     """`finish_run`, or `finish_ensemble`, on so many devices: in this process, where it is the only one or has joined
     the others already, else in new ones.
 
     Errors: those of these, in whichever process they come up; all end then.
     """
-    if devices == 1 or not alone():
+    if devices == 1 or not is_single_process():
         _finish(run, rows, device)
     else:
         _finish_in_processes(run, device, devices)
@@ -123,7 +123,7 @@ def _failure(codes: list[int | None], reports: list[Path]) -> Exception:
 def main(path: str, device: str, report: str) -> None:
     """One of the processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the process that started this one ends it
-    threading.Thread(target=_end_with_the_starter, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         with process_group(own_device(device)):
             _finish(Run(Path(path)), None, device)
@@ -147,7 +147,7 @@ def _write_error(error: Exception, report: Path) -> None:
         part.write_bytes(content)
 
 
-def _end_with_the_starter() -> NoReturn:
+def _exit_with_parent() -> NoReturn:
     os.read(0, 1)
     os._exit(1)
 

@@ -23,12 +23,13 @@ from ..core.devices import pick_precision
 from ..core.errors import SkyclassError
 from ..core.files.csv_files import write_csv
 from ..core.plotting import save_figure
+from ..data.packs.loader import Batch
 from ..images.preprocess import network_input
 from ..models.network import Network
 from ..recipes.recipe import Recipe
 from ..recipes.training_settings import TrainingSettings
 from .figures import rates_figure
-from .loop.inputs import Batch, Inputs, Stream
+from .loop.inputs import Inputs, Stream
 from .loop.losses import total_loss
 from .loop.optimizers import build_optimizer
 

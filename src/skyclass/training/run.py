@@ -18,7 +18,7 @@ from ..classifier.run import Run
 from ..classifier.training_data import data_of
 from ..core.console import say
 from ..core.devices import device_name, own_device, pick_device, pick_precision
-from ..core.distributed import agreed, first_does_it, rank, world
+from ..core.distributed import broadcast_from_first, rank, rank_zero_first, world_size
 from ..core.passwords import masked, secrets_in
 from ..core.plotting import save_figure
 from ..core.text import quantity
@@ -62,14 +62,14 @@ def begin_run(
     rows = training_rows(pack, recipe.data)
     mirror_pairs(recipe.augment, rows.classes)
     _warn_of_mirrors(recipe, rows.classes)
-    origin = {
+    provenance = {
         "pack": str(pack.path.absolute()),
         "pack_hash": pack.hash,
         "classes": rows.classes,
         "members": members,
         "find_rate": find_rate,
     }
-    return Run.create(out, recipe, origin, _environment(pick_device(device))), rows
+    return Run.create(out, recipe, provenance, _environment(pick_device(device))), rows
 
 
 def finish_run(
@@ -127,10 +127,10 @@ def _fit(
     warn_of_padding(recipe.pixels.crop, data.images.shape[2:])
     warn_of_distortion(recipe.pixels, data.images.shape[2:])
     warn_of_enlarging(recipe.pixels.size, recipe.pixels.crop or data.images.shape[2:])
-    images = first_does_it(lambda: resize_for_training(data, recipe.pixels))
+    images = rank_zero_first(lambda: resize_for_training(data, recipe.pixels))
     normalisation = _normalisation(recipe, images, rows)
     begun = run.last_checkpoint.is_file()
-    some = images[_some(rows.train)]
+    some = images[_sample_rows(rows.train)]
     network = _network(recipe, some, len(rows.classes), normalisation, with_weights=not begun)
     train_loader, val_loader = _loaders(recipe, data, rows, images, device)
     precision = "bfloat16" if pick_precision(recipe.training.precision, device) == torch.bfloat16 else "float32"
@@ -141,10 +141,10 @@ def _fit(
     )
     say_classes(rows)
     inputs = _inputs(recipe, rows, images, train_loader, val_loader, normalisation)
-    if agreed(run.needs_learning_rate):
+    if broadcast_from_first(run.needs_learning_rate):
         whole = train_loader.unshared()
         begun_with = recipe
-        recipe = agreed(lambda: take_found_rate(run, begun_with, network, whole, inputs, device))
+        recipe = broadcast_from_first(lambda: take_found_rate(run, begun_with, network, whole, inputs, device))
     fitted = fit(network, recipe, run, inputs, device=device, on_validation=on_validation)
     merge_lora(network)
     if rank() == 0:
@@ -215,7 +215,7 @@ def _loaders(
     """Batches of the training images, shuffled and augmented, and of the validation images, as they are."""
     batch, larger = recipe.training.batch_size, recipe.augment.crop
     pixels = recipe.pixels.model_copy(update={"size": larger})
-    source = images if larger is None else first_does_it(lambda: resize_for_training(data, pixels))
+    source = images if larger is None else rank_zero_first(lambda: resize_for_training(data, pixels))
     size = (int(images.shape[2]), int(images.shape[3]))
     augment = _augmentation(recipe.augment, images.shape[1])
     train_loader = Loader(
@@ -227,10 +227,10 @@ def _loaders(
         shuffle_seed=recipe.seed,
         transform=augmenting(augment, rows.classes, size, recipe.seed),
         rank=rank(),
-        world=world(),
+        world=world_size(),
     )
     val_loader = Loader(
-        images, rows.val, rows.labels[rows.val], batch_size=2 * batch, device=device, rank=rank(), world=world()
+        images, rows.val, rows.labels[rows.val], batch_size=2 * batch, device=device, rank=rank(), world=world_size()
     )
     return train_loader, val_loader
 
@@ -276,7 +276,7 @@ def _shown(images: np.ndarray, rows: TrainingRows, n: int) -> Batch | None:
     return Batch(*(torch.from_numpy(np.asarray(values)) for values in (images[chosen], rows.labels[chosen], chosen)))
 
 
-def _some(rows: np.ndarray) -> np.ndarray:
+def _sample_rows(rows: np.ndarray) -> np.ndarray:
     """Up to 128 of the rows, evenly spaced, in order."""
     return np.sort(rows)[:: max(1, len(rows) // 128)][:128]
 

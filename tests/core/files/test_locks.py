@@ -83,8 +83,8 @@ ENVIRONMENT = dict.fromkeys(("skyclass", "python", "machine", "device", "command
 
 def test_a_member_is_held_with_its_ensemble(place: Path) -> None:
     ensemble = Run(place / "ensemble")
-    origin = {"pack": "p", "pack_hash": "h", "classes": ["a", "b"], "members": 2}
-    ensemble = Run.create(ensemble.path, toy_recipe(), origin, ENVIRONMENT)
+    provenance = {"pack": "p", "pack_hash": "h", "classes": ["a", "b"], "members": 2}
+    ensemble = Run.create(ensemble.path, toy_recipe(), provenance, ENVIRONMENT)
     member = ensemble.create_member(ensemble.member_paths[0], toy_recipe())
     assert member.ensemble_path == ensemble.path
     assert ensemble.ensemble_path is None

@@ -285,12 +285,12 @@ def test_ranges_are_kept_band_by_band(tmp_path: Path) -> None:
     pixels[2, 0, :2] = np.nan, -np.inf
     write_image(tmp_path / "arm" / "one.npy", pixels.astype(np.float32))
     write_image(tmp_path / "arm" / "two.npy", (pixels[::-1] / 10).astype(np.float32))
-    survey = measure_images(read_source(tmp_path).catalog, lambda row: read_image(row["file"]), fingerprints=True)
+    statistics = measure_images(read_source(tmp_path).catalog, lambda row: read_image(row["file"]), fingerprints=True)
     ranges = {"band_1": [0.0, 1.0], "band_2": [-3.0, 5.0], "band_3": [0.0, 9.0]}
-    assert survey.ranges.keys() == ranges.keys()
+    assert statistics.ranges.keys() == ranges.keys()
     for band, both in ranges.items():
-        assert survey.ranges[band] == pytest.approx(both, abs=0.02)
-    assert (survey.readable, survey.fingerprinted, len(survey.fingerprints)) == (2, [0, 1], 2)
+        assert statistics.ranges[band] == pytest.approx(both, abs=0.02)
+    assert (statistics.readable, statistics.fingerprinted, len(statistics.fingerprints)) == (2, [0, 1], 2)
 
 
 def test_images_of_no_use_have_no_fingerprint(tmp_path: Path) -> None:
@@ -302,8 +302,8 @@ def test_images_of_no_use_have_no_fingerprint(tmp_path: Path) -> None:
     def read(row: Any) -> Image:
         return read_image(row["file"])
 
-    survey = measure_images(read_source(tmp_path).catalog, read, fingerprints=True)
-    assert (survey.readable, survey.fingerprinted) == (3, [0, 2])
+    statistics = measure_images(read_source(tmp_path).catalog, read, fingerprints=True)
+    assert (statistics.readable, statistics.fingerprinted) == (3, [0, 2])
     assert measure_images(read_source(tmp_path).catalog, read, fingerprints=False).fingerprints == []
 
 

@@ -336,7 +336,7 @@ def test_settling_keeps_what_is_set_and_fills_in_the_rest(tmp_path: Path) -> Non
 
 
 def test_settling_looks_further_where_the_sample_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write_module, "SURVEYED", 2)
+    monkeypatch.setattr(write_module, "SAMPLED", 2)
     bad = [tmp_path / f"{i}.png" for i in range(4)]
     for file in bad:
         file.write_text("no image")
@@ -433,7 +433,7 @@ def test_prepared_pixels_are_made_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert first.shape[2:] == (6, 8)
     assert other.shape[2:] == (3, 4)
     assert len(list((tmp_path / "prepared").iterdir())) == 2
-    monkeypatch.setattr(write_module, "apply_recipe", lambda *_: pytest.fail("it prepared them again"))
+    monkeypatch.setattr(write_module, "apply_settings", lambda *_: pytest.fail("it prepared them again"))
     np.testing.assert_array_equal(resize_for_training(pack, small), first)
     np.testing.assert_array_equal(resize_for_training(Pack.open(tmp_path), smaller), other)
 
@@ -455,7 +455,7 @@ def test_prepared_pixels_belong_to_the_images_they_were_made_from(tmp_path: Path
 
 def test_an_interrupted_preparation_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack = toy_pack(tmp_path)
-    original, calls = write_module.apply_recipe, []
+    original, calls = write_module.apply_settings, []
 
     def breaking(*arguments: Any) -> np.ndarray:
         calls.append(arguments)
@@ -464,7 +464,7 @@ def test_an_interrupted_preparation_leaves_no_file(tmp_path: Path, monkeypatch: 
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(write_module, "apply_recipe", breaking)
+        patch.setattr(write_module, "apply_settings", breaking)
         with pytest.raises(MemoryError):
             resize_for_training(pack, TrainingPixels(size=(6, 8)))
     assert not list((tmp_path / "prepared").iterdir())

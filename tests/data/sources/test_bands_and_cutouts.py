@@ -219,9 +219,9 @@ def test_cutouts_about_coordinates_that_are_none_are_refused(tmp_path: Path, fra
 
 def test_cutouts_that_cannot_be_made_are_refused(tmp_path: Path, frame: Path) -> None:
     good = write_table(tmp_path / "t.csv", pd.DataFrame({"ra": [150.0], "dec": [2.0]}))
-    with pytest.raises(SkyclassError, match="cutouts of which frame"):
+    with pytest.raises(SkyclassError, match="cutouts of which mosaic"):
         cutouts(good, None)
-    with pytest.raises(SkyclassError, match="not a FITS frame by its suffix"):
+    with pytest.raises(SkyclassError, match="not a FITS mosaic by its suffix"):
         cutouts(good, touch(tmp_path, "a.png") / "a.png")
     with pytest.raises(SkyclassError, match="no columns of positions"):
         cutouts(write_table(tmp_path / "u.csv", pd.DataFrame({"name": [1]})), frame)

@@ -41,10 +41,10 @@ def judged_file(path: Path, seed: int = 0) -> tuple[pd.DataFrame, dict[str, obje
     frame["split"] = ["val"] * N_VAL + ["test"] * N_TEST
     for k, name in enumerate(CLASSES):
         frame[f"p_{name}"], frame[f"{UNCALIBRATED}{name}"] = p[:, k], np.exp(log_p[:, k])
-    origin: dict[str, object] = {"calibration": calibration.to_json(), "prediction_sets": sets.to_json()}
-    with predictions_writer(path, CLASSES, origin, uncalibrated=True) as append:
+    provenance: dict[str, object] = {"calibration": calibration.to_json(), "prediction_sets": sets.to_json()}
+    with predictions_writer(path, CLASSES, provenance, uncalibrated=True) as append:
         append(frame)
-    return frame, origin
+    return frame, provenance
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +108,10 @@ def test_nothing_is_promised_for_the_images_of_the_calibration(place: Path, tmp_
 
 
 def test_nothing_is_promised_for_the_mean_over_orientations(place: Path) -> None:
-    frame, origin = judged_file(place / "again.parquet")
+    frame, provenance = judged_file(place / "again.parquet")
     rows = frame[frame["split"] == "test"]
     for more, promised in (({}, True), ({"orientations": False}, True), ({"orientations": True}, False)):
-        scores = calibration_report(rows, CLASSES, {**origin, **more}, resamples=50).scores["prediction_sets"]
+        scores = calibration_report(rows, CLASSES, {**provenance, **more}, resamples=50).scores["prediction_sets"]
         assert (scores["coverage"]["expected"] is not None) is promised
 
 
@@ -182,8 +182,8 @@ def test_the_reliability_diagram_shows_the_bins_and_both_curves(place: Path) -> 
 
 def test_the_figure_of_the_sets_counts_them_by_size(place: Path) -> None:
     rows = pd.read_parquet(place / "p.parquet").query("split == 'test'")
-    origin = judged_file(place / "again.parquet")[1]
-    judged = calibration_report(rows, CLASSES, origin, resamples=50)
+    provenance = judged_file(place / "again.parquet")[1]
+    judged = calibration_report(rows, CLASSES, provenance, resamples=50)
     assert set(judged.figures) == {"reliability.png", "prediction_sets.png"}
     sizes, coverage = judged.figures["prediction_sets.png"].axes
     heights = sum(np.array([bar.get_height() for bar in group]) for group in sizes.containers)

@@ -63,10 +63,10 @@ def test_a_sound_training_passes_and_nothing_is_told(
     train(resume=run, overrides=["training.epochs=+1"], device="cpu")
     assert "Warning" not in capsys.readouterr().err
     network = new_network(recipe, 1, 3)
-    assert seen == [len(first_step.kept_still(network))] * 3
+    assert seen == [len(first_step.frozen_tensors(network))] * 3
     # What the check holds is what the end of the training has of the beginning.
     before, after = copied(network), last_state(run)
-    still = set(first_step.kept_still(network))
+    still = set(first_step.frozen_tensors(network))
     assert still == {key for key, value in before.items() if torch.equal(value, after[key])} & still
     assert any(not torch.equal(value, after[key]) for key, value in before.items())
 

@@ -32,7 +32,7 @@ from skyclass.recipes.model_settings import ModelSettings
 from skyclass.recipes.recipe import Recipe
 from skyclass.recipes.training_settings import TrainingSettings
 from skyclass.training.loop import task
-from skyclass.training.loop.checkpoints import BestCheckpoints, LastCheckpoint
+from skyclass.training.loop.checkpoints import BestCheckpoints, CheckpointIO, LastCheckpoint
 from skyclass.training.loop.losses import loss_terms, total_loss
 from skyclass.training.loop.optimizers import OPTIMIZERS, SCHEDULES
 from skyclass.training.loop.task import Task
@@ -155,6 +155,26 @@ def test_an_interrupted_training_ends_as_if_nothing_had_been(
     assert torch.load(run.last_checkpoint, weights_only=True)["epoch"] == 1
     assert train(resume=run.path, device="cpu") == run.path
     assert_same_end(run, uninterrupted[schedule])
+
+
+def test_a_checkpoint_that_calls_the_uncertainty_head_doubt_goes_on(tmp_path: Path, pack: Pack) -> None:
+    """As those of Skyclass 0.1 do, also in the averages of the weights."""
+    recipe = toy_recipe(model={"uncertainty": True}, training={"epochs": 3, "averaging": "ema"})
+    whole = run_of(tmp_path / "whole", pack, recipe)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Task, "training_step", at_epoch(Task.training_step, 2, KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            run_of(tmp_path, pack, recipe)
+    run = Run(tmp_path / "run")
+    for file in run.checkpoints.glob("*.ckpt"):
+        checkpoint = torch.load(file, weights_only=True)
+        for part in ("state_dict", "current_model_state"):
+            tensors = checkpoint[part]
+            checkpoint[part] = {name.replace("error_head.", "doubt."): value for name, value in tensors.items()}
+            assert "network.doubt.0.weight" in checkpoint[part]
+        CheckpointIO().save_checkpoint(checkpoint, file)
+    train(resume=run.path, device="cpu")
+    assert_same_end(run, whole)
 
 
 def test_the_last_checkpoint_is_the_last_epoch_even_when_no_epoch_is_better(tmp_path: Path, pack: Pack) -> None:

@@ -31,7 +31,7 @@ from skyclass.training.tuning.results import importances
 from skyclass.training.tuning.space import grid_values, recipe_with, sampler_for, search_space, suggest_parameters
 from skyclass.training.tuning.study import _open_study as opened
 from skyclass.training.tuning.study import open_tuning
-from skyclass.training.tuning.trial_locks import take
+from skyclass.training.tuning.trial_locks import take_trial
 
 RATE = "training.learning_rate"
 GRID = {RATE: ["1e-4", 1e-3, 0.01], "model.freeze": [[], ["layer1"]]}
@@ -423,12 +423,12 @@ def test_a_folder_belongs_to_one_recipe_one_pack_and_one_storage(
 def test_a_trial_is_trained_by_one_process_at_a_time(tmp_path: Path, pack: Pack) -> None:
     recipe = toy_recipe(tune={"space": GRID})
     one, other = (open_tuning(tmp_path / "t", recipe, pack, None) for _ in range(2))
-    first, second = take(one), take(other)
+    first, second = take_trial(one), take_trial(other)
     assert first
     assert second
     assert (first.trial.number, second.trial.number) == (0, 1)
     first.lock.release()  # as when its process dies
-    again = take(other)
+    again = take_trial(other)
     assert again
     assert again.trial.number == 0
     assert again.values == first.values
@@ -442,13 +442,13 @@ def test_a_trial_of_another_machine_is_taken_up_when_it_is_silent(
     recipe, url = toy_recipe(tune={"space": {RATE: [1e-3, 1e-2]}}), f"sqlite:///{tmp_path}/study.db"
     gone, here = (open_tuning(tmp_path / name, recipe, pack, url) for name in ("gone", "here"))
     assert gone.study.study_name == here.study.study_name
-    lost = take(gone)
+    lost = take_trial(gone)
     assert lost
     lost.lock.release()
-    worker_module.work(here, pack, "cpu", False, lambda: None)
+    worker_module.run_trials(here, pack, "cpu", False, lambda: None)
     assert trained == [1]  # number 0 may still be trained elsewhere
     monkeypatch.setattr(trial_locks, "SILENCE", -1.0)
-    worker_module.work(here, pack, "cpu", False, lambda: None)
+    worker_module.run_trials(here, pack, "cpu", False, lambda: None)
     assert trained == [1, 0]
     assert [trial.state.name for trial in here.trials()] == ["COMPLETE", "COMPLETE"]
     assert here.trial(0).params == {RATE: lost.values[RATE]}
@@ -465,9 +465,9 @@ def test_a_grid_that_others_have_ended_is_not_exceeded(
     trained = without_training(monkeypatch)
     recipe, url = toy_recipe(tune={"space": {RATE: [1e-3, 1e-2]}}), f"sqlite:///{tmp_path}/study.db"
     one, other = (open_tuning(tmp_path / name, recipe, pack, url) for name in ("one", "other"))
-    begun = [take(one), take(one)]
+    begun = [take_trial(one), take_trial(one)]
     assert all(begun)
-    assert trial_locks._begin(other) is None
+    assert trial_locks._new_trial(other) is None
     assert len(other.trials()) == 2
     assert not trained
 
@@ -475,12 +475,12 @@ def test_a_grid_that_others_have_ended_is_not_exceeded(
 def test_a_sign_of_life_is_given_while_a_trial_is_trained(
     tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_locks, "BEAT", 0.01)
+    monkeypatch.setattr(trial_locks, "HEARTBEAT", 0.01)
     tuning = open_tuning(tmp_path / "t", toy_recipe(tune={"space": GRID}), pack, None)
-    lease = take(tuning)
+    lease = take_trial(tuning)
     assert lease
     before = tuning.trial(0).user_attrs["heard"]
-    with trial_locks.alive(lease.trial):
+    with trial_locks.heartbeat(lease.trial):
         while tuning.trial(0).user_attrs["heard"] == before:
             pass
     lease.lock.release()
@@ -494,7 +494,7 @@ def test_out_of_memory_is_a_failure_of_the_trial_alone(
 
     monkeypatch.setattr(worker_module, "finish_run", finish_run)
     tuning = open_tuning(tmp_path / "t", toy_recipe(tune={"space": GRID}), pack, None)
-    worker_module.work(tuning, pack, "cpu", False, lambda: None)
+    worker_module.run_trials(tuning, pack, "cpu", False, lambda: None)
     assert {trial.user_attrs["problem"] for trial in tuning.trials()} == {"not enough memory on the device"}
     assert {trial.state.name for trial in tuning.trials()} == {"FAIL"}
 

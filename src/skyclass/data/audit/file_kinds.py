@@ -73,21 +73,21 @@ NOTHING = PixelFormat(None, None, None)
 
 
 def pixel_format(image: Image) -> PixelFormat:
-    """What an image looks like."""
+    """What an image pixel_formats like."""
     _, height, width = image.pixels.shape
     return PixelFormat(f"{height}x{width}", " ".join(image.bands), str(image.pixels.dtype))
 
 
-def mixture_problems(looks: Sequence[PixelFormat], place: str) -> list[Problem]:
+def mixture_problems(pixel_formats: Sequence[PixelFormat], place: str) -> list[Problem]:
     """A warning each where no size, no type, or neither grey nor colour is that of nearly all images.
 
     Parameters
     ----------
-    looks : of all images
+    pixel_formats : of all images
     place : what names the source
     """
     found = []
-    sizes, bands, types = zip(*looks, strict=True) if looks else ((), (), ())
+    sizes, bands, types = zip(*pixel_formats, strict=True) if pixel_formats else ((), (), ())
     for kind, what, values, then in (
         ("size", "sizes (height x width)", sizes, "`skyclass pack SOURCE PACK --pixels size=...` brings them to one"),
         ("depth", "types of pixels", types, "scales may differ: `skyclass pack SOURCE PACK --pixels interval=...`"),

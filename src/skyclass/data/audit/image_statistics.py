@@ -1,4 +1,4 @@
-"""What the images of a catalog look like: every one opened once, in threads, and measured."""
+"""Statistics of the images of a catalog: size, format, bands, type and range, each image opened once, in threads."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ CatalogRow = Mapping[Any, Any]
 Reader = Callable[[CatalogRow], Image]
 
 
-class OneImage(NamedTuple):
-    """What one image looks like, or why it cannot be read (`error` and nothing else)."""
+class ImageMeasurement(NamedTuple):
+    """Size, format, bands, type and range of one image, or why it cannot be read (`error` alone)."""
 
     error: str | None
     warning: str | None = None
@@ -44,12 +44,12 @@ class OneImage(NamedTuple):
 
 @dataclass
 class ImageStatistics:
-    """What was seen of the images, in the catalog's order.
+    """Statistics of images, in the order of the catalog.
 
     sizes, formats, bands, types : one an image, None where it could not be read
     ranges : band -> least and largest finite value
     samples : class -> ids and thumbnails of its first readable images
-    fingerprints, fingerprinted : of the images that are of use, and their rows
+    fingerprints, fingerprinted : of the images that can be used, and their rows
     """
 
     sizes: list[str | None] = field(default_factory=list)
@@ -62,24 +62,27 @@ class ImageStatistics:
     fingerprints: list[Fingerprint] = field(default_factory=list)
     fingerprinted: list[int] = field(default_factory=list)
 
-    def wants(self, row: CatalogRow) -> bool:
+    def needs_sample(self, row: CatalogRow) -> bool:
         """Whether the class of the row has too few samples so far."""
         return len(self.samples.get(class_of(row), ())) < SAMPLES
 
-    def add(self, row: CatalogRow, seen: OneImage) -> None:
+    def add(self, row: CatalogRow, measured: ImageMeasurement) -> None:
         """Count one image."""
-        self.problems += [*pixel_problems(row["image_id"], row["file"], seen.error, seen.warning), *seen.file_problems]
-        self.sizes.append(seen.size)
-        self.formats.append(seen.format)
-        self.bands.append(seen.bands)
-        self.types.append(seen.type)
-        for band, (low, high) in seen.ranges.items():
+        self.problems += [
+            *pixel_problems(row["image_id"], row["file"], measured.error, measured.warning),
+            *measured.file_problems,
+        ]
+        self.sizes.append(measured.size)
+        self.formats.append(measured.format)
+        self.bands.append(measured.bands)
+        self.types.append(measured.type)
+        for band, (low, high) in measured.ranges.items():
             least, largest = self.ranges.get(band, (low, high))
             self.ranges[band] = (min(least, low), max(largest, high))
-        if seen.sample is not None and self.wants(row):
-            self.samples.setdefault(class_of(row), []).append((row["image_id"], seen.sample))
-        if seen.fingerprint is not None:
-            self.fingerprints.append(seen.fingerprint)
+        if measured.sample is not None and self.needs_sample(row):
+            self.samples.setdefault(class_of(row), []).append((row["image_id"], measured.sample))
+        if measured.fingerprint is not None:
+            self.fingerprints.append(measured.fingerprint)
             self.fingerprinted.append(row["row"])
 
     @property
@@ -89,22 +92,22 @@ class ImageStatistics:
 
 
 def measure_images(catalog: pd.DataFrame, read: Reader, *, fingerprints: bool) -> ImageStatistics:
-    """Look at every image of a catalog, with `fingerprints` of those that are of use.
+    """Measure every image of a catalog, with `fingerprints` of those that can be used.
 
-    `read` opens the image of a row, a mapping with `row` (its number), `image_id`, `file` and `label`. The survey does
-    not depend on which thread ends first; what is kept of an image is small.
+    `read` opens the image of a row, a mapping with `row` (its number), `image_id`, `file` and `label`. The statistics
+    do not depend on which thread ends first; what is kept of an image is small.
     """
-    survey = ImageStatistics()
+    statistics = ImageStatistics()
 
-    def look(row: CatalogRow) -> tuple[CatalogRow, OneImage]:
-        # Samples only grow, so whoever is still wanted when its turn comes was wanted here too.
-        return row, _look(row, read, survey.wants(row), fingerprints)
+    def measure(row: CatalogRow) -> tuple[CatalogRow, ImageMeasurement]:
+        # Samples only grow: an image that is needed when it is added was needed here too.
+        return row, _measure(row, read, statistics.needs_sample(row), fingerprints)
 
     with progress("Inspecting", len(catalog)) as advance:
-        for row, seen in in_order(look, _rows(catalog)):
-            survey.add(row, seen)
+        for row, measured in in_order(measure, _rows(catalog)):
+            statistics.add(row, measured)
             advance(1)
-    return survey
+    return statistics
 
 
 def _rows(catalog: pd.DataFrame) -> Iterator[CatalogRow]:
@@ -113,13 +116,13 @@ def _rows(catalog: pd.DataFrame) -> Iterator[CatalogRow]:
         yield {"row": number, "image_id": image_id, "file": file, "label": label}
 
 
-def _look(row: CatalogRow, read: Reader, sampled: bool, fingerprinted: bool) -> OneImage:
+def _measure(row: CatalogRow, read: Reader, sampled: bool, fingerprinted: bool) -> ImageMeasurement:
     """Read and measure one image; a bad one is a finding, never an exception."""
     try:
         image = read(row)
         error, warning = check_pixels(image, [])
         _, height, width = image.pixels.shape
-        return OneImage(
+        return ImageMeasurement(
             error,
             warning,
             size=f"{height}x{width}",
@@ -132,9 +135,9 @@ def _look(row: CatalogRow, read: Reader, sampled: bool, fingerprinted: bool) -> 
             file_problems=file_problems(row["image_id"], row["file"], image) if image.format != "pack" else (),
         )
     except SkyclassError as refusal:
-        return OneImage(f"{refusal.what}; {refusal.fix}" if refusal.fix else refusal.what)
+        return ImageMeasurement(f"{refusal.what}; {refusal.fix}" if refusal.fix else refusal.what)
     except Exception as error:  # a decoder's own bug must not cost the rest
-        return OneImage(f"cannot be decoded: {one_line(error)}")
+        return ImageMeasurement(f"cannot be decoded: {one_line(error)}")
 
 
 def _ranges(image: Image) -> dict[str, tuple[float, float]]:

@@ -30,7 +30,7 @@ from .check import is_verified, remember
 from .pack import PROBLEMS, Pack, PackChunk, write_pack
 from .split import assign_splits
 
-SURVEYED = 100  # images looked at to find the usual bands, size and type
+SAMPLED = 100  # images that are read to find the usual bands, size and type
 CHUNK = 256
 
 
@@ -46,7 +46,7 @@ class _Read(NamedTuple):
     decoded: DecodeResult
     fingerprint: Fingerprint | None
     oddities: list[Problem]
-    look: PixelFormat
+    pixel_format: PixelFormat
 
 
 def pack_catalog(
@@ -70,11 +70,11 @@ def pack_catalog(
     """
     found: list[dict[str, Any]] = []
     prints: list[Fingerprint] = []
-    looks: list[PixelFormat] = []
+    pixel_formats: list[PixelFormat] = []
     table: list[pd.DataFrame] = []
 
     def finish(packed: pd.DataFrame) -> pd.DataFrame:
-        found.extend(dict(row) for row in mixture_problems(looks, str(source.get("source", ""))))
+        found.extend(dict(row) for row in mixture_problems(pixel_formats, str(source.get("source", ""))))
         if duplicates:
             pairs = find_duplicates(prints)
             packed["duplicates"] = duplicate_clusters(packed, pairs)
@@ -88,15 +88,17 @@ def pack_catalog(
 
     try:
         pixels = settle(pixels, catalog["file"].tolist())
-        chunks = _chunks(catalog, pixels, found, prints if duplicates else None, looks)
-        pack = write_pack(_some(chunks, found, folder), folder, pixels, classes=None, source=source, finish=finish)
+        chunks = _chunks(catalog, pixels, found, prints if duplicates else None, pixel_formats)
+        pack = write_pack(
+            _at_least_one(chunks, found, folder), folder, pixels, classes=None, source=source, finish=finish
+        )
     finally:
         problems = pd.concat([problems, problems_frame(found)], ignore_index=True)
         write_problems(problems, folder / PROBLEMS)
     return Packed(pack, problems, table[0] if table else None)
 
 
-def _some(chunks: Iterator[PackChunk], found: list[dict[str, Any]], folder: Path) -> Iterator[PackChunk]:
+def _at_least_one(chunks: Iterator[PackChunk], found: list[dict[str, Any]], folder: Path) -> Iterator[PackChunk]:
     """The chunks. Errors: SkyclassError where there is none, with the first of the reasons in `found`."""
     first = next(chunks, None)
     if first is None:
@@ -112,32 +114,32 @@ def _chunks(
     pixels: PixelSettings,
     found: list[Any],
     prints: list[Fingerprint] | None,
-    looks: list[PixelFormat],
+    pixel_formats: list[PixelFormat],
 ) -> Iterator[PackChunk]:
-    """Decoded chunks of the readable rows; what is wrong with the others goes to `found`, what all look like to
-    `looks`, and if wanted fingerprints to `prints`.
+    """Decoded chunks of the readable rows; what is wrong with the others goes to `found`, the formats of all to
+    `pixel_formats`, and if wanted fingerprints to `prints`.
     """
 
     def read(file: str) -> _Read:
         image, decoded = read_and_decode(file, [pixels])
         if image is None:
             return _Read(decoded, None, [], NOTHING)
-        look = pixel_format(image)
+        found_format = pixel_format(image)
         if prints is None or decoded.pixels is None:
-            return _Read(decoded, None, file_problems("", file, image), look)
+            return _Read(decoded, None, file_problems("", file, image), found_format)
         # The fingerprint is of the image as it was read: margins and other sizes would mislead.
-        return _Read(decoded, fingerprint(image.pixels), file_problems("", file, image), look)
+        return _Read(decoded, fingerprint(image.pixels), file_problems("", file, image), found_format)
 
     ids, files = catalog["image_id"].tolist(), catalog["file"].tolist()
     images: list[np.ndarray] = []
     rows: list[int] = []
     bad: list[float] = []
     with progress("Packing", len(catalog)) as advance:
-        for row, (decoded, print_, oddities, look) in enumerate(in_order(read, files)):
+        for row, (decoded, print_, oddities, found_format) in enumerate(in_order(read, files)):
             image_id, file = ids[row], files[row]
             found += pixel_problems(image_id, file, decoded.error, decoded.warning)
             found += [{**problem, "image_id": image_id} for problem in oddities]
-            looks.append(look)
+            pixel_formats.append(found_format)
             if decoded.pixels is not None:
                 images.append(decoded.pixels)
                 rows.append(row)
@@ -159,8 +161,8 @@ def settle(pixels: PixelSettings, files: Sequence[str]) -> PixelSettings:
     """
     if not files:
         raise SkyclassError("no image to pack", where="source", fix="check the path and the column names")
-    step = max(1, len(files) // SURVEYED)
-    sample = list(_readable(files[::step][:SURVEYED])) or list(_readable(files))
+    step = max(1, len(files) // SAMPLED)
+    sample = list(_readable(files[::step][:SAMPLED])) or list(_readable(files))
     if not sample:
         return pixels  # packing will name the reason of each
     bands, sizes, types = zip(*sample, strict=True)
@@ -190,12 +192,12 @@ def warn_of_padding(crop: tuple[int, int] | None, size: Sequence[int]) -> None:
 
 
 def warn_of_distortion(pixels: PixelSettings, size: Sequence[int]) -> bool:
-    """Say so, and return it, where `pixels` stretches images of (height, width) `size` to another aspect ratio."""
+    """Say so, and return it, where `pixels` distorts images of (height, width) `size` to another aspect ratio."""
     height, width = pixels.crop or size
-    if pixels.fit != "stretch" or pixels.size is None or height * pixels.size[1] == width * pixels.size[0]:
+    if pixels.fit != "distort" or pixels.size is None or height * pixels.size[1] == width * pixels.size[0]:
         return False
     say(
-        f"pixels.fit is stretch: images of {height}x{width} pixels are distorted to {pixels.size[0]}x{pixels.size[1]}; "
+        f"pixels.fit is distort: images of {height}x{width} pixels are distorted to {pixels.size[0]}x{pixels.size[1]}; "
         "pixels.fit=pad keeps their aspect ratio"
     )
     return True

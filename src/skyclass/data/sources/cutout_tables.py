@@ -1,4 +1,4 @@
-"""Cutouts: positions of a table in large FITS frames become a catalog of addresses. No frame is read here."""
+"""Cutouts: positions of a table in large FITS mosaics become a catalog of addresses. No mosaic is read here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .tables import find_files, read_named
 
 FRAME_SUFFIXES = (*FITS_SUFFIXES, ".fits.fz")
 
-# What the columns of a position in the frame may be called, in small letters, the likeliest first.
+# What the columns of a position in the mosaic may be called, in small letters, the likeliest first.
 _PIXELS = (("x", "y"), ("xcentroid", "ycentroid"), ("xcen", "ycen"))
 _FROM_ONE = (("x_image", "y_image"), ("xwin_image", "ywin_image"))  # SExtractor counts pixels from 1
 
@@ -27,10 +27,10 @@ _FROM_ONE = (("x_image", "y_image"), ("xwin_image", "ywin_image"))  # SExtractor
 def read_cutouts(path: Path, options: SourceOptions) -> Found:
     """A table of positions, each of which is one cutout of `options.cutout` pixels.
 
-    The frame is `options.image_root`, or named row by row in the column of files. Positions are `ra` and `dec`
+    The mosaic is `options.image_root`, or named row by row in the column of files. Positions are `ra` and `dec`
     (degrees), else `x` and `y` (pixels, from 0), else SExtractor's `x_image` and `y_image` (pixels, from 1).
 
-    Errors: SkyclassError where there are no positions or no frames.
+    Errors: SkyclassError where there are no positions or no mosaics.
     """
     if options.cutout is None or not all(0 < side <= 2**14 for side in options.cutout):
         raise SkyclassError(
@@ -38,8 +38,8 @@ def read_cutouts(path: Path, options: SourceOptions) -> Found:
         )
     frame = read_named(path, options, places=False)
     if options.image_root is not None and options.image_root.is_file() and "file" in frame.columns:
-        frame = frame.rename(columns={"file": "table_file"})  # the one frame counts
-    names, files = _frames(frame, path, options.image_root)
+        frame = frame.rename(columns={"file": "table_file"})  # the one mosaic counts
+    names, files = _mosaics(frame, path, options.image_root)
     x, y, on_sky = _positions(frame, path)
     faults = {}
     for row in np.flatnonzero(~(np.isfinite(x) & np.isfinite(y))):
@@ -61,24 +61,24 @@ def read_cutouts(path: Path, options: SourceOptions) -> Found:
         for row, file in enumerate(files)
     ]
     frame["file"] = pd.Series(addresses, dtype=object)
-    fix = "give positions in ra and dec (degrees) or x and y (pixels), and frames that exist"
+    fix = "give positions in ra and dec (degrees) or x and y (pixels), and mosaics that exist"
     return checked_rows(frame, path, "cutouts", sought=names, faults=faults, fix=fix)
 
 
-def _frames(frame: pd.DataFrame, path: Path, image_root: Path | None) -> tuple[list[str | None], list[str | None]]:
-    """Each row's frame as it was looked for, and as it was found (or None).
+def _mosaics(frame: pd.DataFrame, path: Path, image_root: Path | None) -> tuple[list[str | None], list[str | None]]:
+    """Each row's mosaic as it was looked for, and as it was found (or None).
 
-    Errors: SkyclassError where rows name no frames and there is not one for all.
+    Errors: SkyclassError where rows name no mosaics and there is not one for all.
     """
     if image_root is not None and image_root.is_file():
         if not image_root.name.lower().endswith(FRAME_SUFFIXES):
             fix = f"cutouts are made of {', '.join(FRAME_SUFFIXES)}"
-            raise SkyclassError("not a FITS frame by its suffix", where=image_root, fix=fix)
+            raise SkyclassError("not a FITS mosaic by its suffix", where=image_root, fix=fix)
         one: list[str | None] = [str(image_root.absolute())] * len(frame)
         return one, one
     if "file" not in frame.columns:
-        what = "cutouts of which frame? no column of files was recognised"
-        fix = "name the one FITS frame (--image-root FILE) or the column of frames (--file-column)"
+        what = "cutouts of which mosaic? no column of files was recognised"
+        fix = "name the one FITS mosaic (--image-root FILE) or the column of mosaics (--file-column)"
         raise SkyclassError(what, where=path, fix=fix)
     names = frame["file"].tolist()
     root, files = find_files(names, path, image_root)

@@ -176,7 +176,7 @@ def _read_table(path: Path, options: SourceOptions) -> Found:
     root = options.image_root
     if root is not None and root.is_file():
         if root.suffix.lower() not in STACK_SUFFIXES:
-            what = "the image root is a file, and neither a stack nor a frame to cut from"
+            what = "the image root is a file, and neither a stack nor a mosaic to cut from"
             raise SkyclassError(
                 what, where=root, fix="give a folder, a stack (.npy, .npz, .h5), or the size of cutouts"
             )

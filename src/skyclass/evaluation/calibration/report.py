@@ -36,9 +36,9 @@ class CalibrationReport(NamedTuple):
 
 
 def calibration_report(
-    rows: pd.DataFrame, classes: list[str], origin: dict[str, Any], resamples: int = RESAMPLES
+    rows: pd.DataFrame, classes: list[str], provenance: dict[str, Any], resamples: int = RESAMPLES
 ) -> CalibrationReport:
-    """Judge predicted rows, some of them labelled, by what the origin of their file says of their making.
+    """Judge predicted rows, some of them labelled, by the provenance of their file of their making.
 
     rows : `p_<class>`, `label`, and where there are any `uncalibrated_<class>`, `prediction_set` and `split`
     """
@@ -48,7 +48,9 @@ def calibration_report(
     kept = all(f"{UNCALIBRATED}{name}" in rows for name in classes)
     before = probabilities(rows[known], classes, UNCALIBRATED) if kept else None
     scores: dict[str, Any] = {"calibration": calibration_scores(index, p, before, resamples)}
-    fitted = Calibration.from_json(origin["calibration"]).to_json() if "calibration" in origin else {"method": None}
+    fitted = (
+        Calibration.from_json(provenance["calibration"]).to_json() if "calibration" in provenance else {"method": None}
+    )
     scores["calibration"] |= fitted
     known_kinds = [scores["calibration"][when] for when in ("after", "before") if scores["calibration"][when]]
     figures = {
@@ -59,10 +61,10 @@ def calibration_report(
     members = read_names(rows["prediction_set"].fillna(""), classes)  # a CSV file has no empty text
     labels = np.full(len(rows), -1)
     labels[known.to_numpy()] = index
-    sets = PredictionSets.from_json(origin.get("prediction_sets"))
+    sets = PredictionSets.from_json(provenance.get("prediction_sets"))
     # Nothing is promised of the images that the thresholds, or the weights, were made from, nor of other probabilities
     # than theirs.
-    unlike = origin.get("orientations") or ("split" in rows and rows["split"].isin(["train", "val"]).any())
+    unlike = provenance.get("orientations") or ("split" in rows and rows["split"].isin(["train", "val"]).any())
     found = set_scores(members, labels, classes, None if unlike else sets)
     how = {"target": sets.coverage, **sets.to_json()} if sets else {"target": None}
     figures["prediction_sets.png"] = prediction_sets_figure(members, labels, found, how["target"])

@@ -1,7 +1,7 @@
 """Addresses: how the `file` of a catalog names an image that is not a file of its own.
 
     galaxies.h5::images[17]             row 17 of an array: HDF5, NPZ, NPY (`stack.npy::[17]`) or a Parquet column
-    frame.fits::sky(150.1,2.2)[64x64]   64x64 pixels about RA and Dec in degrees, through the frame's WCS
+    frame.fits::sky(150.1,2.2)[64x64]   64x64 pixels about RA and Dec in degrees, through the WCS of the file
     frame.fits::pixel(812,40.5)[64x64]  64x64 pixels about x and y, counted from 0 at the centre of the first pixel
     m51_{g,r,i}.fits                    one file a band: m51_g.fits, m51_r.fits, m51_i.fits
 
@@ -26,7 +26,7 @@ _LONGEST_FIRST = sorted(IMAGE_SUFFIXES, key=len, reverse=True)
 _NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]+)?|nan|[-+]?inf"
 _ROW = re.compile(r"\[(?P<row>-?[0-9]{1,18})\]")
 _CUTOUT = re.compile(
-    rf"(?P<frame>sky|pixel)\( *(?P<x>{_NUMBER}) *, *(?P<y>{_NUMBER}) *\)\[(?P<h>[0-9]{{1,9}})x(?P<w>[0-9]{{1,9}})\]",
+    rf"(?P<system>sky|pixel)\( *(?P<x>{_NUMBER}) *, *(?P<y>{_NUMBER}) *\)\[(?P<h>[0-9]{{1,9}})x(?P<w>[0-9]{{1,9}})\]",
     re.IGNORECASE,
 )
 _BANDS = re.compile(r"(?P<before>[^{}]*)\{(?P<bands>[^{},]+(?:,[^{},]+)*)\}(?P<after>[^{}]*)")
@@ -46,7 +46,7 @@ class ContainerRow:
 
 @dataclass(frozen=True)
 class Cutout:
-    """`size` (height, width) pixels of a FITS frame about (x, y): RA and Dec in degrees where `on_sky`, else pixels."""
+    """`size` (height, width) pixels of a FITS mosaic about (x, y): RA and Dec in degrees if `on_sky`, else pixels."""
 
     path: Path
     x: float
@@ -55,8 +55,8 @@ class Cutout:
     on_sky: bool
 
     def __str__(self) -> str:
-        frame = "sky" if self.on_sky else "pixel"
-        return f"{self.path}::{frame}({float(self.x)!r},{float(self.y)!r})[{self.size[0]}x{self.size[1]}]"
+        system = "sky" if self.on_sky else "pixel"
+        return f"{self.path}::{system}({float(self.x)!r},{float(self.y)!r})[{self.size[0]}x{self.size[1]}]"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def parse_address(text: str | Path) -> Address:
 def _parsed(text: str) -> Address:
     path, _, piece = text.rpartition("::")  # a path may hold `::`, an array's name may not
     if path and (cutout := _CUTOUT.fullmatch(piece)):
-        size, on_sky = (int(cutout["h"]), int(cutout["w"])), cutout["frame"].lower() == "sky"
+        size, on_sky = (int(cutout["h"]), int(cutout["w"])), cutout["system"].lower() == "sky"
         return Cutout(Path(path), float(cutout["x"]), float(cutout["y"]), size, on_sky)
     key, bracket, number = piece.rpartition("[")
     if path and (row := _ROW.fullmatch(bracket + number)):

@@ -79,5 +79,5 @@ def plain_fits(path: Path) -> IO[bytes]:
         with gzip.open(path) as packed:
             return decompress(packed, path.stat().st_size)
     if not head.startswith(b"SIMPLE  ="):
-        raise SkyclassError("not a FITS file, and only those can be cut", fix="give the frame as FITS")
+        raise SkyclassError("not a FITS file, and only those can be cut", fix="give the mosaic as FITS")
     return path.open("rb")

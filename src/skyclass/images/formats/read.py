@@ -1,7 +1,7 @@
 """A file, or what an address names, becomes an image with named bands.
 
 Files are JPEG, PNG, TIFF, WebP, GIF, FITS, NPY and NPZ; an address names a row of NPY, NPZ, HDF5 or Parquet, a cutout
-of a FITS frame, or one file a band.
+of a FITS mosaic, or one file a band.
 
 What a file is, its first bytes say, not its name. Pixels are given as they are stored: rows in the order of the file
 (FITS counts them from the bottom), EXIF orientation ignored, NaN and infinities kept (`pixels` fills them).
@@ -39,7 +39,7 @@ class Image:
     pixels : (C, H, W) uint8, uint16 or float32; C-contiguous, writable, native byte order
     bands : C names: ("grey",), ("red", "green", "blue"), the file's own, or ("band_1", ..., "band_C")
     format : jpeg, png, webp, gif, tiff, fits, npy, npz or hdf5
-    warning : what is odd about how it was read, such as a cutout that lies partly outside its frame
+    warning : what is odd about how it was read, such as a cutout that lies partly outside its mosaic
     """
 
     pixels: np.ndarray

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from ...core.console import say
 from ...core.errors import SkyclassError
+from ...core.text import listed
 from ...models.network import Network
 from .task import Task
 
@@ -34,7 +34,9 @@ class FirstStepCheck(Callback):
         """Copy what must not move."""
         self._first, self._zero = trainer.global_step, []
         if isinstance(pl_module, Task):
-            self._copies = {name: value.detach().cpu().clone() for name, value in kept_still(pl_module.network).items()}
+            self._copies = {
+                name: value.detach().cpu().clone() for name, value in frozen_tensors(pl_module.network).items()
+            }
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -49,7 +51,7 @@ class FirstStepCheck(Callback):
             return
         dead = [name for name in zero_gradients(pl_module.network) if name in self._zero]
         if dead and trainer.is_global_zero:
-            say(f"Warning: the gradient of {_some(dead)} is zero in the first two steps: the loss does not see it")
+            say(f"Warning: the gradient of {listed(dead, 4)} is zero in the first two steps: the loss does not see it")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -57,14 +59,16 @@ class FirstStepCheck(Callback):
         """After the first step, let the copies go. Errors: SkyclassError where something frozen has moved."""
         if not self._copies or trainer.global_step == self._first or not isinstance(pl_module, Task):
             return
-        now = kept_still(pl_module.network)
+        now = frozen_tensors(pl_module.network)
         moved = [name for name, value in self._copies.items() if not torch.equal(value, now[name].detach().cpu())]
         self._copies = {}
         if moved:
-            raise SkyclassError(f"{_some(moved)} moved in the first step, and is frozen", where="training", fix=REPORT)
+            raise SkyclassError(
+                f"{listed(moved, 4)} moved in the first step, and is frozen", where="training", fix=REPORT
+            )
 
 
-def kept_still(network: Network) -> dict[str, Tensor]:
+def frozen_tensors(network: Network) -> dict[str, Tensor]:
     """By name, what a step must leave alone: parameters that are not trained, and the buffers of modules in `still`."""
     found: dict[str, Tensor] = {name: value for name, value in network.named_parameters() if not value.requires_grad}
     for name in network.still:
@@ -85,11 +89,11 @@ def check_gradients(network: Network) -> None:
         fix = f"freeze what is not used with --set 'model.freeze=[{frozen}]'"
         if network.adapted or not all(modules) or not modules:
             fix = "take another head or backbone"
-        what = f"{_some(absent)} shall be trained, and takes no part in the loss"
+        what = f"{listed(absent, 4)} shall be trained, and takes no part in the loss"
         raise SkyclassError(what, where="training", fix=fix)
     present = [name for name, one in network.named_parameters() if not one.requires_grad and one.grad is not None]
     if present:
-        raise SkyclassError(f"{_some(present)} has a gradient, and is frozen", where="training", fix=REPORT)
+        raise SkyclassError(f"{listed(present, 4)} has a gradient, and is frozen", where="training", fix=REPORT)
 
 
 def zero_gradients(network: Network) -> list[str]:
@@ -99,9 +103,3 @@ def zero_gradients(network: Network) -> list[str]:
         return []
     seen = torch.stack([gradient.any() for _, gradient in named]).tolist()  # one wait for the device
     return [name for (name, _), some in zip(named, seen, strict=True) if not some]
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    rest = len(names) - 4
-    return ", ".join(names[:4]) + (f" and {rest} more" if rest > 0 else "")

@@ -19,14 +19,15 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from ...classifier.run import Run
 from ...core.console import say
 from ...core.devices import device_name, pick_precision
-from ...core.distributed import alone, launcher, nodes, rank, world
+from ...core.distributed import is_single_process, launcher, nodes, rank, world_size
 from ...core.errors import SkyclassError
+from ...data.packs.loader import Batch
 from ...models.network import Network
 from ...recipes.recipe import Recipe
 from .callbacks import CostCallback, EarlyStop, HistoryCallback, ProgressCallback, write_history, write_no_cost
 from .checkpoints import BestCheckpoints, CheckpointIO, EpochCheckpoints, LastCheckpoint, read_checkpoint, resume_state
 from .first_step import FirstStepCheck
-from .inputs import Batch, Inputs, OnValidation, Stream
+from .inputs import Inputs, OnValidation, Stream
 from .segments import Plan, plan_of
 from .task import Task
 from .tensorboard import TensorBoardCallback
@@ -106,7 +107,7 @@ def fit(
     Errors: SkyclassError for a loss that is no longer finite, or a checkpoint that does not fit.
     """
     if rank() == 0:
-        _clean(run)
+        _remove_partial_files(run)
     stage = run.stages()[-1]
     plan = plan_of(recipe.training, inputs.train.n_batches, stage.batch, stage.segment)
     if recipe.training.channels_last:
@@ -123,11 +124,11 @@ def fit(
     with quiet_lightning():
         callbacks = [*_callbacks(recipe, run, plan, inputs, on_validation), *_checkpoints(recipe, run, plan, best)]
         trainer = segments.trainer = _trainer(recipe, device, plan, callbacks)
-        with stopped_by_hand(trainer), of_this_network(run):
+        with keyboard_interrupts(trainer), located_mismatch(run):
             last = run.last_checkpoint if begun else None
             trainer.fit(task, segments, WholeValidation(inputs.val), ckpt_path=last, weights_only=True)
     done = plan.segment(trainer.current_epoch - 1).stop if plan.segments else plan.stop
-    with of_this_network(run):
+    with located_mismatch(run):
         return _best(task, best, run.last_checkpoint, done)
 
 
@@ -178,7 +179,7 @@ def _trainer(recipe: Recipe, device: torch.device, plan: Plan, callbacks: list[C
     half = pick_precision(training.precision, device) == torch.bfloat16
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=world() // n_nodes if strategy else on_one,
+        devices=world_size() // n_nodes if strategy else on_one,
         num_nodes=n_nodes,
         strategy=strategy or "auto",
         max_epochs=plan.after,
@@ -201,11 +202,11 @@ def _strategy() -> Strategy | None:
 
     Each normalises over its own share of a batch, and the task averages the running statistics after each step.
     """
-    environment = None if alone() else launcher()
+    environment = None if is_single_process() else launcher()
     return DDPStrategy(cluster_environment=environment, broadcast_buffers=False) if environment else None
 
 
-def _clean(run: Run) -> None:
+def _remove_partial_files(run: Run) -> None:
     """Remove the half-written files of a process that was killed."""
     for folder in (run.path, run.checkpoints):
         for part in folder.glob(".*.part"):
@@ -213,7 +214,7 @@ def _clean(run: Run) -> None:
 
 
 @contextmanager
-def stopped_by_hand(trainer: Trainer) -> Iterator[None]:
+def keyboard_interrupts(trainer: Trainer) -> Iterator[None]:
     """Ctrl-C is a KeyboardInterrupt to the caller, and works again afterwards: Lightning ignores it and exits."""
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
@@ -229,7 +230,7 @@ def stopped_by_hand(trainer: Trainer) -> Iterator[None]:
 
 
 @contextmanager
-def of_this_network(run: Run) -> Iterator[None]:
+def located_mismatch(run: Run) -> Iterator[None]:
     """A checkpoint that does not fit the network is one sentence. Errors: SkyclassError."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a training is given beside its recipe and its network."""
+"""The data of a training."""
 
 from __future__ import annotations
 
@@ -8,26 +8,11 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ...data.packs.loader import Batch
 from ...images.preprocess import Statistics
 
-# Told after each validation: the epochs done, such as 2.25, and the scores.
+# Called after each validation with the epochs done, such as 2.25, and the scores.
 OnValidation = Callable[[float, dict[str, float]], None]
-
-
-class Batch(Protocol):
-    """What a loader yields: images, labels, and their rows in the pack."""
-
-    @property
-    def images(self) -> Tensor:
-        """(n, C, h, w)."""
-
-    @property
-    def labels(self) -> Tensor:
-        """(n,) int64."""
-
-    @property
-    def rows(self) -> Tensor:
-        """(n,) int64."""
 
 
 class Stream(Protocol):

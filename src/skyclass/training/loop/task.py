@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ...core.distributed import agreed, alone, gathered, summed, world
+from ...core.distributed import all_gather, all_reduce_sum, broadcast_from_first, is_single_process, world_size
 from ...core.errors import SkyclassError
+from ...data.packs.loader import Batch
 from ...evaluation.metrics import (
     accuracy,
     auroc_macro,
@@ -28,7 +29,7 @@ from ...images.preprocess import network_input
 from ...models.network import Network, NetworkOutput
 from ...recipes.recipe import Recipe
 from .checkpoints import RESUME_STATE
-from .inputs import Batch, Inputs
+from .inputs import Inputs
 from .losses import loss_terms, total_loss
 from .optimizers import SCHEDULES, build_optimizer
 from .segments import Plan
@@ -89,7 +90,7 @@ class Task(LightningModule):
         terms, divisors = loss_terms(output, batch.labels, self.class_weights, self.recipe.training)
         hits = (output.logits.argmax(1) == batch.labels).sum()
         counts = torch.stack([hits.to(terms.dtype), terms.new_tensor(len(batch.labels))])
-        total = summed(torch.cat([divisors, divisors * terms, counts]))
+        total = all_reduce_sum(torch.cat([divisors, divisors * terms, counts]))
         over, joined = total[: len(terms)], total[len(terms) : -2]
         value, right, n = torch.stack([(joined / over).sum(), *total[-2:]]).tolist()  # one wait for the device
         if not math.isfinite(value):
@@ -97,7 +98,7 @@ class Task(LightningModule):
         self.loss, self.n_seen = value, int(n)
         self._rows.append(batch.rows)
         self._sums = [one + other for one, other in zip(self._sums, (n * value, right, n), strict=True)]
-        return (terms * (world() * divisors / over)).sum()
+        return (terms * (world_size() * divisors / over)).sum()
 
     def _refuse(self, loss: float, terms: Tensor, batch: Batch, batch_index: int) -> None:
         """Say which images were in the batch whose loss is no number, or in the step that left no number as weights.
@@ -112,7 +113,7 @@ class Task(LightningModule):
         if broken and self._rows:
             what += f", as the step before left no finite weights in {broken[0]}"
             rows, whose = torch.cat(list(self._rows)), "that step"
-        rows = torch.cat(gathered(rows))
+        rows = torch.cat(all_gather(rows))
         which = ", ".join(f"row {row}" if self.names is None else str(self.names[row]) for row in rows[:8].tolist())
         fix = f"lower training.learning_rate, or look at the images of {whose}: {which}, ..."
         raise SkyclassError(what, where="training", fix=fix)
@@ -123,12 +124,12 @@ class Task(LightningModule):
 
     def on_after_backward(self) -> None:
         """Let the running statistics of batch normalisations be those of all processes: the mean of theirs."""
-        if alone():
+        if is_single_process():
             return
         norms = [one for one in self.network.modules() if isinstance(one, _NormBase) and one.training]
         buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
         if buffers:
-            means = summed(torch.cat(buffers)) / world()
+            means = all_reduce_sum(torch.cat(buffers)) / world_size()
             for buffer, mean in zip(buffers, means.split([len(buffer) for buffer in buffers]), strict=True):
                 buffer.copy_(mean)
 
@@ -152,8 +153,8 @@ class Task(LightningModule):
         """Loss and accuracy over the training images since the last validation, as they were seen, and all scores."""
         loss, hits, n = self._sums
         self._sums = [0.0, 0.0, 0.0]
-        outputs = self._outputs if alone() else _of_all(self._outputs)
-        measured = agreed(lambda: self._validation_scores(outputs))
+        outputs = self._outputs if is_single_process() else _of_all(self._outputs)
+        measured = broadcast_from_first(lambda: self._validation_scores(outputs))
         self.scores = {"train_loss": loss / max(1, n), "train_accuracy": hits / max(1, n), **measured}
         self._outputs.clear()
         if not math.isfinite(self.scores["val_loss"]):
@@ -234,7 +235,7 @@ def _of_all(outputs: list[tuple[NetworkOutput, Tensor]]) -> list[tuple[NetworkOu
         (NetworkOutput(one.logits.cpu(), None if one.error_logits is None else one.error_logits.cpu()), labels.cpu())
         for one, labels in outputs
     ]
-    return [pair for share in gathered(own) for pair in share]
+    return [pair for share in all_gather(own) for pair in share]
 
 
 def _joined(parts: list[NetworkOutput]) -> NetworkOutput:

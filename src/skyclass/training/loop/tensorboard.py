@@ -16,11 +16,11 @@ from ...core.devices import peak_memory
 from ...core.errors import SkyclassError
 from ...core.plotting import thumbnail
 from ...core.text import plain
+from ...data.packs.loader import Batch
 from ...explanation.figures import beside_overlay
 from ...explanation.gradcam import grad_cam, heatmaps
 from ...models.fine_tuning import parameter_groups
 from ...models.network import Network
-from .inputs import Batch
 from .task import Task
 
 if TYPE_CHECKING:

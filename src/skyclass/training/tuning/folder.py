@@ -19,7 +19,7 @@ class TuningFolder:
     path: Path
 
     @property
-    def origin_file(self) -> Path:
+    def provenance_file(self) -> Path:
         """The recipe, its hash and the pack's, where the study lies, and the id of this folder."""
         return self.path / "tuning.json"
 
@@ -62,7 +62,7 @@ class TuningFolder:
         return FileLock(folder / f"{name}.lock")
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """One process at a time that uses this folder."""
         lock = self._lock("tuning")
         _acquire(lock, wait=True)
@@ -71,17 +71,17 @@ class TuningFolder:
         finally:
             lock.release()
 
-    def hold(self, number: int) -> FileLock | None:
+    def lock_trial(self, number: int) -> FileLock | None:
         """A lock on a trial's run until it is released or this process dies; None while another process holds it."""
         lock = self._lock(f"{number:04d}")
         return lock if _acquire(lock, wait=False) else None
 
-    def is_strange(self) -> bool:
+    def is_foreign(self) -> bool:
         """Whether something lies here that no tuning has left; names that begin with a dot do not count."""
         if self.path.exists() and not self.path.is_dir():
             return True
         there = self.path.iterdir() if self.path.is_dir() else iter(())
-        return not self.origin_file.is_file() and any(not path.name.startswith(".") for path in there)
+        return not self.provenance_file.is_file() and any(not path.name.startswith(".") for path in there)
 
 
 def _acquire(lock: FileLock, wait: bool) -> bool:

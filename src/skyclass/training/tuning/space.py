@@ -30,12 +30,12 @@ def recipe_with(recipe: Recipe, values: Mapping[str, JsonValue]) -> Recipe:
     Errors: SkyclassError that names the key of `tune.space` that the recipe does not have, or whose value it refuses.
     """
     document = recipe.model_dump(mode="json", exclude={"tune"})
-    origin = {}
+    places = {}
     for key, value in values.items():
         path, where = tuple(key.split(".")), f"tune.space: {key}"
         set_key(document, path, value, where)
-        origin[path] = where
-    return validate(Recipe, document, "recipe", None, origin)
+        places[path] = where
+    return validate(Recipe, document, "recipe", None, places)
 
 
 def with_space(recipe: Recipe, texts: Mapping[str, Any]) -> Recipe:
@@ -73,11 +73,11 @@ def search_space(recipe: Recipe) -> SearchSpace:
 
 
 def _accepted(recipe: Recipe, key: str, value: JsonValue) -> JsonValue:
-    """The value as the recipe keeps it; a section stays as it is written, without its defaults."""
+    """The value as the recipe keeps it; a section stays as it is written, without its defaults, and a name too."""
     accepted: Any = recipe_with(recipe, {key: value}).model_dump(mode="json")
     for part in key.split("."):
         accepted = accepted[part]
-    return value if isinstance(accepted, dict) else accepted
+    return value if isinstance(accepted, dict) or (isinstance(accepted, str) and isinstance(value, str)) else accepted
 
 
 def as_choice(value: JsonValue) -> str | int | float | bool | None:

@@ -65,13 +65,13 @@ class Tuning:
 
 def recipe_for(path: Path, recipe: Recipe) -> Recipe:
     """The recipe, with the defaults of the day when the tuning in the folder began, if there is one."""
-    file = TuningFolder(path).origin_file
+    file = TuningFolder(path).provenance_file
     if not file.is_file():
         return recipe
-    return as_begun(recipe, stored_recipe(_origin(file).recipe, str(file)))
+    return as_begun(recipe, stored_recipe(_provenance(file).recipe, str(file)))
 
 
-def _origin(file: Path) -> TuningDocument:
+def _provenance(file: Path) -> TuningDocument:
     """What tuning.json holds. Errors: SkyclassError where it is damaged."""
     return read_document(file, "tuning", TuningDocument, "copy the tuning's folder again, or name another folder")[1]
 
@@ -85,7 +85,7 @@ def open_tuning(path: Path, recipe: Recipe, pack: Pack, storage: str | None) -> 
     space, method, folder = search_space(recipe), method_of(recipe.tune), TuningFolder(path)
     whole = grid_size(space) if method == "grid" else DEFAULT_TRIALS
     limit = min(recipe.tune.trials or whole, whole) if method == "grid" else recipe.tune.trials or whole
-    if folder.is_strange():
+    if folder.is_foreign():
         fix = "name a new folder, or one that `skyclass tune` has made"
         raise SkyclassError("something lies here that is no tuning", where=path, fix=fix)
     # More trials may be asked for later: all else makes another study.
@@ -95,7 +95,7 @@ def open_tuning(path: Path, recipe: Recipe, pack: Pack, storage: str | None) -> 
         "pack_hash": pack.hash,
         "storage": storage and shown(storage),
     }
-    with folder.alone():
+    with folder.exclusive():
         own = _own_folder(folder, asked, made_from)
         name = f"{recipe.name}-{made_from['recipe_hash'][:8]}-{pack.hash[:8]}"
         study = _open_study(storage or f"sqlite:///{folder.study_file.absolute()}", name, recipe, made_from)
@@ -105,20 +105,23 @@ def open_tuning(path: Path, recipe: Recipe, pack: Pack, storage: str | None) -> 
 
 def _own_folder(folder: TuningFolder, asked: Recipe, made_from: dict[str, Any]) -> str:
     """The id of the folder, which is new or belongs to the same tuning."""
-    if not folder.origin_file.is_file():
-        origin = {"folder": uuid.uuid4().hex, **made_from, "recipe": asked.model_dump(mode="json")}
-        write_json(folder.origin_file, origin)
-        return str(origin["folder"])
-    origin = _origin(folder.origin_file).model_dump()
-    if origin["recipe_hash"] != made_from["recipe_hash"]:
-        what = f"this tuning began with another recipe ({_difference(origin['recipe'], asked.model_dump(mode='json'))})"
-    elif origin["pack_hash"] != made_from["pack_hash"]:
+    if not folder.provenance_file.is_file():
+        provenance = {"folder": uuid.uuid4().hex, **made_from, "recipe": asked.model_dump(mode="json")}
+        write_json(folder.provenance_file, provenance)
+        return str(provenance["folder"])
+    provenance = _provenance(folder.provenance_file).model_dump()
+    if provenance["recipe_hash"] != made_from["recipe_hash"]:
+        before = stored_recipe(provenance["recipe"], str(folder.provenance_file)).model_dump(mode="json")
+        what = f"this tuning began with another recipe ({_difference(before, asked.model_dump(mode='json'))})"
+    elif provenance["pack_hash"] != made_from["pack_hash"]:
         what = "this tuning began on another pack"
-    elif (origin["storage"] and masked(origin["storage"])) != made_from["storage"]:  # older ones kept ?password=
-        there = f"with --storage {origin['storage']}" if origin["storage"] else "without --storage"
+    elif (provenance["storage"] and masked(provenance["storage"])) != made_from[
+        "storage"
+    ]:  # older ones kept ?password=
+        there = f"with --storage {provenance['storage']}" if provenance["storage"] else "without --storage"
         raise SkyclassError(f"this tuning began {there}", where=folder.path, fix="repeat it as it began")
     else:
-        return str(origin["folder"])
+        return str(provenance["folder"])
     raise SkyclassError(what, where=folder.path, fix="repeat it as it began, or name another folder")
 
 

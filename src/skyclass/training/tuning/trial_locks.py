@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from .space import Values, grid_size, sampler_for, suggest_parameters
 from .study import Tuning
 
-BEAT = 60.0  # seconds between two signs of life of a trial
+HEARTBEAT = 60.0  # seconds between two signs of life of a trial
 SILENCE = 300.0  # seconds without one, after which a trial of another folder counts as left
 SETTLING = 2.0  # seconds, longer than any write to the study takes
 
@@ -36,22 +36,22 @@ class Lease:
     lock: FileLock
 
 
-def take(tuning: Tuning) -> Lease | None:
+def take_trial(tuning: Tuning) -> Lease | None:
     """A trial to train: one that a dead process has left, else a new one; None where nothing is left to begin."""
-    with tuning.folder.alone():
+    with tuning.folder.exclusive():
         trials = tuning.study.get_trials(deepcopy=False)
         for trial in trials:
-            if trial.state == TrialState.RUNNING and (lease := _take_up(tuning, trial)):
+            if trial.state == TrialState.RUNNING and (lease := _take_over(tuning, trial)):
                 return lease
-        return _begin(tuning) if len(trials) < tuning.limit else None
+        return _new_trial(tuning) if len(trials) < tuning.limit else None
 
 
-def _take_up(tuning: Tuning, left: FrozenTrial) -> Lease | None:
+def _take_over(tuning: Tuning, left: FrozenTrial) -> Lease | None:
     """The trial, if the process that trained it is gone."""
     here = left.user_attrs.get("folder") == tuning.own
     if not here and time.time() - left.user_attrs.get("heard", 0.0) < SILENCE:
         return None
-    lock = tuning.folder.hold(left.number)
+    lock = tuning.folder.lock_trial(left.number)
     if lock is None:
         return None
     trial = Trial(tuning.study, left._trial_id)
@@ -68,7 +68,7 @@ def _take_up(tuning: Tuning, left: FrozenTrial) -> Lease | None:
     return _lease(tuning, trial, lock)
 
 
-def _begin(tuning: Tuning) -> Lease | None:
+def _new_trial(tuning: Tuning) -> Lease | None:
     """A new trial, which belongs to this folder from the moment that the study has it."""
     claim = uuid.uuid4().hex
     attributes = {"folder": tuning.own, "heard": time.time(), "claim": claim}
@@ -80,7 +80,7 @@ def _begin(tuning: Tuning) -> Lease | None:
         trial.set_user_attr("surplus", True)
         tuning.study.tell(new.number, state=TrialState.FAIL)
         return None
-    lock = tuning.folder.hold(new.number)
+    lock = tuning.folder.lock_trial(new.number)
     assert lock is not None  # nobody else knows of it
     return _lease(tuning, trial, lock)
 
@@ -91,12 +91,12 @@ def _lease(tuning: Tuning, trial: Trial, lock: FileLock) -> Lease:
 
 
 @contextmanager
-def alive(trial: Trial) -> Iterator[None]:
+def heartbeat(trial: Trial) -> Iterator[None]:
     """While the block runs, the study hears of the trial now and then."""
     over = threading.Event()
 
     def beat() -> None:
-        while not over.wait(BEAT):
+        while not over.wait(HEARTBEAT):
             # A database that is away for a moment must not end the training.
             try:
                 trial.set_user_attr("heard", time.time())

@@ -14,7 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ...classifier.run import Run, is_run
-from ...core.console import said_to
+from ...core.console import console_to_file
 from ...core.errors import MachineError, SkyclassError
 from ...core.files.locks import held
 from ...data.packs.pack import Pack
@@ -25,26 +25,26 @@ from ..run import begin_run, finish_run
 from .results import SAME, best_of
 from .space import recipe_with
 from .study import Tuning
-from .trial_locks import Lease, alive, take
+from .trial_locks import Lease, heartbeat, take_trial
 
 
-def work(tuning: Tuning, pack: Pack, device: str, keep_all: bool, after_each: Callable[[], None]) -> None:
+def run_trials(tuning: Tuning, pack: Pack, device: str, keep_all: bool, after_each: Callable[[], None]) -> None:
     """Train trials until none is left to begin; `after_each` is called behind each of them."""
     if not keep_all:
-        _forget_all_but_the_best(tuning)  # what a process that was killed behind a trial has left
-    while lease := take(tuning):
+        _remove_weights_of_all_but_best(tuning)  # what a process that was killed behind a trial has left
+    while lease := take_trial(tuning):
         try:
             _train(tuning, lease, pack, device)
         finally:
             lease.lock.release()
         if not keep_all:
-            _forget_all_but_the_best(tuning)
+            _remove_weights_of_all_but_best(tuning)
         after_each()
 
 
 def _train(tuning: Tuning, lease: Lease, pack: Pack, device: str) -> None:
     """Train one trial to its end and tell the study what came of it."""
-    if _told_as_before(tuning, lease.trial):
+    if _finish_as_duplicate(tuning, lease.trial):
         return
     number, trial = lease.trial.number, lease.trial
     tuning.folder.trials.mkdir(parents=True, exist_ok=True)
@@ -66,12 +66,12 @@ def _outcome(
     number, trial = lease.trial.number, lease.trial
     try:
         recipe = recipe_with(tuning.recipe, lease.values)
-        with tuning.folder.trial_log(number).open("a", encoding="utf-8") as log, said_to(log), alive(trial):
+        with tuning.folder.trial_log(number).open("a", encoding="utf-8") as log, console_to_file(log), heartbeat(trial):
             run, rows = _run_of(tuning, number, recipe, pack, device)
             if not run.finished:
                 with held(run.path):
                     finish_run(run, rows, device, _Reports(tuning, trial, recipe.training.epochs))
-        value, epoch = judged(run, tuning.metric)
+        value, epoch = best_validation(run, tuning.metric)
     except optuna.TrialPruned:
         return TrialState.PRUNED, None, {}
     except MachineError:
@@ -83,7 +83,7 @@ def _outcome(
     return TrialState.COMPLETE, value, {"best_epoch": epoch}
 
 
-def _told_as_before(tuning: Tuning, trial: Trial) -> bool:
+def _finish_as_duplicate(tuning: Tuning, trial: Trial) -> bool:
     """Where an earlier trial has the same values, end this one as that one ended, without training."""
     earlier = (other for other in tuning.trials() if other.number < trial.number and other.params == trial.params)
     first = min(earlier, key=lambda other: other.number, default=None)
@@ -131,7 +131,7 @@ class _Reports:
             raise optuna.TrialPruned
 
 
-def judged(run: Run, metric: str) -> tuple[float, float]:
+def best_validation(run: Run, metric: str) -> tuple[float, float]:
     """The best score that a validation of the run gave, and its epoch.
 
     Errors: SkyclassError where none gave a finite one.
@@ -145,7 +145,7 @@ def judged(run: Run, metric: str) -> tuple[float, float]:
     return float(scores.iloc[at]), float(history["epoch"].loc[scores.index].iloc[at])
 
 
-def _forget_all_but_the_best(tuning: Tuning) -> None:
+def _remove_weights_of_all_but_best(tuning: Tuning) -> None:
     """Remove the weights of the trials that have ended and are not the best; their tables and curves stay."""
     trials = tuning.trials()
     best = best_of(tuning.study, trials)

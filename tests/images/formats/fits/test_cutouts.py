@@ -67,13 +67,13 @@ def test_pieces_about_pixels_are_those_of_astropy(frame: Path, x: float, y: floa
     try:
         expected = oracle(fits.getdata(frame), (x, y), size)
     except ValueError:
-        with pytest.raises(SkyclassError, match="outside the frame"):
+        with pytest.raises(SkyclassError, match="outside the mosaic"):
             read_image(address)
         return
     image = read_image(address)
     np.testing.assert_array_equal(image.pixels[0], expected)
     outside = np.isnan(expected).mean()
-    assert image.warning == (f"{outside:.1%} of the cutout lies outside the frame" if outside else None)
+    assert image.warning == (f"{outside:.1%} of the cutout lies outside the mosaic" if outside else None)
 
 
 def test_pixels_are_counted_from_zero_at_the_centre_of_the_first(tmp_path: Path) -> None:
@@ -216,13 +216,13 @@ def test_a_frame_is_not_read_as_a_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("position", "words"),
     [
-        ("sky(150.1,2)[9x9]", "outside the frame"),
-        ("sky(330,-2)[9x9]", "outside the frame"),  # behind the tangent plane
+        ("sky(150.1,2)[9x9]", "outside the mosaic"),
+        ("sky(330,-2)[9x9]", "outside the mosaic"),  # behind the tangent plane
         ("sky(150,91)[9x9]", "declination"),
         ("sky(nan,2)[9x9]", "no position"),
         ("sky(inf,2)[9x9]", "no position"),
-        ("pixel(-5,20)[9x9]", "outside the frame"),
-        ("pixel(1e300,20)[9x9]", "outside the frame"),
+        ("pixel(-5,20)[9x9]", "outside the mosaic"),
+        ("pixel(1e300,20)[9x9]", "outside the mosaic"),
         ("pixel(5,5)[0x9]", "0x9 pixels"),
         ("pixel(5,5)[90000x90000]", "more than"),
         ("pixel(5;5)[9x9]", "no such file; nor is it an address"),

@@ -1,1 +1,1 @@
-"""FITS: images, cutouts of frames, cards checked first, and world coordinates."""
+"""FITS: images, cutouts of mosaics, cards checked first, and world coordinates."""

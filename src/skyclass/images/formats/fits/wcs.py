@@ -15,7 +15,7 @@ from ....core.files.atomic_files import written_whole
 from ..locations import Address, BandFiles, ContainerRow, Cutout
 from ..open_files import plain_fits
 from .cards import check_cards
-from .cutouts import frame_header
+from .cutouts import mosaic_header
 from .images import image_hdus
 
 # FITS WCS papers I to IV, SIP and TPV: cards of the first two axes, of the main or an alternative description (A to Z).
@@ -27,7 +27,7 @@ _CARDS = re.compile(
 
 
 def sky_header(address: Address) -> fits.Header:
-    """The WCS cards of a FITS image, of the frame that it is cut from (moved to the cutout), or of its first band.
+    """The WCS cards of a FITS image, of the mosaic that it is cut from (moved to the cutout), or of its first band.
 
     Empty where there is none: in files of other formats, and where the WCS is damaged or the sky is not on the image's
     own two axes. Cards that cannot be printed or parsed are left out.
@@ -71,8 +71,8 @@ def wcs_cards(header: fits.Header) -> fits.Header:
 
 def _header_of(address: Path | ContainerRow | Cutout) -> fits.Header:
     if isinstance(address, Cutout):
-        frame, (x, y) = frame_header(address)
-        header = wcs_cards(frame)
+        of_mosaic, (x, y) = mosaic_header(address)
+        header = wcs_cards(of_mosaic)
         for key in [key for key in header if key.startswith("CRPIX")]:
             header[key] -= x if key[5] == "1" else y
         return header
