@@ -138,18 +138,18 @@ def test_a_pack_serves_as_the_table(run: Path) -> None:
 
 def test_a_column_or_table_that_says_nothing_is_refused(run: Path, tmp_path: Path) -> None:
     with_columns(run, mag_r=17.0, empty=None)
-    assert "no column 'mag_t' to judge by; did you mean 'mag_r'?" in refused("evaluate", run, "--by", "mag_t")
+    assert "no column 'mag_t' to group by; did you mean 'mag_r'?" in refused("evaluate", run, "--by", "mag_t")
     said = refused("evaluate", run, "--by", "zzz")
-    assert "no column 'zzz' to judge by; the columns of the predictions and " in said
+    assert "no column 'zzz' to group by; the columns of the predictions and " in said
     assert "mag_r" in said
     assert "By empty: no labelled image has a value" in done("evaluate", run, "--by", "empty").err
-    assert "none to judge by; add --by COLUMN" in refused("evaluate", run, "--catalog", run.parent / "pack")
+    assert "none to group by; add --by COLUMN" in refused("evaluate", run, "--catalog", run.parent / "pack")
     file = foreign(tmp_path)
     assert "--catalog names a table with more" in refused("evaluate", file, "--by", "mag_r")
     pd.DataFrame({"id": ["x1"], "z": [1.0]}).to_csv(tmp_path / "other.csv", index=False)
     said = refused("evaluate", file, "--by", "z", "--catalog", tmp_path / "other.csv")
     assert (
-        "the table knows none of the judged images; its ids are like 'x1', those of the predictions like 'g0'" in said
+        "the table has none of the evaluated images; its ids are like 'x1', those of the predictions like 'g0'" in said
     )
     assert "no such table or pack" in refused("evaluate", file, "--by", "z", "--catalog", tmp_path / "gone.csv")
 

@@ -226,7 +226,7 @@ def test_the_terminal_at_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         f"  classes and splits: {name}: fewer than 10 images of spiral_anticlockwise (5)",
         "  `skyclass inspect SOURCE --out DIR` lists all of them",
     ]
-    monkeypatch.setattr(verb, "TOLD", 1)
+    monkeypatch.setattr(verb, "SHOWN", 1)
     inspect(tmp_path, duplicates=False)
     assert stream.getvalue().splitlines()[-2].rstrip() == "  and 1 more of 1 kind"
 

@@ -1,4 +1,4 @@
-"""What a notebook user holds: load, predict, explain, save.
+"""The classifier: load, predict, explain, save.
 
 >>> classifier = Classifier.load("run")
 >>> classifier.predict(["a.fits", "b.jpg"])       # a DataFrame, one row an image
@@ -37,12 +37,12 @@ from .novelty import Novelty
 from .sampling import ClassifierOutput, Samples, mean_output, sample_networks
 
 BATCH = 64
-"""Images computed at a time, unless told otherwise."""
+"""Default batch size of predictions."""
 
 
 @dataclass
 class Classifier:
-    """A network, or an ensemble of them, with its pixel path, classes and bands.
+    """A network, or an ensemble of them, with its pixel settings, classes and bands.
 
     networks : one, or the members of an ensemble, of which the mean is taken: of their probabilities, and of their maps
     pixels : the settings that preprocess a decoded image, the pack's and then the training's
@@ -50,9 +50,9 @@ class Classifier:
     precision : what it was trained in and predicts in, float32 or bfloat16
     made_from : hashes of the pack and of the recipe
     mirror_swaps : pairs of classes that turn into each other in a mirror
-    calibration : the map from the network's log-probabilities to those that are given out
-    prediction_sets : what makes sets of classes of them, or None
-    novelty : what tells images unlike all that the networks were trained on, or None
+    calibration : the map from the networks' log-probabilities to those of `predict_proba`
+    prediction_sets : the thresholds of the prediction sets, or None
+    novelty : which detects images unlike the training images, or None
     """
 
     networks: Sequence[Network] = field(repr=False)
@@ -98,7 +98,7 @@ class Classifier:
         ).to(device)
 
     def to(self, device: str) -> Classifier:
-        """Move to `auto`, `cpu`, `cuda`, ...; returns itself."""
+        """Move the networks to `auto`, `cpu`, `cuda`, ...; returns itself."""
         self.device = pick_device(device)
         for network in self.networks:
             network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -130,7 +130,7 @@ class Classifier:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a predictions file says of where it comes from: hashes, calibration and the making of the sets."""
+        """The provenance that a predictions file stores: hashes, calibration, and how the sets were made."""
         sets = self.prediction_sets.to_json() if self.prediction_sets else None
         return {**self.made_from, "calibration": self.calibration.to_json(), "prediction_sets": sets}
 

@@ -1,4 +1,4 @@
-"""The scores of uncertainty of a run's images that need its networks again: members, dropout, orientations."""
+"""Uncertainty scores that need the networks of a run again: ensemble members, dropout, orientations."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def sampled_scores(run: Run, image_ids: Sequence[str], seed: int = 0, device: st
     """name -> (n,), the scores of `evaluation.uncertainty` of some images of the run's pack.
 
     The disagreement of an ensemble's members; the mean of `DROPOUT_SAMPLES` samples of Monte Carlo dropout and their
-    disagreement, where the networks have dropout; those of the orientations of each image. Every answer is calibrated
-    as the classifier's own, lest the scores differ in what vector scaling does to them.
-    Errors: SkyclassError for a pack that is gone or has changed.
+    disagreement, where the networks have dropout; those of the orientations of each image. Every sample is calibrated
+    as the classifier's own, so that the scores differ only by the networks.
+    Errors: SkyclassError for a pack that is missing or has changed.
     """
     model = Classifier.load(run.path, device)
     data, _ = data_of(run)
@@ -39,7 +39,7 @@ def sampled_scores(run: Run, image_ids: Sequence[str], seed: int = 0, device: st
     if not has_dropout:
         say("Monte Carlo dropout is left out: the network has no dropout (model.dropout)")
     parts = []
-    with progress("Judging the uncertainty", len(rows)) as advance:
+    with progress("Sampling the networks", len(rows)) as advance:
         for start in range(0, len(rows), BATCH):
             stored = images[rows[start : start + BATCH]]
             parts.append(_scores(model, stored, DROPOUT_SAMPLES if has_dropout else 0, seed + start))
@@ -64,5 +64,5 @@ def _scores(model: Classifier, images: np.ndarray, dropout: int, seed: int) -> d
 
 
 def _calibrated(model: Classifier, log_p: np.ndarray) -> np.ndarray:
-    """ln p of S answers (S, n, K) as the probabilities that the classifier would give out."""
+    """ln p of S samples (S, n, K) as the probabilities that the classifier would give out."""
     return np.stack([model.calibration.apply(one) for one in log_p])

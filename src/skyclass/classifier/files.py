@@ -1,4 +1,4 @@
-"""A classifier's folder and its binary files, each known to `classifier.json` by its hash. Nothing is pickled."""
+"""The files of a classifier's folder; `classifier.json` has the hash of each binary one. Nothing is pickled."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def write_weights(folder: Path, networks: Sequence[Network]) -> str:
 
 
 def read_weights(folder: Path, sha256: str, networks: Sequence[Network]) -> None:
-    """Give the networks their weights. Errors: SkyclassError for a file that is gone, damaged or another's."""
+    """Give the networks their weights. Errors: SkyclassError for a file that is missing, damaged or another's."""
     path = _checked(folder / WEIGHTS, sha256)
     try:
         load_networks(path, networks)
@@ -109,7 +109,7 @@ def read_weights(folder: Path, sha256: str, networks: Sequence[Network]) -> None
 
 
 def write_novelty(folder: Path, novelty: Novelty | None) -> dict[str, Any] | None:
-    """Write the Gaussians of each network; returns what `classifier.json` says of them."""
+    """Write the Gaussians of each network; returns their entry in `classifier.json`."""
     path = folder / NOVELTY
     if novelty is None:
         path.unlink(missing_ok=True)  # of another classifier that lay here
@@ -128,7 +128,7 @@ def write_novelty(folder: Path, novelty: Novelty | None) -> dict[str, Any] | Non
 
 
 def read_novelty(folder: Path, document: NoveltyDocument | None) -> Novelty | None:
-    """What `write_novelty` has written. Errors: SkyclassError for a file that is gone, damaged or another's."""
+    """Read what `write_novelty` wrote. Errors: SkyclassError for a file that is missing, damaged or another's."""
     if document is None:
         return None
     path = _checked(folder / NOVELTY, document.sha256)

@@ -1,4 +1,4 @@
-"""How far an image lies from everything that a classifier was trained on, by the features in front of its head.
+"""Novelty: the distance of an image from the training images, by the features before the head.
 
 The features of each class are taken for a Gaussian about the class's mean, all with one covariance; an image's distance
 is that to the nearest class in units of this covariance, the Mahalanobis distance of Lee et al. 2018 (arXiv:1807.03888,
@@ -66,11 +66,11 @@ class Novelty:
     n_val: int = 0
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """(n,) float64: the mean distance over the networks in units of the limit, above 1 for images unlike all seen.
+        """(n,) float64: the mean distance over the networks in units of the limit, above 1 where unlike the training.
 
         features : (M, n, F), of each network
         """
-        every = [own.distances(seen) for own, seen in zip(self.gaussians, features, strict=True)]
+        every = [own.distances(x) for own, x in zip(self.gaussians, features, strict=True)]
         return np.asarray(np.mean(every, axis=0, dtype=np.float64) / self.limit)
 
     def limited(self, distances: np.ndarray) -> Novelty:

@@ -37,7 +37,7 @@ from ..evaluation.predictions import (
     without_lost,
 )
 
-KEY = "skyclass"  # of what the file says of itself
+KEY = "skyclass"  # of the file's metadata
 _CODED = "Predictions of Skyclass; how they were made, in base64:"
 _XML_HAS_NO = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
@@ -160,7 +160,7 @@ def _write_fits(table: pa.Table, path: Path) -> None:
 
 
 def _renamed(table: pa.Table) -> tuple[Table, str]:
-    """An astropy table with names that FITS and VOTable have, and what it says of itself."""
+    """An astropy table with names that FITS and VOTable have, and its metadata."""
     names = _plain_names(table.column_names)
     content = json.loads(table.schema.metadata[KEY.encode()])
     content["columns"] = {new: old for old, new in names.items() if old != new}

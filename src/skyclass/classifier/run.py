@@ -141,7 +141,7 @@ class Run:
 
     @property
     def rates_file(self) -> Path:
-        """The learning-rate range test, where one was asked for; its picture is `learning_rates.png`."""
+        """The learning-rate range test, if one was requested; its picture is `learning_rates.png`."""
         return self.path / "learning_rates.csv"
 
     @property

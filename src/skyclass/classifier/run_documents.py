@@ -1,4 +1,4 @@
-"""What readers of a run's JSON files rely on."""
+"""The JSON files of a run, as models that are validated when they are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which judged images the training has seen under another name, and what else is known of them."""
+"""The pack of a run: its training rows, and which other images are duplicates of training images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .run import Run
 
 
 def pack_of_run(run: Run) -> Pack | None:
-    """The pack that a run was trained on, or None where it is gone or has changed."""
+    """The pack that a run was trained on, or None if it is missing or has changed."""
     provenance = run.provenance()
     try:
         pack = Pack.open(Path(provenance["pack"]))
@@ -37,7 +37,7 @@ def doubled_in_training(catalog: pd.DataFrame, train: np.ndarray) -> frozenset[s
 
 
 def leaked_into(run: Run) -> frozenset[str] | str:
-    """As `doubled_in_training`, of the run's pack; or in words why that is not known."""
+    """As `doubled_in_training`, of the run's pack; or why that is not known."""
     pack = pack_of_run(run)
     if pack is None:
         return "the pack of the run is gone or has changed"
@@ -49,7 +49,7 @@ def leaked_into(run: Run) -> frozenset[str] | str:
 def data_of(run: Run, rows: TrainingRows | None = None) -> tuple[Pack, TrainingRows]:
     """The pack that a run is trained on, and its rows, where they are not known already.
 
-    Errors: SkyclassError for a pack that is gone, damaged or has changed.
+    Errors: SkyclassError for a pack that is missing, damaged or has changed.
     """
     data = Pack.open(Path(run.provenance()["pack"]))
     if rows is None:  # else the pack of a new run, which was verified before it began

@@ -1,4 +1,4 @@
-"""The command `skyclass`: one command a verb, no logic. Heavy imports happen inside the verb."""
+"""The command line `skyclass`: one function a command, no logic. Heavy imports happen inside the functions."""
 
 from __future__ import annotations
 
@@ -106,10 +106,11 @@ def inspect(
     options: SourceOptions,
     out: Annotated[Path | None, typer.Option(help="folder for the page, the figures and the tables")] = None,
     duplicates: Annotated[
-        bool, typer.Option("--duplicates/--no-duplicates", help="look for images that show the same")
+        bool, typer.Option("--duplicates/--no-duplicates", help="find images that show the same")
     ] = True,
     run: Annotated[
-        list[Path] | None, typer.Option(metavar="RUN", help="a run whose held-out predictions doubt labels; repeat")
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="a run whose held-out predictions find wrong labels; repeat"),
     ] = None,
     check: Check = False,
 ) -> None:
@@ -216,7 +217,7 @@ def evaluate(
     device: Device = "auto",
     check: Check = False,
 ) -> None:
-    """Judge predictions against their labels, with 95 % intervals."""
+    """Evaluate predictions against their labels, with 95 % intervals."""
     from ..commands.evaluate import evaluate as verb
 
     verb(path, out=out, split=split, by=by or (), catalog=catalog, uncertainty=uncertainty, device=device, check=check)
@@ -239,12 +240,12 @@ def explain(
         str | None, typer.Option(help="the backbone's layer that is mapped, as layer3 (default: its last feature map)")
     ] = None,
     fits: Annotated[bool, typer.Option("--fits", help="write each map as FITS too, over the image's sky")] = False,
-    grade: Annotated[bool, typer.Option("--grade", help="grade how far every method can be believed")] = False,
+    grade: Annotated[bool, typer.Option("--grade", help="grade how reliable every method is")] = False,
     grade_per_class: Annotated[int, typer.Option(help="images of each class that are graded, without --image")] = 24,
     device: Device = "auto",
     check: Check = False,
 ) -> None:
-    """Show where the classifier looks, and grade how far that can be believed."""
+    """Draw maps of the evidence for a class, and grade how reliable they are."""
     from ..commands.explain import explain as verb
 
     verb(
@@ -274,7 +275,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="the HTML file (default: report.html in the run)")] = None,
     check: Check = False,
 ) -> None:
-    """Write one HTML page that tells all about a run."""
+    """Write the report of a run as one HTML page."""
     from ..commands.report import report as verb
 
     verb(run, out=out, check=check)
@@ -297,7 +298,7 @@ def demo(
 def main() -> None:
     """Run the command; an error is one sentence and exit status 1, unless --debug is given anywhere."""
     debug = "--debug" in sys.argv
-    # The option is accepted behind the verb too, where a person adds it after an error.
+    # The option is accepted after the command too, where it is added after an error.
     sys.argv[1:] = [word for word in sys.argv[1:] if word != "--debug"]
     try:
         app(prog_name="skyclass")

@@ -1,4 +1,4 @@
-"""What the command line says of an error: one sentence, or with --debug the traceback, never a password."""
+"""Errors at the command line: one sentence, or with --debug the traceback, never a password."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..core.passwords import masked
 
 
 def say_error(error: Exception) -> None:
-    """The error as one sentence on standard error; what the system refuses names the path and the way out."""
+    """The error as one sentence on standard error; errors of the operating system name the path and the fix."""
     if isinstance(error, OSError) and error.errno:
         error = disk_error(error, Path.cwd())
     if isinstance(error, SkyclassError):

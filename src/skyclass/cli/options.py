@@ -148,7 +148,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 def splits_of(text: str) -> dict[str, str]:
-    """`night1=train,night2=test` as what each name stands for."""
+    """`night1=train,night2=test` as name -> split."""
     pairs = [part.rpartition("=") for part in text.split(",") if part.strip()]
     names = {name.strip(): split_of(split) for name, _, split in pairs}
     if not all(name and split for name, split in names.items()):

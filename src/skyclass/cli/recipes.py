@@ -1,4 +1,4 @@
-"""The commands `skyclass recipes ...`, which change nothing but a copy; imports happen inside them, as in `cli`."""
+"""The commands `skyclass recipes ...`. Heavy imports happen inside the functions."""
 
 from __future__ import annotations
 

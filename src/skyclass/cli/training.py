@@ -1,4 +1,4 @@
-"""The commands that train, tune and compare. Heavy imports happen inside the verb."""
+"""The commands `train`, `tune` and `compare`. Heavy imports happen inside the functions."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One file a verb: artefact in, artefact out."""
+"""The commands, one file each: artefact in, artefact out."""

@@ -1,4 +1,4 @@
-"""`skyclass demo`: simulated lenses from nothing to a report, by the same commands that a person would type."""
+"""`skyclass demo`: simulated lenses, trained and evaluated up to a report, by the commands that a user would type."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def demo(
 ) -> Path:
     """Simulate, train, evaluate, explain and report into `out`; returns the report's path.
 
-    A second call reuses the steps whose results are there and says so; `clean` removes what an earlier demo left in
+    A second call reuses the steps whose results are there, and logs it; `clean` removes what an earlier demo left in
     `out`, and starts anew. `overrides` change the recipe of a new training.
     """
     out = Path(out)

@@ -38,17 +38,17 @@ from ..training.check import check_run
 
 MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
 MOST_IMAGES = 5000
-"""Of which the networks are asked again: more make the intervals narrower, at nine times the cost of predicting."""
+"""Images for which the networks are sampled: more narrow the intervals, at nine times the cost of predicting."""
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluationData:
-    """What is judged, and where the answer goes.
+    """The predictions to evaluate, and where the results go.
 
     frame : all predictions of the file; rows : those of the split that were predicted, labelled or not
-    labels : (N,) class names, None where unknown; p : (N, K); columns : to judge by; all of `rows`
-    provenance : what the file says of its making
-    uncertainty : whether the run's networks are asked again, on `device`
+    labels : (N,) class names, None where unknown; p : (N, K); columns : to group by; all of `rows`
+    provenance : in the metadata of the file
+    uncertainty : whether the run's networks are sampled, on `device`
     """
 
     file: Path
@@ -77,21 +77,21 @@ def evaluate(
     device: str = "auto",
     check: bool = False,
 ) -> dict[str, Any]:
-    """Judge a run or a predictions file; returns what `metrics.json` holds.
+    """Evaluate a run or a predictions file; returns the content of `metrics.json`.
 
     Writes `metrics.json`, the same scores as a table `metrics.csv`, `classification_report.txt`, `confusion.png`,
     `roc.png`, `precision_recall.png`, `reliability.png` and `uncertainty.png` into `out` (default: `evaluation` in the
     run, or beside the file), and where the file has prediction sets, `prediction_sets.png` and the objects without
     exactly one class in `ambiguous.csv`. Scores have 95 % intervals (`metrics.compute_metrics`). Rows without a label
-    or a prediction do not count. The model card of a run's classifier tells these scores, unless they go elsewhere by
+    or a prediction do not count. The model card of a run's classifier shows these scores, unless they go elsewhere by
     `out`.
 
-    split : train, val, test or all (default: test where the file knows a test split, else all)
+    split : train, val, test or all (default: test if the file has a test split, else all)
     by : columns against which the accuracy is drawn, into `by_<column>.png` and `.csv`; of the predictions, of
         `catalog`, or of the run's pack
     catalog : a table with a row an image, or a pack
     uncertainty : compare all scores of uncertainty that a run can give, and not only those that its predictions hold:
-        the disagreement of an ensemble, Monte Carlo dropout, the orientations of the images. Its networks look at up to
+        the disagreement of an ensemble, Monte Carlo dropout, the orientations of the images. Its networks predict up to
         5,000 of the images some nine times
     check : first compare every byte of the run and its pack with their hashes
     """
@@ -165,9 +165,9 @@ def _pictures(data: EvaluationData, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _near_duplicates(data: EvaluationData, result: dict[str, Any]) -> dict[str, Any]:
-    """How many judged images the training holds under another name, and the main scores without them.
+    """How many evaluated images are duplicates of training images, and the main scores without them.
 
-    `near_duplicates` has `n`, the number of them (None where it is not known, and `reason` says why), and `without`,
+    `near_duplicates` has `n`, the number of them (None where it is not known, and `reason` is why), and `without`,
     the main scores of the other images and their `intervals`; None where there is none, or nothing would be left.
     """
     ids = leaked_into(data.run) if data.run else "these are predictions of a file, not of a run"
@@ -191,7 +191,7 @@ def _near_duplicates(data: EvaluationData, result: dict[str, Any]) -> dict[str, 
 
 
 def _by_columns(data: EvaluationData, result: dict[str, Any]) -> dict[str, Any]:
-    """The accuracy against each column asked for: a figure, a table, and `by` in the metrics."""
+    """The accuracy against each requested column: a figure, a table, and `by` in the metrics."""
     if data.columns.empty:
         return {}
     known = pd.notna(data.labels)
@@ -217,7 +217,7 @@ def _by_columns(data: EvaluationData, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _files_of(folder: Path) -> list[str]:
-    """What an earlier evaluation says it drew of columns, and the list that a new one may not have; the folder may be
+    """The figures of columns that an earlier evaluation lists, and files that a new one may not have; the folder may be
     the user's, with files of theirs.
     """
     try:
@@ -245,10 +245,10 @@ def _calibration(data: EvaluationData, _: dict[str, Any]) -> dict[str, Any]:
 
 
 def _uncertainty(data: EvaluationData, _: dict[str, Any]) -> dict[str, Any]:
-    """Which score of uncertainty tells the wrong predictions from the right ones: a figure, and `uncertainty`."""
+    """How well each uncertainty score separates wrong predictions from right ones: a figure, and `uncertainty`."""
     rows = np.flatnonzero(pd.notna(data.labels))
     if data.uncertainty and len(rows) > MOST_IMAGES:
-        say(f"The uncertainty is judged by {MOST_IMAGES:,} of the {len(rows):,} images, drawn at random")
+        say(f"The uncertainty is evaluated on {MOST_IMAGES:,} of the {len(rows):,} images, drawn at random")
         rows = np.sort(np.random.default_rng(SEED).choice(rows, MOST_IMAGES, replace=False))
     p = data.p[rows]
     wrong = np.array(data.classes, dtype=object)[p.argmax(axis=1)] != data.labels[rows]
@@ -268,7 +268,7 @@ def _uncertainty(data: EvaluationData, _: dict[str, Any]) -> dict[str, Any]:
     return {"uncertainty": compared}
 
 
-# What an evaluation consists of, in this order. Each is given what is judged and the result so far, writes its files,
+# The parts of an evaluation, in this order. Each takes the predictions and the result so far, writes its files,
 # and returns what it adds to the result.
 SECTIONS: tuple[Callable[[EvaluationData, dict[str, Any]], dict[str, Any]], ...] = (
     _scores,
@@ -281,12 +281,12 @@ SECTIONS: tuple[Callable[[EvaluationData, dict[str, Any]], dict[str, Any]], ...]
 
 
 def _columns(rows: pd.DataFrame, by: Sequence[str], run: Run | None, catalog: Path | None) -> pd.DataFrame:
-    """The columns asked for: of the predictions, the table, or the run's pack.
+    """The requested columns: of the predictions, the table, or the run's pack.
 
-    Errors: SkyclassError for a column that is nowhere, a table that knows none of the images, and one for no column.
+    Errors: SkyclassError for an unknown column, a table with none of the images, and one for no column.
     """
     if catalog and not by:
-        raise SkyclassError("a table of columns, and none to judge by", where="--catalog", fix="add --by COLUMN")
+        raise SkyclassError("a table of columns, and none to group by", where="--catalog", fix="add --by COLUMN")
     table, where, path = rows, "the predictions", catalog
     if path is None and run and not set(by) <= set(table):
         pack = pack_of_run(run)
@@ -295,7 +295,7 @@ def _columns(rows: pd.DataFrame, by: Sequence[str], run: Run | None, catalog: Pa
         more = columns_by_id(path)
         if not table["image_id"].isin(more.index).any():
             fix = f"its ids are like {more.index[0]!r}, those of the predictions like {table['image_id'].iloc[0]!r}"
-            raise SkyclassError("the table knows none of the judged images", where=path, fix=fix)
+            raise SkyclassError("the table has none of the evaluated images", where=path, fix=fix)
         new = [name for name in more.columns if name not in table]
         table, where = table.join(more[new], on="image_id"), f"the predictions and {path}"
     for name in by:
@@ -303,7 +303,7 @@ def _columns(rows: pd.DataFrame, by: Sequence[str], run: Run | None, catalog: Pa
             fix = did_you_mean(name, table.columns) or f"the columns of {where} are {', '.join(table.columns)}"
             if path is None:
                 fix += "; --catalog names a table with more"
-            raise SkyclassError(f"no column {name!r} to judge by", where="--by", fix=fix)
+            raise SkyclassError(f"no column {name!r} to group by", where="--by", fix=fix)
     return table[list(dict.fromkeys(by))]
 
 

@@ -1,4 +1,4 @@
-"""`skyclass explain`: where a classifier looks, image by image and class by class, and how far that can be believed."""
+"""`skyclass explain`: maps of the evidence for a class, image by image, and grades of how reliable they are."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def explain(
     check: bool = False,
     options: SourceOptions = SourceOptions(),
 ) -> Path:
-    """Draw where a classifier looks; returns the folder.
+    """Draw maps of the evidence for a class; returns the folder.
 
     Writes a picture an image (original, overlay, heatmap), a sheet a class, `mistakes.png` of the surest mistakes where
     there are any, and `explanations.csv` that lists them.
@@ -238,7 +238,7 @@ def _targets(table: pd.DataFrame, target: str, classes: list[str]) -> list[str]:
 
 
 def _source_images(model: Classifier, images: Images, rows: pd.DataFrame) -> list[SourceImage]:
-    """What each image was made of: its file; where that is gone, or never was one, the image of the pack."""
+    """The original of each image: its file, or the image of the pack if there is no such file."""
     if images.pack is None:
         found = [source_image(file, model.pixels) for file in rows["file"]]
         return [one for one in found if one is not None]  # they have just been read
@@ -275,7 +275,7 @@ def _mistakes(model: Classifier, images: Images, ids: Sequence[str], how: MapSet
 def _grade(
     model: Classifier, images: Images, chosen: pd.DataFrame, target: str, layer: str | None, folder: Path
 ) -> None:
-    """Grade all methods on these images, and say what came of it."""
+    """Grade all methods on these images, and log the grades."""
     parts, classes, truth, labels = [], [], [], []
     for rows, pixels, table in _predicted(model, images, chosen):
         parts.append(pixels)

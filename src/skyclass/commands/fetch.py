@@ -31,9 +31,9 @@ def fetch(name: str | None = None, *, out: str | Path | None = None) -> Path | N
     """Download, check and unpack the public data set called `name`; returns its folder. Without a name, list them.
 
     out : the folder (default: one with the name of the data set)
-    A call that is cut off goes on where it stopped; one for what is there already says so. Archives are removed once
-    they are unpacked. The folder gets `CITATION.txt` and `source.json`.
-    Errors: SkyclassError for an unknown name, without a network and for every refusal of a host, with the way out.
+    A call that was interrupted resumes where it stopped; one for what is there already does nothing. Archives are
+    removed once they are unpacked. The folder gets `CITATION.txt` and `source.json`.
+    Errors: SkyclassError for an unknown name, without a network and for every refusal of a host, with a fix.
     """
     if name is None:
         list_datasets()
@@ -101,7 +101,7 @@ def _get(name: str, dataset: PublicDataset, folder: Path) -> None:
 
 
 def _unpacked(dataset: PublicDataset, archives: Sequence[Path], folder: Path) -> list[Path]:
-    """Unpack and convert aside, then move what came of it into the folder, so that a part is never taken for all."""
+    """Unpack and convert aside, then move the result into the folder, so that a part is never taken for the whole."""
     stage = folder / STAGE
     shutil.rmtree(stage, ignore_errors=True)
     try:
@@ -130,7 +130,7 @@ def _amount(entry: Path) -> dict[str, int]:
 def _is_whole(folder: Path, name: str) -> bool:
     """Whether the folder holds the data set as it was fetched.
 
-    Errors: SkyclassError where it holds another one, or some of it is gone or changed.
+    Errors: SkyclassError where it holds another one, or some of it is missing or changed.
     """
     if not (folder / RECORD).is_file():
         return False

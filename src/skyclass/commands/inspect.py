@@ -38,7 +38,7 @@ from ..evaluation.metrics import balanced_accuracy
 from ..images.formats.read import Image, read_image
 from ..reports.audit_page import Inspection, write_inspection
 
-TOLD = 6  # kinds of problems named at the terminal
+SHOWN = 6  # kinds of problems named at the terminal
 
 
 def inspect(
@@ -50,12 +50,12 @@ def inspect(
     check: bool = False,
     options: SourceOptions = SourceOptions(),
 ) -> dict[str, Any]:
-    """Audit a source, read as `options` say: count, measure, compare and show; returns what `summary.json` holds.
+    """Audit a source, read with `options`: count, measure, compare and show; returns the content of `summary.json`.
 
     With `out`, writes `inspect.html`, a page that needs no other file, and what it is made of: `summary.json`,
     `problems.csv`, `duplicates.csv`, `classes.csv`, `classes.png`, `samples.png`, and with runs `label_errors.csv`.
 
-    duplicates : look for copies of one picture, however turned, mirrored, cropped or brightened
+    duplicates : find copies of one picture, however turned, mirrored, cropped or brightened
     check : first compare every byte of a pack with its hashes
     run : runs (or predictions files) whose held-out predictions rank the labels by how likely they are wrong
     """
@@ -104,7 +104,7 @@ def _duplicates(catalog: pd.DataFrame, statistics: ImageStatistics) -> pd.DataFr
 
 
 def _problems(opened: Opened, statistics: ImageStatistics, pairs: pd.DataFrame | None, source: str | Path) -> list[Any]:
-    """What is wrong with the images: taken together, which is soon said and tells most, then one by one."""
+    """Problems of the images: first of all of them together, then one by one."""
     catalog, place = opened.catalog, str(Path(source).absolute())
     found: list[Any] = balance_problems(catalog, place)
     found += chirality_problems(catalog["label"].dropna().unique(), place)
@@ -141,7 +141,7 @@ def _label_errors(catalog: pd.DataFrame, runs: Sequence[str | Path], source: str
 
 
 def _say_held_out_scores(labels: pd.Series, p: np.ndarray, classes: Sequence[str]) -> bool:
-    """Say how good the networks are on held-out images; returns whether they are good enough to find wrong labels."""
+    """Log how good the networks are on held-out images; returns whether they are good enough to find wrong labels."""
     known = ~np.isnan(p).any(axis=1)
     index = np.array([classes.index(label) for label in labels[known]])
     found = balanced_accuracy(index, p[known]) if known.any() else float("nan")
@@ -202,7 +202,7 @@ def _summary(
 
 
 def _label_error_counts(label_errors: pd.DataFrame) -> dict[str, int | None]:
-    """How many labels are ranked, and how many likely wrong; None where that cannot be told."""
+    """How many labels are ranked, and how many likely wrong; None if that is unknown."""
     can_tell = bool(label_errors["likely"].notna().any())
     return {"ranked": len(label_errors), "likely": int(label_errors["likely"].sum()) if can_tell else None}
 
@@ -220,7 +220,7 @@ def _duplicate_counts(pairs: pd.DataFrame) -> dict[str, int]:
 
 
 def _say_summary(summary: dict[str, Any], counts: pd.DataFrame, problems: pd.DataFrame, listed: Path | None) -> None:
-    """Say it all at the terminal."""
+    """Log the summary."""
     say(f"{quantity(summary['images'], 'image')}, {summary['readable']:,} readable")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("class", overflow="fold")
@@ -237,11 +237,11 @@ def _say_summary(summary: dict[str, Any], counts: pd.DataFrame, problems: pd.Dat
         ranges = [f"{band} {low:g} to {high:g}" for band, (low, high) in summary["values"].items()]
         say(f"values: {', '.join(ranges)}")
     _say_findings(summary)
-    say_problems(problems, listed, TOLD)
+    say_problems(problems, listed, SHOWN)
 
 
 def _say_findings(summary: dict[str, Any]) -> None:
-    """Say what was found of duplicates and wrong labels."""
+    """Log the duplicates and the wrong labels."""
     found = summary["duplicates"]
     if found:
         say(duplicates_found(found["images"], found["clusters"], found["maybe_pairs"]))

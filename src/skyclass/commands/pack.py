@@ -37,13 +37,13 @@ def pack(
     overwrite: bool = False,
     options: SourceOptions = SourceOptions(),
 ) -> Path:
-    """Decode the images of `source`, read as `options` say, into a pack; returns its folder.
+    """Decode the images of `source`, read with `options`, into a pack; returns its folder.
 
     splits : shares of train, val and test for images without a split, drawn by image id (and group)
     pixels : pixel settings KEY=VALUE, such as size=256, crop=[300,300] or interval=zscale; what is not
         set follows the commonest image
     like : a classifier or run whose pixel settings are taken instead
-    duplicates : look for copies of one picture, keep them in one split, and list them in `duplicates.csv`, with the
+    duplicates : find copies of one picture, keep them in one split, and list them in `duplicates.csv`, with the
         pairs that may be copies, which move nothing
     form : `npz` leaves one file a split instead, with the arrays images (n, C, H, W), labels, image_id and bands
     """
@@ -86,7 +86,7 @@ def _pixels_of(classifier: str | Path) -> PixelSettings:
 
 
 def _say_packed(made: Packed, catalog: pd.DataFrame) -> None:
-    """Say what was packed of the source's catalog."""
+    """Log what was packed of the source's catalog."""
     pack = made.pack
     _, bands, height, width = pack.images.shape
     size = f"{quantity(bands, 'band')} of {height}x{width} pixels"
@@ -108,7 +108,7 @@ def _say_packed(made: Packed, catalog: pd.DataFrame) -> None:
 
 
 def _say_splits(split: pd.Series, given: pd.Series) -> None:
-    """Say how many images each split has, and whose splits they are.
+    """Log how many images each split has, and where the splits come from.
 
     split : of the images of the pack; given : whether the source itself has a split for each labelled image
     """

@@ -39,14 +39,14 @@ def predict(
     columns: Sequence[str] = (),
     options: SourceOptions = SourceOptions(),
 ) -> Path:
-    """Predict every image of a source, read as `options` say; returns the file, in the format of its suffix.
+    """Predict every image of a source, read with `options`; returns the file, in the format of its suffix.
 
     Labels, splits, groups, `ra` and `dec` of the source are carried along. Images that cannot be read, or of which the
     source names a file that is not there, have a row with the reason in `error`; they and odd ones are listed in
     `<out>.problems.csv` too.
 
     check : first compare every byte of a pack with its hashes; those of the classifier are compared in any case
-    orientations : whether to look at each image in its 8 orientations (4 where it is not square) and to take the mean
+    orientations : whether to predict each image in its 8 orientations (4 if it is not square) and to take the mean
     strict : refuse where any image could not be predicted, not only where none could
     columns : more columns of the source's catalog to carry along
     Errors: SkyclassError where no image could be predicted, once the table and the list of problems are written.
@@ -92,7 +92,7 @@ def predict(
 
 
 def _unpredicted(failed: int, n: int, wrong: list[Problem], out: Path, listed: Path) -> SkyclassError:
-    """What is said where none, or with `strict` not every image could be predicted."""
+    """The error if no image, or with `strict` not every image could be predicted."""
     first = next(row["problem"] for row in wrong if row["severity"] == "error")
     which = f"none of {quantity(n, 'image')}" if failed == n else f"{failed:,} of {quantity(n, 'image')}"
     what = f"{which} could {'' if failed == n else 'not '}be predicted, the first because: {first}"

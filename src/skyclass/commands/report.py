@@ -42,7 +42,7 @@ HEADLINE = ("auroc_macro", "accuracy", "balanced_accuracy", "macro_f1")
 def report(run: str | Path, *, out: str | Path | None = None, check: bool = False) -> Path:
     """Write the page of a run that has been evaluated; returns it.
 
-    What was not made, such as explanations, is not shown; the page says what makes it.
+    What was not made, such as explanations, is not shown; the page names the command that makes it.
     check : first compare every byte of the run and its pack with their hashes
     Errors: SkyclassError where the run has not ended or has no evaluation, or one that is not of its predictions.
     """

@@ -87,7 +87,7 @@ def train(
 
 
 def _finish(run: Run, rows: TrainingRows | None, device: str, devices: int, *, is_new: bool) -> None:
-    """Train to the end; says how to go on where that does not come."""
+    """Train to the end; if it is interrupted, log how to resume."""
     try:
         finish_on_devices(run, rows, device, devices)
     except SkyclassError:

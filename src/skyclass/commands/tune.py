@@ -39,7 +39,7 @@ from ..training.tuning.worker import run_trials
 
 
 class Job(NamedTuple):
-    """What each process of a tuning is told."""
+    """The arguments of each process of a tuning."""
 
     out: Path
     recipe: Recipe
@@ -89,7 +89,7 @@ def tune(
         tuning = open_tuning(job.out, chosen, data, storage)
         with _Progress(tuning) as shown:
             if jobs == 1:
-                run_trials(tuning, data, device, keep_all, shown.look)
+                run_trials(tuning, data, device, keep_all, shown.refresh)
             else:
                 _work_in_processes(job, jobs, shown)
         _finish(tuning)
@@ -104,7 +104,7 @@ def tune(
 
 
 def _warn_of_password(storage: str | None) -> None:
-    """Say so where other users of the machine can read the password of the database, in the list of processes."""
+    """Warn if other users of the machine can read the password of the database, in the list of processes."""
     if storage and masked(storage) != storage and any(storage in word for word in sys.argv):
         say(
             "Warning: other users of this machine can read the password in --storage; give the URL in the environment "
@@ -128,20 +128,25 @@ def _recipe(recipe: str | Path, overrides: Sequence[str], space: Sequence[str], 
 
 
 class _Progress:
-    """A bar that counts finished trials, and a line for each of them, whoever has trained it."""
+    """A bar that counts finished trials, and prints a line for each, also those of other processes."""
 
     def __init__(self, tuning: Tuning) -> None:
         self.tuning = tuning
-        self.console = Console(stderr=True, highlight=False)  # its own: what a trial says goes to a file
-        self.seen = {trial.number for trial in tuning.trials() if trial.state.is_finished()}
+        self.console = Console(stderr=True, highlight=False)  # its own: the messages of a trial go to a file
+        self.shown_trials = {trial.number for trial in tuning.trials() if trial.state.is_finished()}
         self.shown: ShownProgress | None = None
 
     def __enter__(self) -> _Progress:
-        if self.seen:
-            ended = f"{len(self.seen)} of {quantity(self.tuning.limit, 'trial')}"
-            say(f"{ended} {'has' if len(self.seen) == 1 else 'have'} ended already")
+        if self.shown_trials:
+            ended = f"{len(self.shown_trials)} of {quantity(self.tuning.limit, 'trial')}"
+            say(f"{ended} {'has' if len(self.shown_trials) == 1 else 'have'} ended already")
         self.shown = ShownProgress(
-            "Tuning", self.tuning.limit, "trials", done=len(self.seen), shown_on=self.console, period=float("inf")
+            "Tuning",
+            self.tuning.limit,
+            "trials",
+            done=len(self.shown_trials),
+            shown_on=self.console,
+            period=float("inf"),
         )
         return self
 
@@ -149,20 +154,20 @@ class _Progress:
         if self.shown:
             self.shown.stop()
 
-    def look(self) -> None:
-        """Show what has ended since the last look, and bring the table up to date."""
+    def refresh(self) -> None:
+        """Show the trials that have ended since the last call, and update the table."""
         trials = self.tuning.trials()
-        new = [trial for trial in trials if trial.state.is_finished() and trial.number not in self.seen]
+        new = [trial for trial in trials if trial.state.is_finished() and trial.number not in self.shown_trials]
         best = best_of(self.tuning.study, trials)
         for trial in new:
-            self.seen.add(trial.number)
+            self.shown_trials.add(trial.number)
             score = "" if trial.value is None else f"  {self.tuning.metric} {trial.value:.4f}"
             settings = "".join(f"  {key} {value}" for key, value in values_of(self.tuning, trial).items())
             note = "  (best so far)" if trial is best else f"  {trial.user_attrs.get('problem', '')}"
             text = f"trial {trial.number:>3}  {state_of(trial)}{score}{settings}{note}".rstrip()
             self.console.print(text, markup=False, soft_wrap=True)
         if new and self.shown:
-            self.shown.update(len(self.seen))
+            self.shown.update(len(self.shown_trials))
             write_table(self.tuning)
 
 
@@ -177,12 +182,12 @@ def _work_in_processes(job: Job, jobs: int, shown: _Progress) -> None:
     try:
         while any(process.is_alive() for process in processes):
             connection.wait([process.sentinel for process in processes if process.is_alive()], 1.0)
-            shown.look()
+            shown.refresh()
     finally:
         for process in processes:
             process.terminate()
             process.join()
-    shown.look()
+    shown.refresh()
     for worker, process in enumerate(processes):
         if process.exitcode:
             log = TuningFolder(job.out).worker_log(worker)
@@ -225,7 +230,7 @@ def device_of(worker: int, device: str, n_gpus: int) -> str:
 
 
 def _finish(tuning: Tuning) -> None:
-    """Write the table, the best recipe and the figures, and say what was best."""
+    """Write the table, the best recipe and the figures, and log the best trial."""
     write_table(tuning)
     trials, folder = tuning.trials(), tuning.folder
     running = sum(not trial.state.is_finished() for trial in trials)

@@ -1,1 +1,1 @@
-"""What every room uses: errors, messages, files, processes; it knows none of them."""
+"""Errors, messages, files and processes, which all other packages use."""

@@ -1,4 +1,4 @@
-"""What a person watches: one console on standard error, and the progress of long work with a rate and the time left.
+"""Messages and progress: one console on standard error, progress bars with a rate and the time left.
 
 At a terminal that is a bar; elsewhere (a pipe, the file of a SLURM job) plain lines, few enough to be read.
 """
@@ -53,7 +53,7 @@ class TimeColumn(ProgressColumn):
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
-        """The time of `task` as h:mm:ss, or blanks while nobody can tell."""
+        """The time of `task` as h:mm:ss, or blanks while it is unknown."""
         seconds = task.finished_time if task.finished else task.time_remaining
         if seconds is None:
             return Text("")
@@ -85,7 +85,7 @@ def progress_bar(shown_on: Console | None = None, period: float = 30.0) -> Progr
 
 @contextmanager
 def console_to_file(file: TextIO) -> Iterator[None]:
-    """While the block runs, all that would be said at the terminal goes to the file."""
+    """While the block runs, console output goes to the file."""
     console.file = file
     try:
         yield
@@ -152,7 +152,7 @@ class ShownProgress:
     Parameters
     ----------
     description : what is done, as in "Predicting"
-    total : items in all; None where nobody can tell
+    total : items in all; None if unknown
     unit : of the items
     done : items done before this began
     shown_on : another console than the one of all messages
@@ -219,10 +219,10 @@ def progress(description: str, total: int | None, unit: str = "images") -> Itera
 
 
 def say(message: str) -> None:
-    """One line to the person at the terminal, its passwords masked (rich markup is not interpreted)."""
+    """Print one line at the terminal, its passwords masked (rich markup is not interpreted)."""
     console.print(masked(message), markup=False, soft_wrap=True)
 
 
 def say_where(label: str, path: object) -> None:
-    """The closing line of a verb: where the result is."""
+    """The last line of a command: where the result is."""
     console.print(f"{label}: {path}", style="bold", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What the machine can do: the device, and whether it computes in bfloat16."""
+"""Devices: which one is used, its memory, and whether it computes in bfloat16."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes on a GPU, available bytes of the machine otherwise; 0 where the system does not tell."""
+    """Free bytes on a GPU, available bytes of the machine otherwise; 0 where they are unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     known = getattr(os, "sysconf_names", {})  # Windows has none
@@ -109,7 +109,7 @@ def forget_peak_memory(device: torch.device) -> None:
 def peak_memory(device: torch.device) -> int:
     """The most bytes in use at once: what torch allocated on a GPU, else resident memory of this process.
 
-    0 where the system does not tell.
+    0 where they are unknown.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

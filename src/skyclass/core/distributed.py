@@ -1,7 +1,7 @@
-"""The processes that share a training, one a device: who this one is, and what they tell each other.
+"""Distributed training, one process a device: rank and world size, and collective operations.
 
-torchrun, SLURM's `srun` or `training_processes` starts them; `process_group` brings them together. A process that is
-alone can call everything here as well.
+torchrun, SLURM's `srun` or `training.launch` starts them; `process_group` brings them together. A single
+process can call everything here as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def launcher() -> ClusterEnvironment | None:
-    """What torchrun or `srun` says about this process, where it is one of several that were started together.
+    """The environment of torchrun or `srun`, if this process is one of several that were started together.
 
     Errors: SkyclassError for a SLURM job that asks for its tasks in another way than Lightning can read.
     """
@@ -40,7 +40,7 @@ def launcher() -> ClusterEnvironment | None:
     elif "SLURM_STEP_ID" in os.environ and SLURMEnvironment.detect():  # a batch script is no step of srun's
         try:
             environment = SLURMEnvironment(auto_requeue=False)
-        except RuntimeError as error:  # tasks that were not asked for by the node
+        except RuntimeError as error:  # tasks that were not requested by node
             raise SkyclassError(one_line(error).rstrip("."), where="SLURM") from None
     else:
         return None
@@ -49,7 +49,7 @@ def launcher() -> ClusterEnvironment | None:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Bring the processes that were started together into one group, on `device` each; the first one alone speaks.
+    """Bring the processes that were started together into one group, on `device` each; only the first one prints.
 
     Does nothing where this process was started alone.
     """
@@ -107,7 +107,7 @@ def nodes() -> int:
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
-    """The sum of the tensors that the processes give, of one shape and on their devices; without a gradient."""
+    """The sum over the processes of tensors of one shape on their devices; without a gradient."""
     total = values.detach().clone()
     if not is_single_process():
         distributed.all_reduce(total)
@@ -115,7 +115,7 @@ def all_reduce_sum(values: Tensor) -> Tensor:
 
 
 def all_gather(value: T) -> list[T]:
-    """What every process gives, in their order; tensors in it should lie on the CPU."""
+    """The values of all processes, in their order; tensors in it should lie on the CPU."""
     if is_single_process():
         return [value]
     values: list[T | None] = [None] * world_size()
@@ -124,7 +124,7 @@ def all_gather(value: T) -> list[T]:
 
 
 def broadcast_from_first(work: Callable[[], T]) -> T:
-    """The first process does the work, and all have its result. Errors: its SkyclassError, in all of them."""
+    """The first process does the work and broadcasts its result. Errors: its SkyclassError, in all of them."""
     if is_single_process():
         return work()
     outcome: list[T | SkyclassError | None] = [None]
@@ -141,7 +141,7 @@ def broadcast_from_first(work: Callable[[], T]) -> T:
 
 
 def rank_zero_first(work: Callable[[], T]) -> T:
-    """Every process does the work, the first one before the others: what it leaves on the disk serves them."""
+    """Every process does the work, the first one before the others, which find its files on the disk."""
     if is_single_process():
         return work()
     if rank() == 0:

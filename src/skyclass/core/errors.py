@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exception whose message is written for the user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SkyclassError(Exception):
     ----------
     what : the fault, without a final full stop ("the file ends early")
     where : the file, key or row concerned
-    fix : the way out, as an order ("copy it again from its source")
+    fix : the fix, as an order ("copy it again from its source")
     """
 
     def __init__(self, what: str, *, where: str | Path | None = None, fix: str | None = None) -> None:
@@ -36,7 +36,7 @@ def printable(text: str) -> str:
 class MachineError(SkyclassError):
     """A fault of the machine (a full disk, a run that another process trains) and not of the recipe or the data.
 
-    The same command may succeed later, so nothing that was asked for counts as failed.
+    The same command may succeed later, so that nothing counts as failed.
     """
 
 
@@ -47,6 +47,6 @@ def one_line(error: BaseException) -> str:
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str | None:
-    """A way out that names the valid word nearest to `name`, or None where none is near."""
+    """A fix that names the valid word nearest to `name`, or None where none is near."""
     close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else None

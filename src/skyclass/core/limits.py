@@ -1,4 +1,4 @@
-"""Every limit that stands between a damaged or hostile file and this machine: docs/threat-model.md says what for."""
+"""All limits against damaged or hostile files; docs/threat-model.md gives the reason of each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MAX_XML_DEPTH = 100  # elements within elements
 MAX_YAML = 2**18  # characters; the longest recipe that comes with Skyclass has 3,000
 MAX_YAML_DEPTH = 20  # sections within sections; a recipe needs six
 
-# The process in which risky files are decoded (`decoder_process`).
+# The process in which risky files are decoded (`isolated.process`).
 CHILD_SECONDS = 2.0  # of computing, whatever the file
 CHILD_SECONDS_A_PIXEL = 1e-6  # and for each pixel or byte, which takes a tenth of that
 CHILD_SECONDS_A_TILE = 1e-3  # and for each compressed tile, likewise

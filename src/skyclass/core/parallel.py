@@ -1,4 +1,4 @@
-"""Work spread over threads, its results in order, and no more of them waiting than the memory can bear."""
+"""Work in threads with results in order, and a bounded number of results waiting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passwords, tokens and keys in text that a person may read or that is kept: they are masked."""
+"""Passwords, tokens and keys masked in all text that is shown or stored."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from urllib.parse import parse_qsl, unquote, unquote_plus
 
 MASK = "***"
-SHORTEST = 4  # letters of a secret that is masked by its value alone: shorter ones stand in ordinary words
+SHORTEST = 4  # letters of a secret that is masked by its value alone: shorter ones occur in ordinary words
 _SECRET = re.compile(
     r"(password|passwd|passphrase|passcode|pwd|secret|token|credentials?|signature"
     r"|(api|access|private|secret|account)[_-]?key)$|^(pass|sig|auth)$",
@@ -29,7 +29,7 @@ def masked(text: str, secrets: Iterable[str] = ()) -> str:
     Parameters
     ----------
     text : an address, a command, the message of an error, ...
-    secrets : values known to be secret (see `secrets_in`), masked wherever they stand
+    secrets : values known to be secret (see `secrets_in`), masked wherever they occur
 
     Returns
     -------
@@ -46,7 +46,7 @@ def masked(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def secrets_in(url: str) -> list[str]:
-    """The passwords of an address, as they stand in it and percent-decoded, those of at least `SHORTEST` letters."""
+    """The passwords of an address, as written and percent-decoded, those of at least `SHORTEST` letters."""
     found = [match.group(0)[len(match.group(1)) + 1 : -1] for match in _USER_INFO.finditer(url)]
     _, _, query = url.partition("?")
     found += [value for key, value in parse_qsl(query) if _SECRET.search(key)]

@@ -1,4 +1,4 @@
-"""How figures and pages look: colours that the colour-blind can tell apart, legible type, images that lie in a page."""
+"""The style of figures: colours for the colour-blind, legible fonts, thumbnails, and how figures are saved."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def colour_and_line(k: int) -> tuple[str, str]:
 
 
 def slant_names(axes: Axes) -> None:
-    """Turn the names along the x axis, which are too long to stand side by side."""
+    """Turn the names along the x axis, which are too long to fit side by side."""
     axes.tick_params(axis="x", rotation=45)
     for label in axes.get_xticklabels():
         label.set(ha="right", rotation_mode="anchor")
@@ -151,7 +151,7 @@ def picture_grid(
 def save_figure(figure: Figure, target: Path | io.BytesIO) -> None:
     """Write a figure as PNG, a file whole or not at all.
 
-    Letters of a class name that no font has (Chinese, say) become boxes, without a word.
+    Letters of a class name that no font has (Chinese, say) become boxes, without a warning.
     """
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())

@@ -1,4 +1,4 @@
-"""The least number of images behind each statement, with where it comes from, and what is said of classes below it."""
+"""The least number of images for each statement, and the notes on classes that have fewer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEAST_TRIALS = 10
 
 
 def class_notes(counts: Mapping[str, int], what: str = "image") -> list[str]:
-    """What must be said of classes with few images or none among those that a classifier is evaluated on.
+    """Notes on classes with few images or none among those that a classifier is evaluated on.
 
     Parameters
     ----------

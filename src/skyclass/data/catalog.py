@@ -31,7 +31,7 @@ class Problem(TypedDict):
     kind: str  # of `problem_kinds.KINDS`
 
 
-# Columns by which readers tell `rows.checked_rows` of a row that cannot be used, and of a value that is odd.
+# Columns by which readers mark for `rows.checked_rows` a row that cannot be used, and a value that is odd.
 FAULT, ODDITY = "skyclass: fault", "skyclass: oddity"
 
 # What a source is: class folders, a table, images without labels, arrays of many images, Parquet files that hold
@@ -75,9 +75,9 @@ def write_problems(frame: pd.DataFrame, path: Path) -> None:
 
 
 def say_problems(frame: pd.DataFrame, listed: Path | None, most: int = 6) -> None:
-    """Say how many problems there are, `most` of their kinds, the gravest first, and the file that lists all.
+    """Log the number of problems, `most` of their kinds, the most severe first, and the file that lists all.
 
-    A kind has a line, with the number of its files and the first of them. Where there is no problem nothing is said.
+    A kind has a line, with the number of its files and the first of them. Without problems nothing is logged.
     """
     if frame.empty:
         return

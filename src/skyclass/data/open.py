@@ -1,4 +1,4 @@
-"""One way to open whatever a person names: a pack, class folders, a table or an image."""
+"""Open a source of images: a pack, class folders, a table or an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kinds of problems that an audit finds, by their weight: what spoils a result before what is only to be known."""
+"""The kinds of problems that an audit finds, the most severe first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person may say about a source: where its images are and what its columns mean."""
+"""The options of a source: where its images are and what its columns mean."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ class SourceOptions:
     class_names: tuple[str, ...] = ()
 
     def given(self) -> list[str]:
-        """Names of the options that say something."""
+        """Names of the options that are set."""
         return [field.name for field in fields(self) if getattr(self, field.name)]

@@ -1,4 +1,4 @@
-"""What people call the splits: `train`, `Training_Data`, `test images`, `validation-set`, `dev`, ..."""
+"""Names of the splits as users write them: `train`, `Training_Data`, `test images`, `validation-set`, `dev`, ..."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-# What stands beside such a word and says nothing: train_images, the test set, training_rev1, train_224x224.
+# Words beside such a name without a meaning: train_images, the test set, training_rev1, train_224x224.
 _BESIDE = re.compile(
     r"the|data|datas?et|sets?|splits?|samples?|examples?|images?|imgs?|pics?|pictures?|photos?|stamps?|cutouts?|files?"
     r"|folder|dir|jpe?gs?|pngs?|fits|npys?|tiffs?|v(er)?[0-9]+|rev[0-9]+|[0-9]+(x[0-9]+)?"
@@ -24,7 +24,7 @@ def split_of(name: str, given: Mapping[str, str] | None = None) -> str | None:
 
     Letter case, separators (`-`, `_`, `.`, blanks) and words such as `data`, `set` or `images` make no difference.
 
-    given : what a person says that names stand for, which counts first
+    given : name -> split, as the user gives them, which count first
     """
     if given and name in given:
         return given[name]

@@ -15,7 +15,7 @@ from ..core.console import say
 from ..core.errors import SkyclassError, did_you_mean
 from ..recipes.data_settings import VotesSettings
 
-ALL = "all"  # the question that takes the largest fraction of all questions, for whoever means just that
+ALL = "all"  # the question that takes the largest fraction of all questions, if that is really wanted
 
 _KINDS = ("fraction", "weighted_fraction", "debiased")  # of the columns of an answer the first counts
 _KIND = f"(?P<kind>{'|'.join(_KINDS)})"
@@ -44,7 +44,7 @@ def questions_of(columns: Iterable[str]) -> Questions:
 
 
 def refusal_to_guess(questions: Questions) -> tuple[str, str]:
-    """Why no label follows from the answers of several questions, and every way out."""
+    """Why no label follows from the answers of several questions, and the possible fixes."""
     some = list(questions)
     first = next(iter(questions[some[0]]))
     return (

@@ -39,7 +39,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 
 def parse_votes(overrides: Sequence[str]) -> VotesSettings:
-    """The rules that `KEY=VALUE` settings say, checked; a class is set by `classes.NAME=EXPRESSION`."""
+    """The settings of `KEY=VALUE` overrides, validated; a class is set by `classes.NAME=EXPRESSION`."""
     document: dict[str, Any] = {}
     places = dict(apply_overrides(document, overrides, "--votes"))
     return validate(VotesSettings, document, "votes", None, places)
@@ -50,7 +50,7 @@ def label_by_votes(frame: pd.DataFrame, settings: VotesSettings, where: str | Pa
 
     The label is the answer with the largest fraction of one question (the first of equals), or the class whose
     expression holds. Rows below the threshold, of a class that is not kept, without votes, or of several classes get
-    none; how many is said.
+    none; their number is logged.
 
     Errors: SkyclassError for columns that are absent or no numbers, and for an expression that is not understood;
     as of `answers_for`.
@@ -124,7 +124,7 @@ def _keep(labels: np.ndarray, settings: VotesSettings, where: str | Path) -> int
 
 
 def _say_labels(labels: np.ndarray, reasons: dict[str, int]) -> None:
-    """Say what the votes came to, and why some rows have no label."""
+    """Log the labels that the votes gave, and why some rows have none."""
     counts = Counter(label for label in labels if label is not None)
     said = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(8))
     more = f" and {len(counts) - 8} classes more" if len(counts) > 8 else ""

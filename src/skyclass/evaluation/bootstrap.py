@@ -30,7 +30,7 @@ class BootstrapScores(NamedTuple):
     low, high : ends of the 95 % intervals, shaped as the scores; nan where there is none
     samples : the scores of every resample, (R,) or (R, K)
     by_chance : the mean calibration errors of a calibrated classifier with these probabilities
-    by_chance_range : between which the middle 95 % of them lie
+    by_chance_range : the interval that holds the central 95 % of them
     resamples, seed : of the bootstrap
     """
 
@@ -113,7 +113,7 @@ def score_table(result: dict[str, Any]) -> pd.DataFrame:
 
 
 def with_interval(value: float | None, interval: list[float] | None, digits: int = 3, sign: str = "") -> str:
-    """A score and its interval in words, such as 0.912 (0.894 to 0.927); with "+" as sign a plus is written."""
+    """A score and its interval as text, such as 0.912 (0.894 to 0.927); with "+" as sign a plus is written."""
     if value is None:
         return "undefined"
     form = f"{sign}.{digits}f"

@@ -26,7 +26,7 @@ NOT_MEASURED = "not measured"
 class Candidate(NamedTuple):
     """A classifier's predictions of its test images.
 
-    name : by which it is told from the others
+    name : which identifies it
     pack : hash of the pack that the images come from
     images : (N,) `image_id` and `file`
     labels : (N,) integers in [0, K); p : (N, K); classes : the K names
@@ -43,7 +43,7 @@ class Candidate(NamedTuple):
 class Difference(NamedTuple):
     """How a classifier differs from the first on the same images.
 
-    n : images in common, by which alone both are judged here
+    n : images in common, on which alone both are evaluated here
     scores : name -> (other minus first, low, high), a paired bootstrap's 95 % interval; nan where undefined
     test : McNemar's exact test of the accuracies
     """
@@ -57,16 +57,16 @@ def scores_with_intervals(method: Candidate, resamples: int) -> dict[str, float]
     """`n`, each of `SCORES` with its `_low` and `_high`, nan where undefined, and `ece_by_chance`, which a perfectly
     calibrated classifier with these probabilities would show.
     """
-    judged = bootstrap_scores(method.labels, method.p, resamples)
+    found = bootstrap_scores(method.labels, method.p, resamples)
     row: dict[str, float] = {"n": len(method.labels)}
     for name in SCORES:
-        low, high = float(judged.low[name]), float(judged.high[name])
-        row |= {name: float(judged.scores[name]), f"{name}_low": low, f"{name}_high": high}
-    return row | {"ece_by_chance": judged.by_chance["ece"]}
+        low, high = float(found.low[name]), float(found.high[name])
+        row |= {name: float(found.scores[name]), f"{name}_low": low, f"{name}_high": high}
+    return row | {"ece_by_chance": found.by_chance["ece"]}
 
 
 def difference(first: Candidate, other: Candidate, resamples: int) -> Difference | str:
-    """How `other` differs from `first` on the images that both were tested on, or in words why that is not known.
+    """How `other` differs from `first` on the images that both were tested on, or why that is not known.
 
     An image is the same where id and label agree and the packs are one, or else also its file. The resamples of both
     are the same, stratified by true class.

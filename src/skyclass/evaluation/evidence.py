@@ -1,4 +1,4 @@
-"""What images can tell and what they cannot: the least numbers behind each statement, with where they come from.
+"""Whether a sample of images is large enough for a statement, and the notes where it is not.
 
 A statement that has less behind it is not made; what is said instead begins with "Too few to tell" or says what the
 images cannot tell.
@@ -15,7 +15,7 @@ from ..core.sample_sizes import LEAST_GRADED, class_notes
 from ..core.text import listed, quantity
 from .intervals import LEVEL, RESAMPLES, SEED, affordable_resamples
 
-"""Wrong predictions, and right ones, from which a ranking of the errors is believed.
+"""Wrong predictions, and right ones, from which a ranking of the errors is reliable.
 
 With ten of each an AUROC of 0.75 has a standard error of 0.11 (Hanley & McNeil 1982, Radiology 143, 29, equation 1), so
 that its 95 % interval just excludes 0.5; with fewer not even so good a ranking can be told from chance.
@@ -25,7 +25,7 @@ that its 95 % interval just excludes 0.5; with fewer not even so good a ranking 
 Each check compares pairs, a map with another of the same image. Of ten pairs one may go the other way for a sign test
 to exclude chance at 95 % (p = 0.021; two: p = 0.11); of five, all that agree do not (p = 0.06).
 """
-"""Images of a class from which its scores are believed: Wilson's 95 % interval of 9 right among 10 is 0.60 to 0.98."""
+"""Images of a class from which its scores are reliable: Wilson's 95 % interval of 9 right among 10 is 0.60 to 0.98."""
 """Images that only one of two classifiers gets right, below which McNemar's exact test cannot reach p = 0.05."""
 """Complete trials from which the importance of settings is drawn.
 
@@ -45,7 +45,7 @@ def agreement_by_chance(labels: np.ndarray, predicted: np.ndarray, seed: int = S
     -------
     float
         The p-value in (0, 1] of a permutation test of the number of right predictions (Ojala & Garriga 2010, Journal of
-        Machine Learning Research 11, 1833, test 1). A network that always says the same has 1, and so have no images.
+        Machine Learning Research 11, 1833, test 1). It is 1 for constant predictions, and without images.
     """
     hits = int((labels == predicted).sum())
     times = affordable_resamples(len(labels), RESAMPLES)
@@ -78,7 +78,7 @@ def caveat_of_maps(n_images: int, of_network: str = "") -> str:
 
 
 def ece_note(value: float, interval: Sequence[float] | None, by_chance: float) -> str:
-    """What an expected calibration error says beside that of a perfectly calibrated classifier on the same images.
+    """A note that compares an ECE with that of a perfectly calibrated classifier on the same images.
 
     Binned errors are never negative, so that chance alone makes them positive (Broecker & Smith 2007).
     """

@@ -11,7 +11,7 @@ from scipy.stats import binomtest, norm
 LEVEL = 0.95
 RESAMPLES = 2000
 SEED = 0
-_FULL_PRICE = 20_000  # images up to which all resamples are made: more images say more, each at the same price
+_FULL_PRICE = 20_000  # images up to which all resamples are made; above them fewer are enough
 _LEAST_RESAMPLES = 200
 _CHUNK = 2**19  # weights at a time: what a processor's cache holds
 
@@ -60,7 +60,7 @@ def affordable_resamples(n_images: int, resamples: int = RESAMPLES) -> int:
 
 
 def percentile_interval(samples: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high) between which the middle `level` of the resampled scores lies; samples (R,) or (R, K).
+    """(low, high) the central interval that holds `level` of the resampled scores; samples (R,) or (R, K).
 
     Efron & Tibshirani 1993, section 13.3. nan where no resample has a score, and where all have the same one: they do
     not show how it would vary, as for the recall of a class of one image.
@@ -85,7 +85,7 @@ def debiased_interval(
 
     The basic bootstrap interval, 2 score - percentiles (Davison & Hinkley 1997, "Bootstrap Methods and their
     Application", equation 5.6): resampling adds to the score about as much as sampling had added to it, so that the
-    percentiles themselves lie too high by twice that. Near 0 it adds less, and a low end is only believed as far as
+    percentiles themselves are too high by twice that. Near 0 it adds less, and a low end is only used as far as
     the score exceeds what chance gives: by the triangle inequality, score <= true error + error by chance. The high end
     is at least what chance gives, behind which an error of that size can hide: resampling a few images that happen to
     fit shows none. Widened to hold the score itself. In simulations (3 classes, 200 and 1,000 images, true errors of
@@ -100,7 +100,7 @@ def debiased_interval(
 
 
 def wilson_interval(hits: np.ndarray, n: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of a share from `hits` among `n`, in which it lies with probability `level`.
+    """Interval of a share from `hits` among `n`, which holds it with probability `level`.
 
     Wilson 1927, Journal of the American Statistical Association 22, 209: it holds for few images and for shares of 0
     and 1, where the normal approximation has no width. hits, n : numbers or arrays, 0 <= hits <= n.

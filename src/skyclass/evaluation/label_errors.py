@@ -90,9 +90,9 @@ def confident_classes(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
 def held_out(paths: Sequence[str | Path]) -> HeldOut:
     """The predictions, in runs or in files, of images that were not in the training split of their own network.
 
-    An image that several networks predicted gets the mean of their probabilities. A file that knows no splits counts
-    as held out altogether. The splits are those that the file tells: predictions that `skyclass predict` made of a
-    pack tell the pack's, which are not those of a run with `data.folds`; give the runs themselves.
+    An image that several networks predicted gets the mean of their probabilities. A file without splits counts
+    as held out altogether. The splits are those in the file: predictions that `skyclass predict` made of a
+    pack have the pack's, which are not those of a run with `data.folds`; give the runs themselves.
 
     paths : one at least, of runs or of predictions files
     Errors: SkyclassError for a run that has not ended, files that differ in their classes or in the label of an image,

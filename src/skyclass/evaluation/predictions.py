@@ -1,4 +1,4 @@
-"""What a classifier says of some images, as a table: the columns that `predictions` describes."""
+"""Tables of predictions: their columns, and reading and writing them as Parquet."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def carried_schema(catalog: pd.DataFrame, names: Iterable[str]) -> pa.Schema:
 def schema_of(
     classes: list[str], provenance: dict[str, Any], *, uncalibrated: bool = False, carried: pa.Schema | None = None
 ) -> pa.Schema:
-    """The Arrow schema of a predictions file; `provenance` says what it was made from.
+    """The Arrow schema of a predictions file; `provenance` is stored in its metadata.
 
     uncalibrated, carried : as in `predictions_writer`
     """
@@ -115,7 +115,7 @@ def predictions_writer(
     """Yields a function that appends rows; the file appears under its name when the block ends without an error.
 
     uncalibrated : with the columns `uncalibrated_<class>`. Columns that a frame lacks become null.
-    carried : columns of the catalog that stand after `error`; one that is called as a column of predictions is
+    carried : columns of the catalog that follow `error`; one that is called as a column of predictions is
         `table_<name>`
     """
     schema = schema_of(classes, provenance, uncalibrated=uncalibrated, carried=carried)
@@ -204,7 +204,7 @@ def probabilities(frame: pd.DataFrame, classes: list[str], prefix: str = PREFIX)
 
 
 def lost_rows(frame: pd.DataFrame) -> pd.Series:
-    """Whether a row (N,) has no prediction, as `read_predictions` tells it in `error`."""
+    """Whether a row (N,) has no prediction, as `read_predictions` marks it in `error`."""
     return frame["error"].eq(NO_NUMBERS) if "error" in frame else pd.Series(False, index=frame.index)
 
 

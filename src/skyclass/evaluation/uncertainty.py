@@ -1,4 +1,4 @@
-"""Which score tells the wrong predictions from the right ones: how far each can be trusted to say "I do not know".
+"""Uncertainty scores, and how well each separates wrong predictions from right ones.
 
 A score is a number an image, larger where the classifier is less certain. Its AUROC of errors is the chance that a
 wrong prediction scores higher than a right one. Its risk-coverage curve is the error rate of the images that remain
@@ -32,12 +32,12 @@ IN_WORDS = {
 
 
 def scores_of_probabilities(p: np.ndarray) -> dict[str, np.ndarray]:
-    """What the probabilities (N, K) themselves say: 1 - the largest one, and the normalised entropy; (N,) in [0, 1]."""
+    """Scores of the probabilities (N, K) alone: 1 - the largest one, and the normalised entropy; (N,) in [0, 1]."""
     return {BASELINE: 1.0 - p.max(axis=1), "entropy": entropy_uncertainty(p)}
 
 
 def scores_of_samples(p: np.ndarray, kind: str) -> dict[str, np.ndarray]:
-    """What several answers about the same images say: the entropy of their mean, and their disagreement.
+    """Scores of several samples of the same images: the entropy of their mean, and their disagreement.
 
     The disagreement is the mutual information of class and answer, the entropy of the mean less the mean entropy
     (Houlsby et al. 2011, arXiv:1112.5745, equation 2; Depeweg et al. 2018, arXiv:1710.07283, equation 3): the part of

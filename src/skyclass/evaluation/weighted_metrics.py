@@ -21,7 +21,7 @@ Scores = dict[str, np.ndarray]  # name -> (R,), or (R, K)
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Of one class against the rest: which images lie where among the G thresholds at which an image of it lies.
+    """Of one class against the rest: which images are above each of the G thresholds, one at each image of the class.
 
     sums : sparse (3 G, N); its rows are the images of the class at each threshold, then the others at the same
         probability, then the others between it and the next higher threshold; thresholds fall

@@ -1,1 +1,1 @@
-"""Where a classifier looks."""
+"""Maps of the evidence for a class, and how reliable they are."""

@@ -1,4 +1,4 @@
-"""How far a map can be believed: do the pixels that it points at matter to the network, does it depend on what the
+"""Checks of a map: do the pixels that it marks matter to the network, does it depend on what the
 network has learned, and does it turn with the image."""
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def area(curve: np.ndarray) -> np.ndarray:
 def random_maps(n_maps: int, size: tuple[int, int], seed: int) -> np.ndarray:
     """(n, H, W) float32 in [0, 1]: uniform noise on a grid of `CELLS` along the shorter side, enlarged linearly.
 
-    The baseline of the curves and of the localisation: a map as smooth as a network's, which knows nothing. Pixels in
+    The baseline of the curves and of the localisation: random maps that are as smooth as a network's. Pixels in
     an order of no smoothness would destroy an image at once, and make any map look bad at deletion.
     """
     shorter = min(size)
@@ -98,7 +98,7 @@ def randomise(layers: Sequence[nn.Module], seed: int) -> None:
     """Give layers random weights again, in place: what a network has learned is lost, its architecture stays.
 
     The randomisation of Adebayo et al. 2018 (NeurIPS, arXiv:1810.03292, section 3): a map that stays as it was shows
-    the image, not what the network knows of it. Normalisations get gain one, bias zero and statistics of their own.
+    the image, not what the network has learnt. Normalisations get gain one, bias zero and statistics of their own.
     Random numbers of torch outside are left as they were.
     """
     places = {parameter.device for layer in layers for parameter in layer.parameters() if parameter.is_cuda}
@@ -132,5 +132,5 @@ def _ranks(maps: np.ndarray) -> np.ndarray:
     return np.asarray(rankdata(maps.reshape(len(maps), -1), axis=1)).reshape(maps.shape)
 
 
-RANDOM = "random"  # the method that knows nothing
+RANDOM = "random"  # the baseline: random maps
 EVERY = "all"  # the classes together

@@ -1,4 +1,4 @@
-"""How far the maps of a classifier can be believed: every method of explanation, graded a class at a time."""
+"""Grades of the maps of a classifier: how reliable each method of explanation is, class by class."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Truth = Mapping[Any, Any]
 
 
 class MapSettings(NamedTuple):
-    """What maps are drawn or graded."""
+    """The method and the layer of maps."""
 
     method: str
     layer: str | None
@@ -82,14 +82,14 @@ def grade(
     layer: str | None = None,
     labels: Sequence[str | None] = (),
 ) -> Grades:
-    """Grade every method on images (N, C, h, w) that have been through the pixel path.
+    """Grade every method on preprocessed images (N, C, h, w).
 
     classes : N names of the class explained
     truth : N rows of a simulation's catalog; None for an image that is no lens with substructure, or whose map explains
         another class than the true one
-    advance : told the number of images done, `len(METHODS)` times N in all
+    advance : called with the number of images done, `len(METHODS)` times N in all
     layer : of the backbone, whose class activation maps are graded; its last where None. Integrated gradients have none
-    labels : the N true classes, None where unknown, by which a network is told from one that knows nothing
+    labels : the N true classes, None where unknown, to test whether the network is better than chance
     """
     pixels = images.astype(np.float32) * np.float32(unit_scale(images.dtype))
     noise = faith.random_maps(len(images), (images.shape[2], images.shape[3]), seed=0)
@@ -130,7 +130,7 @@ def grade_table(images: pd.DataFrame, caveat: str = "") -> pd.DataFrame:
     and `localisation` where more of its heat lies near the substructure than of a map of the Einstein ring alone, each
     by more than `ERRORS` standard errors; `randomisation` where its maps and those of a random network have a rank
     correlation below `CHANGES`; `stability` where the correlation over orientations is `STAYS` or more. The means are
-    given whatever they are worth; where `cannot_tell` says why, no check is called passed or failed.
+    given in any case; where `cannot_tell` gives a reason, no check counts as passed or failed.
     """
     random = images[images["method"] == RANDOM]
     rows = []
@@ -146,16 +146,16 @@ def grade_table(images: pd.DataFrame, caveat: str = "") -> pd.DataFrame:
 
 
 def write_grades(grades: Grades, folder: Path) -> list[str]:
-    """Write `grades.csv` (the table), `grades.json` (with the curves and what the checks ask) and the figures.
+    """Write `grades.csv` (the table), `grades.json` (with the curves and the thresholds of the checks) and the figures.
 
-    Returns lines that tell the grades.
+    Returns the grades as lines of text.
     """
     table = grades.table
     write_csv(table, folder / "grades.csv", float_format="%.4f")
     rows = [{key: None if value != value else value for key, value in row.items()} for row in table.to_dict("records")]
     curves = {name: {key: one.mean(axis=0).tolist() for key, one in of.items()} for name, of in grades.curves.items()}
-    asked = {"rank_correlation_below": CHANGES, "orientation_correlation_from": STAYS, "standard_errors": ERRORS}
-    checks = {"names": CHECKS, **asked, "least_images": LEAST_GRADED}
+    thresholds = {"rank_correlation_below": CHANGES, "orientation_correlation_from": STAYS, "standard_errors": ERRORS}
+    checks = {"names": CHECKS, **thresholds, "least_images": LEAST_GRADED}
     write_json(folder / "grades.json", {"grades": rows, "curves": curves, "checks": checks})
     n_images = int((grades.images["method"] == RANDOM).sum())
     save_figure(deletion_insertion_figure(grades.curves, n_images), folder / "grades-curves.png")
@@ -167,7 +167,7 @@ def write_grades(grades: Grades, folder: Path) -> list[str]:
 
 
 def _summary_lines(table: pd.DataFrame) -> list[str]:
-    """The table as a person reads it, and a line a method, or one where no check can be called passed."""
+    """The table as text, and a line a method, or one why no check counts as passed."""
     shown = {
         "method": table["method"],
         "class": table["class"],
@@ -298,10 +298,10 @@ def _near_substructure(model: Classifier, heatmap: np.ndarray, truth: Truth, cel
     place = placement(size, model.pixels)
     reach = 0.5 * float(np.hypot(PSF_FWHM, cell * scale * max(place.rows.scale, place.columns.scale)))
     mask = substructure_mask(truth, size, scale, reach)
-    seen = put_back(heatmap, place, size)
-    visible = np.isfinite(seen)
+    original = put_back(heatmap, place, size)
+    visible = np.isfinite(original)
     if mask is None or not (mask & visible).any():
         return {}
-    heat, peak = near(seen, mask)
+    heat, peak = near(original, mask)
     ring = near(np.where(visible, ring_map(truth, size, scale, reach), 0.0), mask).heat
     return {"heat_near": heat, "peak_near": peak, "ring_near": ring, "area_near": float(mask[visible].mean())}

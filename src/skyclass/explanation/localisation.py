@@ -1,4 +1,4 @@
-"""Whether maps of simulated lenses point at the substructure: heat near subhalos or a vortex line, against chance.
+"""Whether maps of simulated lenses mark the substructure: heat near subhalos or a vortex line, against chance.
 
 Positions are in arcsec from the image centre, x along columns and y down the rows, as in the truth of the simulation.
 """
@@ -41,7 +41,7 @@ def substructure_mask(truth: Mapping[str, Any], size: tuple[int, int], scale: fl
 def ring_map(truth: Mapping[str, Any], size: tuple[int, int], scale: float, width: float) -> np.ndarray:
     """(H, W) float32: heat on the Einstein ring alone, a Gaussian of deviation `width` arcsec about theta_E.
 
-    The map of a method that finds the light and knows nothing of what bends it further.
+    The map of a method that finds the light of the ring, but not the substructure.
     """
     radius = np.hypot(*_grid(size, scale))
     return np.exp(-0.5 * ((radius - truth["theta_E"]) / width) ** 2).astype(np.float32)

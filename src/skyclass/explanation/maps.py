@@ -37,7 +37,7 @@ class Explanation(NamedTuple):
 
 
 class Readable(NamedTuple):
-    """Those of some images that can be explained: their names, their pixels, and the classes asked for, if any were."""
+    """Those of some images that can be explained: their names, their pixels, and the requested classes, if any."""
 
     names: list[str]
     decoded: list[DecodeResult]

@@ -1,4 +1,4 @@
-"""What lies where in a folder of `skyclass explain`, in a run or elsewhere."""
+"""The output folder of `skyclass explain`: its files, sheets and list."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIST = "explanations.csv"
 MISTAKES = "mistakes.png"
 """The sheet of the surest mistakes, which the list does not name."""
 FEW_CELLS = 4
-"""Cells along a side; a map of fewer tells hardly more than towards which side of an image the evidence lies."""
+"""Cells along a side; a map of fewer shows hardly more than the side of an image where the evidence is."""
 
 
 def listed_files(folder: Path) -> list[str]:
@@ -55,11 +55,11 @@ ON_SHEET = 24  # images on a sheet at most: more would be too small to see, and 
 
 
 class SourceImage(NamedTuple):
-    """The image that a network's input was made of, over which its map is laid."""
+    """The original image of a network's input, on whose pixels its map is written."""
 
     size: tuple[int, int]
     pixel_settings: Sequence[PixelSettings]
-    """What it has been through."""
+    """How it was preprocessed."""
     sky: fits.Header | None = None
     """Its sky coordinates, where it has any."""
 
@@ -82,7 +82,7 @@ class Sheet:
 
 @dataclass
 class ExplanationFolder:
-    """What has been explained so far, a batch at a time.
+    """The output folder, filled a batch at a time.
 
     key : label or predicted, the column whose classes have a sheet each
     """
@@ -145,7 +145,7 @@ def safe(name: str) -> str:
 
 
 def source_image(file: str, pixel_settings: Sequence[PixelSettings]) -> SourceImage | None:
-    """The file that a catalog names, and what its image has been through; None where there is no such file."""
+    """The original image of a catalog's file; None if there is no such file."""
     address = parse_address(file)
     if not all(path.is_file() for path in files_of(address)):
         return None

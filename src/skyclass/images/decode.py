@@ -1,4 +1,4 @@
-"""Many image files through the pixel path: decoded in threads, returned in order, each with its pixels or a reason."""
+"""Decode and preprocess many image files in threads, in order; each result has pixels or an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SATURATED = 0.02  # share of a band's pixels at its largest value; of 2,778 SDSS
 
 
 class DecodeResult(NamedTuple):
-    """Pixels (C, H, W), or None and the `error`; `warning` says what is odd about an image that was used.
+    """Pixels (C, H, W), or None and the `error`; `warning` describes what is odd about an image that can be used.
 
     bad : share of the decoded values that are NaN or infinite, in [0, 1]; 0 where nothing was decoded
     """
@@ -48,14 +48,14 @@ def read_and_decode(file: str | Path, pixel_settings: Sequence[PixelSettings]) -
         return image, preprocess_image(image, pixel_settings)
     except SkyclassError as refusal:
         return image, DecodeResult(None, _without_place(refusal), None)
-    except Exception as error:  # a decoder's own bug must not cost the good rows
+    except Exception as error:  # a bug in a decoder must not stop the other rows
         return image, DecodeResult(None, f"cannot be decoded: {one_line(error)}", None)
 
 
 def decode_rows(
     images: np.ndarray, rows: Iterable[int], bands: Sequence[str], pixel_settings: Sequence[PixelSettings]
 ) -> Iterator[DecodeResult]:
-    """As `decode_files`, for rows of stored images (N, C, H, W) that were judged when they were packed.
+    """As `decode_files`, for rows of stored images (N, C, H, W) that were checked when they were packed.
 
     Errors: SkyclassError of the pixel path.
     """
@@ -109,12 +109,12 @@ def _decode_array(pixels: np.ndarray, bands: Sequence[str], pixel_settings: Sequ
         fix = f"give (N, {len(bands)}, H, W) with the bands {', '.join(bands)}"
         raise SkyclassError(f"images of shape {pixels.shape}", where="array", fix=fix)
     if pixels.dtype not in (np.uint8, np.uint16):
-        pixels = pixels.astype(np.float32)  # as `images` gives every other number
+        pixels = pixels.astype(np.float32)  # as `read` gives every other number
     return preprocess_image(Image(pixels, tuple(bands), "array"), pixel_settings)
 
 
 def check_pixels(image: Image, pixel_settings: Sequence[PixelSettings]) -> tuple[str | None, str | None]:
-    """(error, warning): why the image is of no use, and what is odd about it. Either may be None.
+    """(error, warning): why the image cannot be used, and what is odd about it. Either may be None.
 
     Errors: SkyclassError where the first settings' `file_bands` counts other bands than the image has.
     """
@@ -171,5 +171,5 @@ def _share_at(band: np.ndarray, top: Any) -> float:
 
 
 def _without_place(error: SkyclassError) -> str:
-    """What is wrong and the way out; the file has a column of its own."""
+    """What is wrong and the fix; the file has a column of its own."""
     return f"{error.what}; {error.fix}" if error.fix else error.what

@@ -1,4 +1,4 @@
-"""The eight ways to hold an image: four quarter turns, as it is or in a mirror (the dihedral group of the square)."""
+"""The eight orientations of an image: four quarter turns, mirrored or not (the dihedral group of the square)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Orientation(NamedTuple):
 def orientations_of(height: int, width: int) -> list[Orientation]:
     """The orientations that keep an image's shape, as it is first: all eight of a square one, four of any other.
 
-    A network that was trained on wide images has never seen a tall one, and many take no other shape.
+    A network that was trained on wide images was not trained on tall ones, and many take no other shape.
     """
     quarters = range(4) if height == width else (0, 2)
     return [Orientation(turns, mirrored) for mirrored in (False, True) for turns in quarters]

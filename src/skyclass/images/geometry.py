@@ -1,4 +1,4 @@
-"""Where the pixels of the network's input lie in the image that they were made of: the pixel path, undone."""
+"""The inverse geometry of preprocessing: where pixels of the network's input lie in the original image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoded pixels become stored pixels, and stored pixels become the network's input: the only pixel path.
+"""Preprocessing: decoded pixels become stored pixels, and stored pixels the network's input.
 
 `apply_settings` does what a PixelSettings says, in its order: bands, NaN, interval and stretch, crop, resize, type.
 Stored integers stand for [0, 1], uint8 in steps of 1/255 and uint16 of 1/65535 ("unit scale"); floats are themselves.
@@ -108,9 +108,9 @@ def named_bands(bands: Sequence[str], file_bands: Sequence[str] | None) -> tuple
 def select_bands(pixels: np.ndarray, bands: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
     """Bands by name and in order: (C, H, W) -> (len(wanted), H, W).
 
-    A grey image stands for red, green and blue alike; of a red, green and blue one the luminance is the grey (integers
-    rounded to the nearest, halves to even). Three bands that the file only numbers (`are_numbered`) stand for red,
-    green and blue, as in arrays of colour images; of others nobody knows the order. Capitals count only where bands
+    A grey image is taken as red, green and blue alike; of a red, green and blue one the luminance is the grey (integers
+    rounded to the nearest, halves to even). Three bands that the file only numbers (`are_numbered`) are red,
+    green and blue, as in arrays of colour images; the order of others is unknown. Capitals count only where bands
     differ in nothing else: FITS writes extension g as G.
     """
     place = {name.lower(): row for row, name in enumerate(bands)}
@@ -252,7 +252,7 @@ def channel_statistics(images: np.ndarray, rows: np.ndarray) -> Statistics:
 
 
 def resolve_normalisation(normalise: str, n_bands: int, statistics: Statistics | None) -> Statistics:
-    """Mean and standard deviation of each band that a recipe's `pixels.normalise` stands for.
+    """Mean and standard deviation of each band for a recipe's `pixels.normalise`.
 
     statistics : the training split's, which `dataset` needs. ImageNet's are averaged for a single band.
 

@@ -32,7 +32,7 @@ def resize(array: np.ndarray, size: tuple[int, int], interpolation: str) -> np.n
 
 @lru_cache(maxsize=64)
 def _weights(n_in: int, n_out: int, interpolation: str) -> sparse.csr_matrix:
-    """Sparse, because a new pixel looks at few old ones: a product touches each old pixel about once."""
+    """Sparse, because a new pixel depends on few old ones: a product reads each old pixel about once."""
     use_area = interpolation == "area" and n_out < n_in
     return sparse.csr_matrix(area_weights(n_in, n_out) if use_area else linear_weights(n_in, n_out))
 

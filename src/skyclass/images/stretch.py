@@ -1,4 +1,4 @@
-"""Values become brightness: an interval is mapped to [0, 1] and bent by a curve, or three bands make a picture."""
+"""Intensity stretch: an interval is mapped to [0, 1] through a curve, or three bands to a colour picture (Lupton)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from astropy.stats import sigma_clipped_stats
 from ..core.errors import SkyclassError
 from ..recipes.data_settings import PixelSettings
 
-LEVELS = {"uint8": 255, "uint16": 65535}  # what stands for 1 in each stored type; in floats it is 1 itself
+LEVELS = {"uint8": 255, "uint16": 65535}  # the value of 1 in each stored type; in floats it is 1 itself
 NOISE_UNITS = 10.0  # times the noise is the linear stretch of lupton: noise stays just visible, at about 0.1
 MEASURED = 20_000  # pixels of a band that its background and noise are measured on, evenly spaced
 

@@ -1,1 +1,1 @@
-"""Backbones, heads, and what of them is trained."""
+"""Networks: backbones, heads, pretrained weights and fine-tuning."""

@@ -28,7 +28,7 @@ ADAPTABLE = (nn.Linear, nn.Conv2d, Conv2dSame)
 
 
 def adapt(network: Network, settings: ModelSettings) -> None:
-    """Freeze, or put in low-rank adapters, as the recipe says; the head is trained in any case.
+    """Freeze, or put in low-rank adapters, as the settings require; the head is always trained.
 
     Errors: SkyclassError for a name that the backbone does not have, or that holds nothing to adapt.
     """
@@ -53,7 +53,7 @@ def freeze(network: Network, names: Sequence[str]) -> None:
 def add_lora(network: Network, settings: LoraSettings) -> None:
     """Freeze the backbone and put low-rank adapters on its convolutions and linear layers.
 
-    Layers that have no such adapter stay frozen, and are told of: grouped and dilated convolutions, and those that
+    Layers that have no such adapter stay frozen, and are logged: grouped and dilated convolutions, and those that
     reparametrise their weights.
     Errors: SkyclassError for a name that the backbone does not have, or that holds nothing to adapt.
     """

@@ -38,7 +38,7 @@ def checkpoint_blocks(network: Network) -> int:
 
 
 def residual_blocks(backbone: nn.Module) -> list[nn.Module]:
-    """The innermost modules of two weighted layers or more that stand in a row: in a Sequential, a list or a stage."""
+    """The innermost modules of two weighted layers or more in sequence: in a Sequential, a list or a stage."""
     rows = [
         module
         for module in backbone.modules()

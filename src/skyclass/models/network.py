@@ -1,4 +1,4 @@
-"""The modules of a backbone by their names, such as `layer3` or `blocks.4`."""
+"""The network: a backbone, a head for the classes, and perhaps one for the chance of an error."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Network(nn.Module):
 
 
 def _rename_error_head(network: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Give the tensors of the uncertainty head their name of today, where Skyclass 0.1 wrote them as `doubt`."""
+    """Rename the tensors of the uncertainty head, which Skyclass 0.1 wrote as `doubt`."""
     old = f"{prefix}doubt."
     for name in [name for name in state if name.startswith(old)]:
         state[f"{prefix}error_head.{name.removeprefix(old)}"] = state.pop(name)

@@ -39,7 +39,7 @@ class LoadedWeights:
     stem: str | None
 
     def __str__(self) -> str:
-        """Two or three lines for the person who trains."""
+        """Two or three lines for the terminal."""
         stem = f"; stem: {self.stem}" if self.stem else ""
         lines = [f"Weights from {self.source}: {len(self.loaded)} tensors loaded{stem}"]
         for word, names in (("skipped", self.skipped), ("missing, left at random", self.missing)):
@@ -50,7 +50,7 @@ class LoadedWeights:
 
 
 def load_weights(network: Network, settings: ModelSettings, n_bands: int) -> LoadedWeights | None:
-    """Fill the backbone as `model.weights` says; None when it says `none`.
+    """Load the weights of `model.weights` into the backbone; None if it is `none`.
 
     Errors: SkyclassError that names the offline way where a download fails, and the file where one cannot be used.
     """
@@ -136,18 +136,18 @@ def _adapt_stem(backbone: nn.Module, own: dict[str, Tensor], state: dict[str, Te
 
 
 def adapt_bands(weight: Tensor, n_bands: int) -> tuple[Tensor, str]:
-    """A convolution's weights (F, C, h, w) for `n_bands` inputs, and what was done in words.
+    """A convolution's weights (F, C, h, w) for `n_bands` inputs, and a description of the change.
 
     The rule of timm's adapt_input_conv for any C: for one band they are summed; for others repeated (R, G, B, R, G) or
     cut off, and scaled by C / n_bands, so that the response keeps its size.
     """
     before = weight.shape[1]
-    told = f"{before} {'band' if before == 1 else 'bands'} -> {n_bands}, weights"
+    change = f"{before} {'band' if before == 1 else 'bands'} -> {n_bands}, weights"
     if n_bands == 1:
-        return weight.sum(1, keepdim=True), f"{told} summed"
+        return weight.sum(1, keepdim=True), f"{change} summed"
     repeated = weight.repeat(1, -(-n_bands // before), 1, 1)[:, :n_bands] * (before / n_bands)
     how = "repeated" if n_bands > before else f"of the first {n_bands} kept"
-    return repeated, f"{told} {how} and scaled by {before}/{n_bands}"
+    return repeated, f"{change} {how} and scaled by {before}/{n_bands}"
 
 
 def _download(settings: ModelSettings) -> dict[str, Tensor]:
@@ -162,7 +162,7 @@ def _download(settings: ModelSettings) -> dict[str, Tensor]:
     cached = try_to_load_from_cache(repository, "model.safetensors", revision=revision or None)
     if isinstance(cached, str):
         return load_file(cached)
-    problem = _unreachable(constants.ENDPOINT)  # asked first, because the Hub client retries for most of a minute
+    problem = _unreachable(constants.ENDPOINT)  # tried first, because the Hub client retries for most of a minute
     if problem is None:
         try:
             return dict(timm.create_model(settings.backbone, pretrained=True, num_classes=0).state_dict())
@@ -176,7 +176,7 @@ def _unreachable(endpoint: str) -> str | None:
     """Why no connection to the Hub's address can be made, or None when it can."""
     address = urlsplit(endpoint)
     if address.scheme in getproxies():
-        return None  # a proxy answers for it: only the download itself can tell
+        return None  # behind a proxy only the download itself can show it
     port = address.port or (443 if address.scheme == "https" else 80)
     try:
         socket.create_connection((address.hostname or "", port), timeout=5.0).close()

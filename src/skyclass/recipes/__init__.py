@@ -1,1 +1,1 @@
-"""Recipes: what a training is told, in sections that are checked."""
+"""Recipes: all settings of a training, in validated sections."""

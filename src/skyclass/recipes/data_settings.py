@@ -10,7 +10,7 @@ from .schema import Settings
 
 
 def _pair(value: object) -> object:
-    """One number stands for a square: 64 is (64, 64)."""
+    """One number is a square: 64 is (64, 64)."""
     return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

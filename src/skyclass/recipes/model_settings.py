@@ -1,4 +1,4 @@
-"""Settings of a network: backbone, head, weights, adapters."""
+"""The sections of a recipe about the network: backbone, head, weights, adapters."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def parse_pixels(settings: PixelSettings, overrides: Sequence[str]) -> PixelSett
 
 
 def _say_renamed(pixels: Any) -> None:
-    """Say that a value which a person wrote has another name now, by which it is stored."""
+    """Log that a value has another name now, by which it is stored."""
     if isinstance(pixels, dict) and pixels.get("fit") == "stretch":
         say("Note: pixels.fit: stretch is now called distort; the old name still works")
 

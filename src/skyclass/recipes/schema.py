@@ -1,4 +1,4 @@
-"""A YAML document against a Pydantic model: overrides, and faults named with their line and the nearest valid key."""
+"""Validate a YAML document by a Pydantic model: overrides, and errors with their line and the nearest valid key."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def validate(
     raise SkyclassError(f"{what}, got {first['input']!r}", where=place, fix="see `skyclass recipes schema`")
 
 
-# Kinds of faults by pydantic's names, in our words; what stands in braces, pydantic tells.
+# Messages of pydantic's types of errors; pydantic fills in what is in braces.
 _MEANING = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "should be a whole number"),
     **dict.fromkeys(("float_type", "float_parsing"), "should be a number"),
@@ -111,7 +111,7 @@ _MEANING = {
 
 
 def _message(fault: ErrorDetails) -> str:
-    """A fault that pydantic found, in our words."""
+    """The message of an error that pydantic found."""
     meaning = _MEANING.get(fault["type"])
     return meaning.format(**fault.get("ctx", {})) if meaning else "has a value that does not fit"
 

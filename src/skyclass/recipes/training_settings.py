@@ -1,4 +1,4 @@
-"""The section of a recipe about calibration and prediction sets."""
+"""The sections of a recipe about training, calibration, prediction sets and tuning."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class TuneSettings(Settings):
 
     space: Space = Field({}, description="recipe key: a list of values, or a range {low, high, log, integer}")
     metric: ValidationScore | None = Field(
-        None, description="what is judged, at its best validation; null takes the monitor"
+        None, description="the score of a trial, at its best validation; null takes the monitor"
     )
     sampler: Literal["grid", "tpe", "random"] | None = Field(
         None, description="how values are chosen; null takes grid for lists alone, tpe where there is a range"

@@ -1,1 +1,1 @@
-"""What the report and the model card of a run say, one section a module: from files alone, nothing is computed anew."""
+"""The report and the model card of a run, one section a module; they are made from files, nothing is computed again."""

@@ -34,7 +34,7 @@ class Inspection(NamedTuple):
     """All that was found.
 
     counts : images of each class (index) in each split (columns)
-    duplicates : `checks.duplicate_table`, None where it was not looked for
+    duplicates : `checks.duplicate_table`, None if they were not computed
     label_errors : image_id, file, label, suggested, p_label, p_suggested, likely; the label that is most likely wrong
         first
     read : opens the image of a row, as for `image_statistics.measure_images`
@@ -125,7 +125,7 @@ def _maybe(found: Inspection) -> list[dict[str, Any]]:
 
 
 def _side_by_side(found: Inspection, pairs: pd.DataFrame) -> dict[str, Any]:
-    """The pictures of the pairs, and what is said of them."""
+    """The pictures of the pairs, and their captions."""
     place = _places(found.catalog)
     members = list(dict.fromkeys([*pairs["image_id"], *pairs["other_id"]]))
     across = [word for word in ("splits", "labels") if pairs["across"].str.contains(word).any()]
@@ -150,12 +150,12 @@ def _relation(pairs: pd.DataFrame) -> str:
 
 
 def _label_errors(found: Inspection) -> list[dict[str, Any]]:
-    """The labels that the page shows as likely wrong, with their pictures; a file may have gone since the run."""
+    """The labels that the page shows as likely wrong, with their pictures; a file may be missing since the run."""
     if found.label_errors is None:
         return []
     place = _places(found.catalog)
     readable = found.catalog["image_id"][[size is not None for size in found.statistics.sizes]]
-    likely = found.label_errors["likely"].eq(True)  # empty where it cannot be told
+    likely = found.label_errors["likely"].eq(True)  # empty where it is unknown
     shown = found.label_errors[likely & found.label_errors["image_id"].isin(readable)].head(SHOWN_ERRORS)
     pictures = [_shown(found, place[image_id])["picture"] for image_id in shown["image_id"]]
     rows = shown.to_dict("records")
@@ -170,7 +170,7 @@ def _places(catalog: pd.DataFrame) -> Mapping[str, int]:
 
 
 def _shown(found: Inspection, number: int) -> dict[str, Any]:
-    """The picture of an image, and what the catalog says of it."""
+    """The picture of an image, and its caption from the catalog."""
     row = found.catalog.iloc[number]
     about = [str(row[name]) for name in ("label", "split") if pd.notna(row[name])]
     image = found.read({"row": number, **{name: row[name] for name in ("image_id", "file", "label")}})

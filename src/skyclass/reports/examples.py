@@ -108,8 +108,8 @@ def _grades(material: Material) -> dict[str, Any] | None:
 
 def mistakes_section(material: Material) -> dict[str, Any]:
     """The wrong predictions that the classifier was surest of, and how many there are."""
-    judged = material.evaluated
-    wrong = judged[judged["label"] != judged["predicted"]].sort_values("confidence", ascending=False)
+    evaluated = material.evaluated
+    wrong = evaluated[evaluated["label"] != evaluated["predicted"]].sort_values("confidence", ascending=False)
     rows = [{**row, "p_true": row[f"{PREFIX}{row['label']}"]} for row in wrong.head(MOST_MISTAKES).to_dict("records")]
     for row in rows:
         text = f"{row['image_id']}: {row['label']} taken for {row['predicted']}"

@@ -1,4 +1,4 @@
-"""What the sections of a report are made from."""
+"""The data of a report: a run, its pack and its predictions, each read once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Material:
 
     @cached_property
     def pack(self) -> Pack | None:
-        """The pack of the training; a report is owed without it too."""
+        """The pack of the training; a report can be made without it."""
         return pack_of_run(self.run)
 
     @cached_property
@@ -47,7 +47,7 @@ class Material:
 
     @cached_property
     def evaluated(self) -> pd.DataFrame:
-        """The predictions that the evaluation judged: of its split, predicted, with a label among the classes."""
+        """The evaluated predictions: of the evaluation's split, predicted, with a label among the classes."""
         frame, classes, _ = read_predictions(self.run.predictions_file)
         frame = frame[frame["label"].isin(classes) & frame["predicted"].notna()]
         return frame if self.metrics["split"] == "all" else frame[frame["split"] == self.metrics["split"]]
@@ -58,7 +58,7 @@ class Material:
         return {name: row for row, name in enumerate(self.pack.catalog["image_id"])} if self.pack else {}
 
     def picture(self, image_id: str, text: str) -> Picture | None:
-        """A thumbnail of an image of the pack; None where the pack is gone."""
+        """A thumbnail of an image of the pack; None if the pack is missing."""
         row = self._place.get(image_id)
         if self.pack is None or row is None:
             return None

@@ -17,7 +17,7 @@ from .pages import page
 from .scores import class_rows, score_rows
 from .training_data import class_counts_of_pack
 
-# Our scores by the names that the Hub knows them by, and how they are taken over the classes.
+# Our scores -> their names on the Hub, and how they are averaged over the classes.
 HUB_METRICS: dict[str, tuple[str, dict[str, str] | None]] = {
     "accuracy": ("accuracy", None),
     "balanced_accuracy": ("balanced_accuracy", None),
@@ -37,13 +37,13 @@ def write_card(run: Run, metrics: dict[str, Any] | None = None) -> None:
     """
     material = Material(run, metrics or {})
     data = card_data(material)
-    # Markdown of the template stands below the metadata, which the Hub's own class writes.
+    # The Markdown of the template follows the metadata, which the Hub's own class writes.
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{page('model_card.md.j2', _content(material))}")
     write_text(run.classifier / "README.md", str(card))
 
 
 def card_data(material: Material) -> ModelCardData:
-    """The metadata of the card; one result a score, of the split that was judged."""
+    """The metadata of the card; one result a score, of the split that was evaluated."""
     name, metrics = material.recipe.name, material.metrics
     provenance = material.run.provenance()
     results = [
@@ -63,7 +63,7 @@ def card_data(material: Material) -> ModelCardData:
     ]
     backbone = material.recipe.model.backbone
     return ModelCardData(
-        model_name=" ".join(name.split()),  # on one line, lest a part of it end the metadata
+        model_name=" ".join(name.split()),  # on one line, so that no part of it ends the metadata
         library_name="skyclass",
         pipeline_tag="image-classification",
         tags=["astronomy", "image-classification", "skyclass", backbone.rsplit(":")[-1].rsplit("/")[-1]],
@@ -75,7 +75,7 @@ def _content(material: Material) -> dict[str, Any]:
     """What the template shows."""
     metrics, classifier = material.metrics, material.classifier
     pack = material.pack
-    judged = metrics if metrics else None
+    evaluated = metrics if metrics else None
     return {
         "name": material.recipe.name,
         "about": material.recipe.about,
@@ -87,10 +87,10 @@ def _content(material: Material) -> dict[str, Any]:
         "counts": class_counts_of_pack(pack, material.recipe.data) if pack else None,
         "code": code,
         "plain": plain,
-        "metrics": judged,
-        "rows": score_rows(metrics) if judged else [],
-        "notes": [plain(note) for note in evaluation_notes(metrics)] if judged else [],
-        "of_classes": class_rows(metrics) if judged else [],
+        "metrics": evaluated,
+        "rows": score_rows(metrics) if evaluated else [],
+        "notes": [plain(note) for note in evaluation_notes(metrics)] if evaluated else [],
+        "of_classes": class_rows(metrics) if evaluated else [],
         "calibration": classifier.get("calibration") or {"method": "none"},
         "sets": classifier.get("prediction_sets"),
         "novelty": classifier.get("novelty"),

@@ -48,7 +48,7 @@ def _webp(file: Path | io.BytesIO, text: str, **how: Any) -> Picture:
     try:
         with pillow.open(file) as opened:
             opened.convert("RGB").save(stream, format="webp", **how)
-    except (OSError, SyntaxError, ValueError):  # of what Pillow says about damaged files
+    except (OSError, SyntaxError, ValueError):  # of Pillow, for damaged files
         where = file if isinstance(file, Path) else None
         raise SkyclassError("a picture of ours is gone or damaged", where=where, fix="make it again") from None
     return _picture("webp", stream.getvalue(), text)

@@ -11,7 +11,7 @@ from .material import Material
 
 COLUMNS_SHOWN = 12  # figures of the accuracy against a column
 
-# The scores that are told, and what they are; metrics.csv holds all.
+# The scores that are shown, and their meaning; metrics.csv holds all.
 MEANING = {
     "accuracy": ("accuracy", "share of the images that are classified rightly"),
     "balanced_accuracy": ("balanced accuracy", "mean of the classes’ completeness"),
@@ -93,7 +93,7 @@ def scores_section(material: Material) -> dict[str, Any]:
 
 
 def columns_section(material: Material) -> dict[str, Any]:
-    """The accuracy against columns, where it was asked for."""
+    """The accuracy against columns, if it was requested."""
     found = material.metrics.get("by") or {}
     shown = list(found.items())[:COLUMNS_SHOWN]
     pictures = [material.figure(each["file"], f"accuracy by {name}, with 95 % intervals") for name, each in shown]
@@ -101,7 +101,7 @@ def columns_section(material: Material) -> dict[str, Any]:
 
 
 def calibration_section(material: Material) -> dict[str, Any] | None:
-    """Calibration errors before and after, and the reliability diagram; None where they were not judged."""
+    """Calibration errors before and after, and the reliability diagram; None if they were not computed."""
     found = material.metrics.get("calibration")
     if not found:
         return None
@@ -136,14 +136,14 @@ def uncertainty_section(material: Material) -> dict[str, Any] | None:
     if not found:
         return None
     text = "risk against coverage of each score of uncertainty, and the AUROC of errors"
-    found = {**found, **advise(found)}  # what an older evaluation said may be more than its images tell
+    found = {**found, **advise(found)}  # an older evaluation may state more than its images allow
     rows = [(IN_WORDS.get(name, name), row, name == found["trust"]) for name, row in found["scores"].items()]
     return {**found, "rows": rows, "figure": material.figure("uncertainty.png", text)}
 
 
 def novelty_section(material: Material) -> dict[str, int] | None:
-    """How many judged images are unlike the training images; None where that was not measured."""
-    judged = material.evaluated
-    if "unlike" not in judged or judged["unlike"].isna().all():
+    """How many evaluated images are unlike the training images; None where that was not measured."""
+    evaluated = material.evaluated
+    if "unlike" not in evaluated or evaluated["unlike"].isna().all():
         return None
-    return {"unlike": int(judged["unlike"].fillna(False).sum()), "n": len(judged)}
+    return {"unlike": int(evaluated["unlike"].fillna(False).sum()), "n": len(evaluated)}

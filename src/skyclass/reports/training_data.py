@@ -32,7 +32,7 @@ def class_counts_of_pack(pack: Pack, settings: DataSettings) -> pd.DataFrame:
 
 
 def data_section(material: Material) -> dict[str, Any] | None:
-    """Counts, some images of each class, the problems of the source; None where the pack is gone."""
+    """Counts, some images of each class, the problems of the source; None if the pack is missing."""
     pack = material.pack
     if pack is None:
         return None

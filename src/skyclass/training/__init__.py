@@ -1,1 +1,1 @@
-"""The one training loop."""
+"""Training: runs, ensembles, resuming, tuning, and the loop that they share."""

@@ -1,4 +1,4 @@
-"""Whether the files of a run, and of its pack, are those that were written."""
+"""Verify the files of a run and of its pack against their hashes."""
 
 from __future__ import annotations
 

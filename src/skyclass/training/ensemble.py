@@ -1,4 +1,4 @@
-"""Several members trained by one recipe become one run: what `train --ensemble` does.
+"""Train an ensemble: several members by one recipe, in one run.
 
 The members differ by their seeds, so by their first weights, the order of the images and their augmentation (deep
 ensembles, Lakshminarayanan et al. 2017, arXiv:1612.01474, section 2.4). Each is a run of its own under `members`; what
@@ -39,7 +39,7 @@ from .run import begin_run, finish_run
 def begin_ensemble(
     recipe: Recipe, pack: Pack, out: Path, members: int, device: str = "auto", *, find_rate: bool = False
 ) -> tuple[Run, TrainingRows]:
-    """As `begin_run`, for an ensemble of so many members, of which none has begun.
+    """As `begin_run`, for an ensemble of so many members, none of which is started.
 
     find_rate : each member shall find a learning rate of its own
 
@@ -81,7 +81,7 @@ def _to_train(run: Run, path: Path, recipe: Recipe) -> Run | None:
 
 
 def _member(run: Run, path: Path, recipe: Recipe) -> Run:
-    """The member's run, new where it has not begun."""
+    """The member's run, a new one if there is none."""
     if (path / "run.json").is_file():
         return Run.open(path)
     shutil.rmtree(path, ignore_errors=True)  # what a process that was killed in these lines has left

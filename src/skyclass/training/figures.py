@@ -1,4 +1,4 @@
-"""Figures of a training: its curves, and the test of learning rates."""
+"""Figures of a training: its curves, and the learning-rate range test."""
 
 from __future__ import annotations
 

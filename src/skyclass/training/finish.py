@@ -33,7 +33,7 @@ T = TypeVar("T")
 def save_results(run: Run, classifier: Classifier, rows: TrainingRows, images: np.ndarray) -> None:
     """Save a trained classifier, calibrated, its card, and its predictions of the validation and test images.
 
-    images : (N, C, h, w), those of the pack as validation and test see them
+    images : (N, C, h, w), those of the pack as validation and test take them
     """
     recipe, chosen = run.recipe(), np.concatenate([rows.val, rows.test])
     classifier.novelty = _novelty(classifier, recipe, rows, images)
@@ -116,7 +116,7 @@ def _calibrate(
 
 
 def _write_predictions(run: Run, classifier: Classifier, rows: TrainingRows, output: ClassifierOutput) -> None:
-    """Write the predictions of the validation and test images, and say how the test went."""
+    """Write the predictions of the validation and test images, and log the scores of the test."""
     p = classifier.calibration.apply(output.log_p)
     catalog = rows.catalog.iloc[np.concatenate([rows.val, rows.test])].reset_index(drop=True)
     frame = classifier.table(catalog["image_id"], p, output.error_probability, output.novelty)

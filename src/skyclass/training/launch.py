@@ -1,4 +1,4 @@
-"""A training in several processes of this machine: started as torchrun starts them, watched, and ended together.
+"""Launch a training in several processes of this machine, as torchrun does, and end them together.
 
 python -m skyclass.training.launch RUN DEVICE REPORT -> one of them; an error is written to the file REPORT
 """
@@ -33,12 +33,12 @@ from ..data.packs.training_rows import TrainingRows
 from .ensemble import finish_ensemble
 from .run import finish_run
 
-POLL = 0.05  # seconds between two looks at the processes
-AFTERMATH = 0.3  # seconds in which what the first failure brings about shows
+POLL = 0.05  # seconds between two checks of the processes
+AFTERMATH = 0.3  # seconds in which the consequences of the first failure appear
 
 
 def finish_on_devices(run: Run, rows: TrainingRows | None, device: str, devices: int) -> None:
-    """`finish_run`, or `finish_ensemble`, on so many devices: in this process, where it is the only one or has joined
+    """`finish_run`, or `finish_ensemble`, on so many devices: in this process if it is the only one or has joined
     the others already, else in new ones.
 
     Errors: those of these, in whichever process they come up; all end then.
@@ -83,9 +83,9 @@ def watch(commands: Sequence[Sequence[str]], environments: Sequence[Mapping[str,
 
 
 def environment_of(rank: int, world: int, port: int) -> dict[str, str]:
-    """What torchrun tells a process, where its agent keeps the store; the cores are divided among them."""
+    """The environment that torchrun gives a process whose agent keeps the store; the cores are divided among them."""
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0}
-    told = {
+    variables = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "TORCHELASTIC_RUN_ID": "skyclass",
@@ -94,11 +94,11 @@ def environment_of(rank: int, world: int, port: int) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
     threads = {"OMP_NUM_THREADS": str(max(1, available_cores() // world))}
-    return {**threads, **os.environ, **told, **{name: str(number) for name, number in numbers.items()}}
+    return {**threads, **os.environ, **variables, **{name: str(number) for name, number in numbers.items()}}
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:
-    """Kill it, where it has not ended: what it has written is whole in any case."""
+    """Kill it if it has not ended; its files are whole in any case."""
     worker.kill()
     worker.wait()
     if worker.stdin:
@@ -121,7 +121,7 @@ def _failure(codes: list[int | None], reports: list[Path]) -> Exception:
 
 
 def main(path: str, device: str, report: str) -> None:
-    """One of the processes."""
+    """The entry point of one of the processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the process that started this one ends it
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
@@ -133,7 +133,7 @@ def main(path: str, device: str, report: str) -> None:
 
 
 def _write_error(error: Exception, report: Path) -> None:
-    """Write the error down, with where it came from for --debug."""
+    """Write the error with its traceback, for --debug."""
     place = masked(f"In process {os.environ['RANK']}:\n{traceback.format_exc()}")
     error.add_note(place)
     try:

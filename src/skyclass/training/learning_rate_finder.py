@@ -35,7 +35,7 @@ from .loop.optimizers import build_optimizer
 
 LOWEST, HIGHEST, STEPS = 1e-7, 1.0, 100
 DIVERGED = 4.0  # times the best loss
-DECAY = 0.9  # of the running mean that the divergence is judged by
+DECAY = 0.9  # of the running mean by which divergence is detected
 CLEAR = 3.0  # deviations of the smoothed losses at small rates: a fall that is no accident
 LEFT = 0.1  # of the whole fall: so much of it is behind when the level of the beginning is left
 WIDTH = 4.0  # steps: the deviation of the Gaussian that smooths the losses, centred, so that they do not lag
@@ -65,7 +65,7 @@ def find_rate(
     """The range test over 100 batches at most, with the recipe's optimiser, loss and precision.
 
     network : as a training begins with it; it and the random state are left as they are
-    batches : on the device; begun again where they end
+    batches : on the device; started again where they end
     to_input : (n, C, h, w) stored pixels -> the network's input
     class_weights : (K,) on the device, or None
 

@@ -1,4 +1,4 @@
-"""A recipe and a pack become a run with its classifier and predictions: what `train` and `tune` do."""
+"""Train a recipe on a pack: a run with its classifier and predictions."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def begin_run(
 
     members : of an ensemble, where more than one
 
-    find_rate : the training shall begin with a learning-rate range test, and take the rate that it suggests
+    find_rate : begin with a learning-rate range test, and take the rate that it suggests
 
-    Faults of the data, and a recipe that was written for other classes, show before the folder is made.
+    Faults of the data, and a recipe for other classes, are raised before the folder is made.
     Errors: SkyclassError for these, and where something is in the folder already.
     """
     rows = training_rows(pack, recipe.data)
@@ -77,9 +77,9 @@ def finish_run(
 ) -> None:
     """Train to the end, from the last checkpoint if there is one; save the classifier and its predictions.
 
-    rows : those of a new run; a resumed one finds them again
-    on_validation : told the epochs done and the scores after each validation
-    Errors: SkyclassError for a pack that has changed, and all that a training refuses.
+    rows : those of a new run; a resumed one computes them again
+    on_validation : called after each validation with the epochs done and the scores
+    Errors: SkyclassError for a pack that has changed, and the errors of a training.
     """
     data, rows = data_of(run, rows)
     classifier, images = _fit(run, run.recipe(), data, rows, own_device(device), on_validation)
@@ -87,7 +87,7 @@ def finish_run(
 
 
 def _warn_of_mirrors(recipe: Recipe, classes: Sequence[str]) -> None:
-    """Say so where flips would teach a class under the name of its mirror image."""
+    """Warn where flips would train a class under the label of its mirror image."""
     swapped = {frozenset(pair) for pair in recipe.augment.mirror_swaps}
     for one, other in handed_classes(classes):
         if max(recipe.augment.flip_horizontal, recipe.augment.flip_vertical) and frozenset((one, other)) not in swapped:
@@ -122,16 +122,16 @@ def _fit(
     device: torch.device,
     on_validation: OnValidation | None,
 ) -> tuple[Classifier, np.ndarray]:
-    """Train; returns the classifier and the images of the pack as validation and test see them."""
+    """Train; returns the classifier and the images of the pack as validation and test take them."""
     torch.manual_seed(recipe.seed)
     warn_of_padding(recipe.pixels.crop, data.images.shape[2:])
     warn_of_distortion(recipe.pixels, data.images.shape[2:])
     warn_of_enlarging(recipe.pixels.size, recipe.pixels.crop or data.images.shape[2:])
     images = rank_zero_first(lambda: resize_for_training(data, recipe.pixels))
     normalisation = _normalisation(recipe, images, rows)
-    begun = run.last_checkpoint.is_file()
+    resumed = run.last_checkpoint.is_file()
     some = images[_sample_rows(rows.train)]
-    network = _network(recipe, some, len(rows.classes), normalisation, with_weights=not begun)
+    network = _network(recipe, some, len(rows.classes), normalisation, with_weights=not resumed)
     train_loader, val_loader = _loaders(recipe, data, rows, images, device)
     precision = "bfloat16" if pick_precision(recipe.training.precision, device) == torch.bfloat16 else "float32"
     height, width = images.shape[2:]
@@ -180,7 +180,7 @@ def _classifier(
 
 
 def _log_training(run: Run, recipe: Recipe, fitted: Fitted) -> None:
-    """Say how the training went, and draw its curves."""
+    """Log the result of the training, and draw its curves."""
     if not fitted.epochs:
         say("No epoch was asked for: the classifier is the network as it begins")
         return
@@ -196,7 +196,7 @@ def _log_training(run: Run, recipe: Recipe, fitted: Fitted) -> None:
 def _inputs(
     recipe: Recipe, rows: TrainingRows, images: np.ndarray, train: Loader, val: Loader, normalisation: Statistics
 ) -> Inputs:
-    """What the training is given; `images` as validation and test see them."""
+    """The data of the training; `images` as validation and test take them."""
     return Inputs(
         train=train,
         val=val,
@@ -246,9 +246,9 @@ def _augmentation(settings: AugmentSettings, n_bands: int) -> AugmentSettings:
 def _network(
     recipe: Recipe, some: np.ndarray, n_classes: int, normalisation: Statistics, *, with_weights: bool
 ) -> Network:
-    """The network as the training starts with it; `some` (n, C, h, w) are training images.
+    """The network at the start of the training; `some` (n, C, h, w) are training images.
 
-    A resumed run takes its weights from its checkpoint: the file or network they once came from may be gone.
+    A resumed run takes its weights from its checkpoint: the file that they came from may be gone.
     """
     n_bands = some.shape[1]
     network = build_network(recipe.model, n_bands, n_classes)
@@ -282,7 +282,7 @@ def _sample_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def _normalisation(recipe: Recipe, images: np.ndarray, rows: TrainingRows) -> Statistics:
-    """The recipe's; ImageNet's mean stands for colours or grey, and other bands take that of the training split."""
+    """The recipe's normalisation; ImageNet's is for three bands or one, others take that of the training split."""
     how, n_bands = recipe.pixels.normalise, images.shape[1]
     if how == "imagenet" and n_bands not in (1, 3):
         say(f"Normalised by the training images: ImageNet's mean is known for three bands or one, not for {n_bands}")

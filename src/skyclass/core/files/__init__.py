@@ -1,1 +1,1 @@
-"""Files of our own: written whole, replaced at once, locked, and read back with checks."""
+"""Files that Skyclass writes: atomically, replaced at once, locked, and validated when they are read."""

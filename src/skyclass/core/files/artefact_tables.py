@@ -1,4 +1,4 @@
-"""Tables that Skyclass itself has written, read back: a damaged one is one sentence with the way out."""
+"""Read tables that Skyclass has written; a damaged one is an error with a fix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_own_csv(
     """A CSV file that has all `columns` and `numbers`, of which the latter hold nothing else; `what` names it.
 
     options : those of `pandas.read_csv`
-    Errors: SkyclassError, with `fix` as the way out, where the file is missing, damaged or another table.
+    Errors: SkyclassError, with the fix `fix`, where the file is missing, damaged or another table.
     """
     _check_file(path, what, fix)
     try:

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and the hashes by which artefacts know each other."""
+"""Atomic writes (a file is whole or absent), and the hashes by which artefacts refer to each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .leftovers import part_of, remove, remove_leftovers
 def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary name beside `path` that takes its place when the block ends well, and is removed when it does not.
 
-    What stands under the name `path` is at any moment, a power cut included, the whole old file or the whole new one,
+    At any moment, a power cut included, `path` is the whole old file or the whole new one,
     readable by whom the umask allows. Half-written files of dead processes in the same folder are removed.
 
     durable : False leaves it to the system when the bytes reach the disk, and old leftovers where they are: for many
@@ -84,7 +84,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_text(path: Path, what: str, fix: str = "make it again") -> str:
-    """A UTF-8 text; `what` says what it should be.
+    """A UTF-8 text; `what` is its kind, for messages.
 
     Errors: SkyclassError where the file is missing, cannot be read, or holds something else than text.
     """
@@ -99,7 +99,7 @@ def read_text(path: Path, what: str, fix: str = "make it again") -> str:
 
 
 def read_json(path: Path, what: str, keys: Iterable[str] = (), fix: str = "make it again") -> dict[str, Any]:
-    """A JSON object that has all `keys`; `what` says what it should be.
+    """A JSON object that has all `keys`; `what` is its kind, for messages.
 
     Errors: SkyclassError where the file is missing, damaged or lacks a key.
     """
@@ -131,7 +131,7 @@ def sha256_of(path: Path) -> str:
 def new_folder(path: Path, *, overwrite: bool, fix: str) -> None:
     """Make an empty folder for an output; `overwrite` lets it lie over what is there.
 
-    Errors: SkyclassError where the folder already holds something, with `fix` as the way out.
+    Errors: SkyclassError where the folder already holds something, with the fix `fix`.
     """
     with disk_errors(path):
         if path.exists() and not path.is_dir():

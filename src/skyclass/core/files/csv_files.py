@@ -1,4 +1,4 @@
-"""CSV files that a spreadsheet opens without running what stands in them.
+"""CSV files that a spreadsheet opens without running formulas in their cells.
 
 A spreadsheet takes a cell that begins with `=`, `+`, `-`, `@`, a tab or a line's end for a formula (OWASP, "CSV
 Injection"). An image id, a class or a file name may begin so. Such a cell of text gets an apostrophe before it, which

@@ -1,4 +1,4 @@
-"""What the system says of files and disks, as one sentence with the way out."""
+"""Errors of the operating system about files and disks, as one sentence with a fix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WRITE = "name a folder that you may write to, or have its permissions changed; 
 _PATH = "check the path"
 _DISK = "check the disk and its connection, or name a folder on another one; then repeat the command"
 
-# errno: what is wrong, and the way out
+# errno: what is wrong, and the fix
 _MEANING: dict[int, tuple[str, str]] = {
     errno.ENOSPC: ("the disk is full", _ROOM),
     errno.EDQUOT: ("your share of the disk (its quota) is used up", _ROOM),
@@ -69,7 +69,7 @@ def disk_error(error: BaseException, path: str | Path) -> MachineError:
 
 @contextmanager
 def disk_errors(path: Path, part: Path | None = None) -> Iterator[None]:
-    """While the block writes the file or folder `path`, what the system refuses is said as a sentence.
+    """While the block writes the file or folder `path`, errors of the operating system are raised as a sentence.
 
     part : the temporary name under which it is written; the sentence names `path` instead
     Raises

@@ -1,4 +1,4 @@
-"""JSON artefacts as a reader may rely on them: every value of its type, and nothing changed since it was written."""
+"""JSON artefacts: validated types, and a seal that shows whether anything was changed since they were written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """The content with the hash of it, by which `read_document` knows whether it was changed."""
+    """The content with its hash, by which `read_document` detects changes."""
     return {**content, SEAL: _content_hash(content)}
 
 
@@ -37,13 +37,13 @@ def _content_hash(content: dict[str, Any]) -> str:
 
 
 def read_document(path: Path, what: str, kind: type[AnyDocument], fix: str) -> tuple[dict[str, Any], AnyDocument]:
-    """The content of a JSON artefact, as it is and as `kind` describes it; `what` says what it should be.
+    """The content of a JSON artefact, as it is and as `kind` describes it; `what` is its kind, for messages.
 
     Raises
     ------
     SkyclassError
         For a file that is missing or damaged, one that was changed since it was written, a key that is missing, and a
-        value of another type, with `fix` as the way out.
+        value of another type, with the fix `fix`.
     """
     content = read_json(path, what, fix=fix)
     if SEAL in content and content[SEAL] != _content_hash(content):

@@ -1,4 +1,4 @@
-"""Temporary names that say which process writes under them, so that what a dead one has left can be removed.
+"""Temporary file names that contain the writing process, so that those of a dead one can be removed.
 
 A name is `.NAME.MACHINE.BOOT-PID-START-NUMBER.part`. A process is dead where the machine is this one and was started
 anew since, or has no such process, or one that began at another time: numbers of processes are used again. Of other
@@ -28,7 +28,7 @@ _numbers = itertools.count(1)
 
 
 def own_process() -> str:
-    """What tells this process from all others, of this machine and of others, now and later."""
+    """An identifier of this process, unique over machines and time."""
     return f"{_here()}-{os.getpid()}-{_start(os.getpid())}"
 
 
@@ -42,7 +42,7 @@ def has_ended(process: str) -> bool | None:
 
 
 def part_of(path: Path) -> Path:
-    """A temporary name beside `path` that nobody else has."""
+    """A unique temporary name beside `path`."""
     return path.with_name(f".{path.name[:_KEPT]}.{own_process()}-{next(_numbers)}{SUFFIX}")
 
 
@@ -55,7 +55,7 @@ def remove_leftovers(folder: Path) -> None:
     """Remove the files and folders that dead processes have left half-written in `folder`."""
     try:
         paths = [Path(entry) for entry in os.scandir(folder) if entry.name.endswith(SUFFIX)]
-    except OSError:  # who writes here will say what is wrong with it
+    except OSError:  # the error is raised when something is written here
         return
     for path in paths:
         if _is_dead(path):

@@ -1,4 +1,4 @@
-"""One command at a time trains a run, and who does is written beside the lock.
+"""Locks of runs: one command at a time trains a run, and the lock file names its process.
 
 The system takes the lock back from a process that dies, however it dies; what is written says only whom to ask. Where a
 disk keeps no locks (some network disks), what is written has to do: of this machine's processes it tells which live.
@@ -58,7 +58,7 @@ def held(run: Path) -> Iterator[None]:
 
 
 def holder_of(run: Path) -> str | None:
-    """Who trains the run at the moment, in words; None where nobody does, or nobody can tell."""
+    """The process that trains the run at the moment, as text; None if there is none, or it is unknown."""
     if not (run / LOCK).is_file():
         return None
     lock = FileLock(run / LOCK, thread_local=False)

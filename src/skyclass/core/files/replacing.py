@@ -1,4 +1,4 @@
-"""What a command leaves in a folder, built aside and put in place at once: the old output stands until then.
+"""Replace the output of a command at once: the new one is built aside, and the old one stays until then.
 
 The new files are made in a hidden folder inside the output folder, which works where that is a link, a mount, or holds
 files of the user's own. One renaming to `.replacing` decides; what follows, old files removed and new ones moved, can
@@ -27,12 +27,12 @@ def new_contents(folder: Path, key: str, old: Callable[[], Iterable[str]] = tupl
     """A hidden folder in `folder`, whose files take the places of the old ones when the block ends well.
 
     key : the file that makes the output whole: it is removed first and put in place last
-    old : names the files and folders of the old output, relative to `folder`, asked for when the block has ended;
+    old : names the files and folders of the old output, relative to `folder`, called when the block has ended;
         those that have no successor are removed, and other files in the folder are left alone
 
     Raises
     ------
-    MachineError : for a full disk and the like; the old output then stands as it was
+    MachineError : for a full disk and the like; the old output then stays as it was
     """
     finish_replacing(folder)
     stage = part_of(folder / "new")
@@ -55,12 +55,12 @@ def new_contents(folder: Path, key: str, old: Callable[[], Iterable[str]] = tupl
     finally:
         remove(stage)
         if not was_there and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()  # nothing came of it
+            folder.rmdir()  # nothing was written
     finish_replacing(folder)
 
 
 def _in_place(error: SkyclassError, stage: Path, folder: Path) -> SkyclassError:
-    """The error with the folder in place of the hidden one, which nobody is meant to know."""
+    """The error with the folder in place of the hidden one, which is internal."""
     where = None if error.where is None else error.where.replace(str(stage), str(folder))
     return type(error)(error.what, where=where, fix=error.fix)
 

@@ -80,7 +80,7 @@ def _check_events(text: str, where: str | Path) -> None:
 
 
 def _refuse_repeats(node: yaml.Node | None, where: str | Path) -> None:
-    """Errors: SkyclassError for a key that stands twice in one section, of which YAML would take the last."""
+    """Errors: SkyclassError for a key that occurs twice in one section, of which YAML would take the last."""
     if not isinstance(node, yaml.MappingNode):
         for part in node.value if isinstance(node, yaml.SequenceNode) else ():
             _refuse_repeats(part, where)

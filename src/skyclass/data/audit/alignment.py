@@ -9,8 +9,8 @@ from scipy import fft, ndimage
 
 from .fingerprints import ANGLES, DISC, SIDE
 
-_HIGHEST = 17  # angular harmonics that tell the angle, the constant one left out
-_FINER = 4  # times the angles of `fingerprints`, where the best rotation is looked for
+_HIGHEST = 17  # angular harmonics that determine the angle, without the constant one
+_FINER = 4  # times the angles of `fingerprints`, in the search for the best rotation
 _REACH = 14  # pixels: the largest shift
 _STEPS = 6  # of the refinement; the first ones on blurred pictures, which lets it start from farther off
 _BLURRED_STEPS, _BLUR = 3, 1.0

@@ -1,4 +1,4 @@
-"""The audit: what a referee would ask about a catalog before believing a classifier that learnt from it.
+"""The checks of an audit: problems of a catalog that would spoil a classifier trained on it.
 
 Every function takes a catalog (see `catalog.check_catalog`) and gives rows of problems or a table; nothing is opened.
 """
@@ -31,7 +31,7 @@ DUPLICATES = [
     *("other_id", "other_label", "other_split", "other_file"),
 ]
 
-# Bands that stand for each other (`pixels.select_bands`).
+# Bands that replace each other (`pixels.select_bands`).
 _COLOUR = {"grey", "red green blue", "band_1 band_2 band_3"}
 
 # Words that turn into each other in a mirror.
@@ -57,7 +57,7 @@ def duplicate_clusters(catalog: pd.DataFrame, pairs: pd.DataFrame) -> pd.Series:
 
 
 def duplicate_table(catalog: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """The pairs with what the catalog says of both images; copies come before what may be one, and among them those
+    """The pairs with the catalog's columns of both images; copies come before what may be one, and among them those
     across splits or labels first.
 
     `across` is empty, `splits`, `labels` or `splits and labels`; `cluster` is empty for pairs that are in none
@@ -90,7 +90,7 @@ def _differ(one: pd.Series, other: pd.Series) -> pd.Series:
 def duplicate_problems(table: pd.DataFrame) -> list[Problem]:
     """Warnings of the pairs in a `duplicate_table` that lie across splits or labels; the others do no harm.
 
-    Only the copies: what `maybe` is one is in the table, for a person to look at.
+    Only the copies: pairs of the kind `maybe` are in the table, to be checked by eye.
     """
     return [
         _warning(

@@ -14,7 +14,7 @@ flattened pictures, as it is done: 96 and 100 % (benchmarks/duplicates.py).
 
 A pair whose small pictures correlate is then verified on larger ones (`verification`), and called `sure` where it is
 told apart from its own mirror image, and where nothing but grain is left of the difference: the more so in a set whose
-strangers resemble each other. What is less certain is `maybe`, for a person to look at; it moves nothing.
+unrelated images resemble each other. What is less certain is `maybe`, to be checked by eye; it moves nothing.
 
 usearch finds the neighbours: it has threads of its own, while faiss brings a second OpenMP beside torch's. Its index is
 built by one thread, from a fixed seed, so that the same images give the same answer.
@@ -43,12 +43,14 @@ _Row = tuple[int, int, str, float, float, bool]  # of the table of pairs
 CLUSTER = 64  # images of a cluster at most, those that are exactly equal counted once
 
 _ALL_PAIRS = 60  # images up to which every pair is a candidate
-_SAMPLE = 20  # images from which a set tells whether its strangers resemble each other
+_SAMPLE = 20  # images from which a set shows whether unrelated ones resemble each other
 _ANGULAR = 0.5  # correlation of the Fourier rings below which a pair is not worth aligning
 _LEAST = 0.6  # correlation of the small pictures below which a pair is nothing; strangers among galaxies reach 0.3
 _SURE, _MAYBE = 0.5, 0.7  # distance at most; see `verification`
 _STRANGER = 0.6  # distance from which a pair that correlates is one of strangers that resemble each other
-_RESEMBLING = 0.1  # share of a set's images with such a stranger from which the set is one of images that resemble
+_RESEMBLING = (
+    0.1  # share of a set's images with such an unrelated image, from which on the images of a set count as similar
+)
 _AGREEMENT, _AGREEMENT_AMONG_RESEMBLING = 0.85, 0.988  # at least
 _MIRRORED = 0.15  # correlation of the mirror image from which a picture resembles its strangers, in any set
 _STRUCTURE = 40.0  # pixels: a picture of less, such as two points of light, is never `sure`: too many are like it
@@ -74,11 +76,11 @@ def find_duplicates(fingerprints: Sequence[Fingerprint]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a pair, sorted: first, second (row numbers, first < second); kind (`exact`: the same pixels, shape and
-        type; `sure`: one picture, changed; `maybe`: for a person to look at); similarity (0 to 1, correlation of the
+        type; `sure`: one picture, changed; `maybe`: to be checked by eye); similarity (0 to 1, correlation of the
         flattened and blurred pictures after alignment); rotation (degrees from 0 to 360) and mirrored: `first`,
-        mirrored top to bottom where it says so, then turned counter-clockwise by the rotation, is `second`. Of images
-        that are exactly equal, each makes a pair with the first one, and that one alone takes part in the search for
-        near ones. Blank images are never near anything. Near copies of one image need not all be paired with each
+        mirrored top to bottom where `mirrored` is true, then turned counter-clockwise by the rotation, is `second`. Of
+        images that are exactly equal, each makes a pair with the first one, and that one alone takes part in the search
+        for near ones. Blank images are never near anything. Near copies of one image need not all be paired with each
         other: `cluster` brings them together.
     """
     first_of: dict[bytes, int] = {}
@@ -117,7 +119,7 @@ def _near(fingerprints: Sequence[Fingerprint], rows: np.ndarray) -> list[_Row]:
             a, b, matrix = b, a, np.linalg.inv(matrix)
         rotation = round(float(-np.degrees(np.arctan2(matrix[1, 0], matrix[1, 1]))), 1) % 360.0
         similarity = float(np.clip(compared.agreement[k], 0.0, 1.0))
-        rank = similarity + float(sure[k])  # either image was looked for as a crop of the other: the better one counts
+        rank = similarity + float(sure[k])  # either image was tried as a crop of the other: the better one counts
         if (a, b) not in best or rank > best[a, b][0]:
             kind = "sure" if sure[k] else "maybe"
             best[a, b] = (rank, (a, b, kind, similarity, rotation, bool(np.linalg.det(matrix) < 0)))

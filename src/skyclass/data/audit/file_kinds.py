@@ -1,4 +1,4 @@
-"""What a file of pixels is beside its pixels: whether its name tells the truth, and what its colours were made from."""
+"""Properties of image files beside their pixels: a wrong suffix, palettes, CMYK colours, transparency."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GREY, _COLOUR = "grey", "red green blue"
 
 
 def file_problems(image_id: str, file: str, image: Image) -> list[Problem]:
-    """Warnings of a file whose name says another format, and of one with a palette, CMYK colours or transparency.
+    """Warnings about a file with a wrong suffix, a palette, CMYK colours or transparency.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def _colour_problems(path: Path) -> list[tuple[str, str]]:
         with pillow.open(path, formats=("JPEG", "PNG", "WEBP", "GIF", "TIFF")) as picture:
             mode, is_transparent = picture.mode, "transparency" in picture.info
             is_gif = picture.format == "GIF"
-    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError):  # Pillow knows fewer TIFFs than we read
+    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError):  # Pillow reads fewer TIFFs than we do
         return []
     found = []
     if mode in ("P", "PA") and not is_gif:  # every GIF has one

@@ -1,4 +1,4 @@
-"""What is kept of an image to find its duplicates: a hash, a small picture, and a descriptor that turning leaves alone.
+"""Fingerprints of images to find duplicates: a hash, a small picture, and a descriptor invariant to rotation.
 
 The picture shows the central square on 64x64 pixels, bright parts compressed. For comparison it is flattened: the local
 mean is taken off and the local contrast evened out, so that faint neighbours and the sky's own grain count beside the

@@ -17,7 +17,7 @@ from .fingerprints import SIDE, descriptors
 CROPS = (1.0, 0.95, 0.9)  # shares of an image's side that its copy may show
 NEIGHBOURS = 10  # candidates an image
 _DIMENSIONS = 64
-_EXACT = 20_000  # images up to which all descriptors are compared; beyond, the index (HNSW) is asked
+_EXACT = 20_000  # images up to which all descriptors are compared; beyond, an index (HNSW) is used
 _SHIFT, _SCALE, _GRAIN = 2.6, 0.03, 6.0  # disturbance of pictures: pixels, share, grey levels
 _CHUNK = 64  # pairs or pictures handled together: they then stay in the processor's cache
 _SAMPLE = 400  # pictures on which the discriminants are measured

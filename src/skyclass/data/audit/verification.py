@@ -1,4 +1,4 @@
-"""Whether two aligned pictures are one: on twice the pixels, and against what a stranger's picture would look like.
+"""Verify that two aligned pictures are one, at twice the resolution and against unrelated pictures.
 
 Two planets agree in most of what they show: a bright disk, its limb, the dark sky. So do two lenses, or two radio
 sources. What such strangers share looks nearly the same in a mirror. So each pair brings a stranger of its own: the
@@ -25,7 +25,7 @@ _MARGIN = 6.0  # pixels of the detail at the edge of either picture that do not 
 _FINE = {"fine": 2.5, "local": 6.0, "floor": 4.0}
 _COARSE = {"fine": 5.0, "local": 12.0, "floor": 1.0, "smooth": 1.5}
 _LEAST = 0.25  # of the disc that both pictures must show
-_INDISTINCT = 2e-3  # 1 - correlation that tells nothing: rounding, and the resampling of the alignment
+_INDISTINCT = 2e-3  # 1 - correlation within the noise of rounding and the resampling of the alignment
 _CENTRE = (DETAIL - 1) / 2
 _Y, _X = np.broadcast_arrays(*np.ogrid[-_CENTRE : _CENTRE + 1, -_CENTRE : _CENTRE + 1])
 

@@ -231,7 +231,7 @@ def _noise(pixels: torch.Tensor, seed: int, epoch: int, rows: NDArray[np.int64])
 def mirror_pairs(settings: AugmentSettings, classes: Sequence[str]) -> NDArray[np.int64]:
     """(K,) index of the class that each class turns into in a mirror, itself where `mirror_swaps` does not name it.
 
-    Errors: SkyclassError for an unknown class, or one that stands in two places.
+    Errors: SkyclassError for an unknown class, or one that occurs twice.
     """
     partner = np.arange(len(classes), dtype=np.int64)
     seen: set[str] = set()
@@ -252,7 +252,7 @@ def mirror_pairs(settings: AugmentSettings, classes: Sequence[str]) -> NDArray[n
 
 
 def swap_labels(labels: torch.Tensor, mirrored: NDArray[np.bool_], partner: NDArray[np.int64]) -> torch.Tensor:
-    """Labels (n,) of the images as they look now: `partner[label]` (of `mirror_pairs`) where `mirrored` (n,)."""
+    """Labels (n,) of the augmented images: `partner[label]` (of `mirror_pairs`) where `mirrored` (n,)."""
     flags = torch.from_numpy(mirrored).to(labels.device)
     swapped = torch.from_numpy(partner).to(labels.device, labels.dtype)[labels]
     return torch.where(flags, swapped, labels)

@@ -1,4 +1,4 @@
-"""Whether a pack is what was packed: its images and its catalog against the hashes in `pack.json`, byte by byte.
+"""Verify the images and the catalog of a pack against the hashes in `pack.json`, byte by byte.
 
 A pass over all images takes its time, so the size and the time of the last change of each file that was found right are
 kept beside the pack, and a file that still has both is not read again. A copy of a pack has other times: it is read

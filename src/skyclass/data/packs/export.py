@@ -1,4 +1,4 @@
-"""A pack as one .npz a split, for programs that know arrays alone."""
+"""Export a pack as one .npz a split."""
 
 from __future__ import annotations
 

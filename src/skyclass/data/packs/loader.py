@@ -1,4 +1,4 @@
-"""Batches on the device: from an array that lies there whole, or gathered ahead from a memory map by a thread."""
+"""Batches on the device, from an array that is there whole, or prefetched from a memory map by a thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pack: a catalog and its decoded images in a folder of plain NumPy and Parquet, written once and read for ever."""
+"""A pack: a catalog and its decoded images in a folder of plain NumPy and Parquet, which is written once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .check import VERIFIED, remember, verify_files
 OVERWRITE = "add --overwrite to replace it, or name another folder"
 PROBLEMS = "problems.csv"
 NOT_PACKED = "not-packed.csv"
-"""The problems of a pack that could not be made, where an older one still stands."""
+"""The problems of a pack that could not be made, where an older one still exists."""
 IMAGES, CATALOG = "images.npy", "catalog.parquet"
 FILES = ("pack.json", IMAGES, CATALOG, "duplicates.csv", PROBLEMS, NOT_PACKED, VERIFIED, "prepared")
 ARRAYS = tuple(f"{name}.npz" for name in (*SPLITS, "unlabelled"))
@@ -168,8 +168,8 @@ def write_pack(
 ) -> Pack:
     """Write chunks as they come; `pack.json` is written last, so an unfinished pack is never taken for a whole one.
 
-    `pixels` must name the bands; `classes` fixes their order (alphabetical where None). `source` says where the
-    images come from and lands in `pack.json`; `finish` gives the catalog what only all images together can tell.
+    `pixels` must name the bands; `classes` fixes their order (alphabetical where None). `source` describes
+    the source and is stored in `pack.json`; `finish` adds to the catalog what depends on all images together.
     Errors: SkyclassError where no image comes at all, or where the catalog has a fault.
     """
     frames: list[pd.DataFrame] = []
@@ -223,9 +223,9 @@ def rows_hash(catalog: pd.DataFrame) -> str:
 def new_pack(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     """A hidden folder to write a pack into, which is put in place when the block ends well.
 
-    overwrite : replace an old pack in `folder`, which stands until the new one is whole; files of other names stay
+    overwrite : replace an old pack in `folder`, which stays until the new one is whole; files of other names stay
     Errors: SkyclassError where the folder holds something and `overwrite` is not set. Where the block fails, the
-    problems.csv that it has written is kept: under another name, `NOT_PACKED`, where an old pack stands.
+    problems.csv that it has written is kept: under another name, `NOT_PACKED`, where there is an old pack.
     """
     finish_replacing(folder)
     remove_leftovers(folder)

@@ -1,4 +1,4 @@
-"""Splits that stay: an image's split follows from its own id, so adding images never moves old ones.
+"""Stable splits: an image's split follows from its own id, so adding images never moves old ones.
 
 Each group of images (an image without a group is one by itself) gets a number in [0, 1) by hashing its name, and the
 number falls into the share of train, val or test. Every class is thereby split in the same proportions, on average.
@@ -50,7 +50,7 @@ def assign_splits(
 
     One exception to "never moves": where chance leaves a class out of a split it should be in, the group whose number
     lies nearest to that split is moved there, as long as no split loses its last group of a class. Train comes first,
-    and takes a class's only group. That is said, and so is a class that has too few groups for every split.
+    and takes a class's only group. That is logged, and so is a class that has too few groups for every split.
 
     Errors: SkyclassError for fractions that do not add up to 1, a group that lies in several given splits, or a class
     without training images.
@@ -109,7 +109,7 @@ def _shares_of_train(shares: Mapping[str, float], given: set[str]) -> dict[str, 
 
 
 def own_names(catalog: pd.DataFrame) -> list[str]:
-    """What is hashed for each row: its group, or its id; told apart, lest a group be called like an image."""
+    """The key that is hashed for each row: its group or its id, each with its own prefix."""
     ids = ("image " + catalog["image_id"]).tolist()
     if "group" not in catalog.columns:
         return ids
@@ -196,7 +196,7 @@ def _intervals(shares: Mapping[str, float]) -> dict[str, Interval]:
 
 
 def _fill_gaps(groups: Sequence[_Group], given: Mapping[str, str], intervals: Mapping[str, Interval]) -> None:
-    """Move groups, in place, into splits that a class is absent from; say what was moved and what stays empty."""
+    """Move groups, in place, into splits that a class is absent from; log what was moved and what stays empty."""
     members: dict[str, list[_Group]] = defaultdict(list)
     for group in groups:
         for label in group.classes:

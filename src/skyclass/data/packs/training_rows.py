@@ -1,4 +1,4 @@
-"""Which images of a pack a training uses, and for what."""
+"""The rows of a pack that a training uses, by split, with their labels."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def training_rows(pack: Pack, settings: DataSettings) -> TrainingRows:
 
 
 def say_classes(rows: TrainingRows) -> None:
-    """Say which classes the training lacks, and what the validation cannot tell of them."""
+    """Log which classes the training or the validation lacks, and what follows."""
     trained, validated = (
         np.bincount(rows.labels[part], minlength=len(rows.classes)) for part in (rows.train, rows.val)
     )

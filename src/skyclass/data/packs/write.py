@@ -1,4 +1,4 @@
-"""From a catalog of files to a pack, and from a pack to the pixels that one training wants."""
+"""Write a pack from a catalog of files, and resize a pack's images for a training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHUNK = 256
 
 
 class Packed(NamedTuple):
-    """A pack, all problems met on the way, and the `checks.duplicate_table` of its images (None: not looked for)."""
+    """A pack, all problems that were found, and the `checks.duplicate_table` of its images (None: not computed)."""
 
     pack: Pack
     problems: pd.DataFrame
@@ -63,7 +63,7 @@ def pack_catalog(
     """Decode the images of `catalog` (column `file`, paths or addresses) into a pack, and split them.
 
     Files that cannot be used are left out; `problems.csv` in the folder lists them after those in `problems`.
-    What `pixels` leaves open is settled first (`settle`), so that the pack's recipe says everything. The pack's catalog
+    What `pixels` leaves open is settled first (`settle`), so that the pack's settings are complete. The pack's catalog
     gains `bad_pixels`, the share of NaN and infinite pixels that were filled, and with `duplicates` a column of that
     name: the clusters of copies of one picture, which `assign_splits` keeps together; `duplicates.csv` lists all pairs.
     Errors: SkyclassError where no image can be read, and as of `assign_splits`.
@@ -183,7 +183,7 @@ def settle(pixels: PixelSettings, files: Sequence[str]) -> PixelSettings:
 
 
 def warn_of_padding(crop: tuple[int, int] | None, size: Sequence[int]) -> None:
-    """Say so where `crop` is larger than images of `size`, both (height, width): it adds zeros instead of cutting."""
+    """Warn if `crop` is larger than images of `size`, both (height, width): it adds zeros instead of cutting."""
     if crop is not None and any(wanted > side for wanted, side in zip(crop, size, strict=True)):
         say(
             f"pixels.crop is {crop[0]}x{crop[1]} and the images are {size[0]}x{size[1]}: zeros fill the margin; "
@@ -192,7 +192,7 @@ def warn_of_padding(crop: tuple[int, int] | None, size: Sequence[int]) -> None:
 
 
 def warn_of_distortion(pixels: PixelSettings, size: Sequence[int]) -> bool:
-    """Say so, and return it, where `pixels` distorts images of (height, width) `size` to another aspect ratio."""
+    """Warn, and return True, if `pixels` distorts images of (height, width) `size` to another aspect ratio."""
     height, width = pixels.crop or size
     if pixels.fit != "distort" or pixels.size is None or height * pixels.size[1] == width * pixels.size[0]:
         return False
@@ -204,7 +204,7 @@ def warn_of_distortion(pixels: PixelSettings, size: Sequence[int]) -> bool:
 
 
 def warn_of_enlarging(wanted: tuple[int, int] | None, packed: Sequence[int]) -> None:
-    """Say so where images of a pack, (height, width) `packed`, are enlarged to twice their size or more: that adds
+    """Warn if images of a pack, (height, width) `packed`, are enlarged to twice their size or more: that adds
     pixels, and no detail.
     """
     if wanted is not None and any(side >= 2 * stored for side, stored in zip(wanted, packed, strict=True)):
@@ -249,7 +249,7 @@ def resize_for_training(pack: Pack, settings: PixelSettings) -> np.ndarray:
     """
     if _changes_nothing(pack, settings):
         return pack.images
-    # The normalisation comes later; the pack's hash, lest pixels of other images be taken for these.
+    # The normalisation comes later. The name has the pack's hash, so that pixels of another pack are not taken.
     pixels = PixelSettings.model_validate(settings.model_dump(include=set(PixelSettings.model_fields)))
     name = f"prepared/{pack.hash[:16]}-{recipe_hash(pixels)[:16]}.npy"
     file = pack.path / name

@@ -1,4 +1,4 @@
-"""Downloads that go on where they stopped, each through the client that its host asks for.
+"""Downloads that resume where they stopped, each through the client of its host.
 
 pooch looks after what is there already, the checksum and the final name. What it lacks, the resumption, lies in the
 functions that it calls for the transfer itself: plain HTTP (which serves Kaggle too), gdown and the Hub's client.
@@ -38,15 +38,15 @@ _HUB = re.compile(
     r"(?P<endpoint>https?://[^/]+)/datasets/(?P<repository>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)"
 )
 
-Advance = Callable[[int, int | None], None]  # told the bytes so far and all bytes where known
+Advance = Callable[[int, int | None], None]  # called with the bytes so far, and the total where it is known
 
 
 def download(file: RemoteFile, folder: Path, page: str) -> Path:
     """Fetch one file into the folder unless it is there, with its checksum; returns its path.
 
-    page : where a person can get the file by hand
+    page : where the file can be downloaded by hand
     Errors: SkyclassError without a network, for a host that refuses, a web page in place of the file, a wrong checksum
-        and a missing Kaggle token, each with the way out.
+        and a missing Kaggle token, each with a fix.
     """
     target = folder / file.name
     address = page if file.via == "kaggle" else file.url
@@ -104,7 +104,7 @@ def _page(target: Path, by_hand: str) -> SkyclassError:
 
 @contextmanager
 def _watched(name: str) -> Iterator[Advance]:
-    """Progress in megabytes; the function is told the bytes so far, and all bytes."""
+    """Progress in megabytes; the function takes the bytes so far, and the total."""
     with shown_progress(name, None, unit="MB") as shown:
 
         def show(so_far: int, total: int | None) -> None:
@@ -247,7 +247,7 @@ class _Bearer(AuthBase):
 
 
 def kaggle_token() -> AuthBase:
-    """The person's token, from where Kaggle's own clients look for it.
+    """The user's token, from the places where Kaggle's own clients read it.
 
     Errors: SkyclassError where there is none, saying how to get one.
     """

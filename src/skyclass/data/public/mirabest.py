@@ -1,4 +1,4 @@
-"""What is made of downloaded files that no other part of Skyclass reads as they are.
+"""MiraBest: its pickled batches converted to arrays.
 
 Pickles can run any program when they are read. The batches of CIFAR's kind that some sets come in are read here by an
 unpickler that knows arrays, lists, dicts, texts and numbers and nothing else (Python's documentation of pickle,
@@ -23,7 +23,7 @@ from ...core.files.atomic_files import written_whole
 
 
 class _Dtype:
-    """Stands in for numpy.dtype: keeps its code and byte order, and lets a pickle set nothing else."""
+    """A replacement of numpy.dtype in pickles: keeps its code and byte order, and lets a pickle set nothing else."""
 
     def __init__(self, code: str, *_options: object) -> None:
         if not isinstance(code, str) or not re.fullmatch(r"[biuf][1248]|[SU][1-9][0-9]{0,3}", code):
@@ -40,7 +40,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for numpy.ndarray: shape, type and bytes, checked against each other."""
+    """A replacement of numpy.ndarray in pickles: shape, type and bytes, checked against each other."""
 
     def __init__(self) -> None:
         self.value = np.empty(0, np.uint8)
@@ -96,8 +96,8 @@ class _Unpickler(pickle.Unpickler):
 def read_pickled(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     """Entries of a pickled dict: arrays, lists of arrays, numbers or texts, numbers and texts; a missing one is None.
 
-    A text of Python 2 is read as Latin-1. Nothing that the pickle asks for is run.
-    Errors: SkyclassError for a pickle that is damaged, asks for anything else or is no dict.
+    A text of Python 2 is read as Latin-1. No code of the pickle is run.
+    Errors: SkyclassError for a pickle that is damaged, refers to anything else or is no dict.
     """
     try:
         content = _Unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
@@ -109,7 +109,7 @@ def read_pickled(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays for their stand-ins; one list deep, since lists that hold each other could be unfolded without end."""
+    """Replace the stand-ins by arrays, in lists of one level: lists that contain each other would never end."""
     if isinstance(value, list):
         return [item.value if isinstance(item, _Array) else item for item in value]
     return value.value if isinstance(value, _Array) else value

@@ -1,4 +1,4 @@
-"""The public data sets that `skyclass fetch` knows, as `registry.yaml` lists them."""
+"""The public data sets of `skyclass fetch`, from `registry.yaml`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in chunks: in this process, or in several, always in order and always the same."""
+"""Simulated images in batches, in one process or several, with the same result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of a galaxy seen on the sky: spiral arms, star-forming clumps, an edge-on disk with its dust lane.
+"""The parts of a galaxy in projection: spiral arms, star-forming clumps, an edge-on disk with its dust lane.
 
 u runs along the galaxy's major axis and v across, relative to its centre and in the unit of R_e. On an image, whose
 rows are counted downwards, an angle from +x towards +y runs clockwise.

@@ -1,4 +1,4 @@
-"""What the telescope does to the light: a point spread function, noise, and the scale of the picture."""
+"""Telescope effects: the point spread function, noise, and the scale of the image."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def blur(images: Tensor, fwhm: float, size: tuple[int, int]) -> Tensor:
 
 
 def generator(seed: int, index: int, stream: int) -> np.random.Generator:
-    """The random numbers of image `index`: the same whichever batch or process asks; `stream` parts shape and noise."""
+    """The random numbers of image `index`: the same in any batch or process; `stream` parts shape and noise."""
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, index, stream))))
 
 

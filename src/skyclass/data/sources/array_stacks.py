@@ -77,7 +77,7 @@ def read_stack(path: Path, options: SourceOptions) -> Found:
 
 
 def read_split_stacks(root: Path, files: Sequence[Path], options: SourceOptions) -> Found:
-    """Files of many images, each of which is (a part of) the split that its name says."""
+    """Files of many images, each of which is (a part of) the split in its name."""
     prefixes = [f"{name}/" for name in short_names(files, root)]
     frames = [
         _file_frame(file, split_named(Path(file.name)), options, prefix)

@@ -166,7 +166,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 def _common_bands(objects: Mapping[_Object, set[str]], root: Path) -> tuple[str, ...]:
-    """The bands of most objects, in order, which is said."""
+    """The bands of most objects, in order, which is logged."""
     counts = Counter(frozenset(bands) for bands in objects.values())
     most = max(counts, key=lambda bands: (counts[bands], len(bands), sorted(bands)))
     bands = by_wavelength(most)

@@ -66,7 +66,7 @@ def read_cutouts(path: Path, options: SourceOptions) -> Found:
 
 
 def _mosaics(frame: pd.DataFrame, path: Path, image_root: Path | None) -> tuple[list[str | None], list[str | None]]:
-    """Each row's mosaic as it was looked for, and as it was found (or None).
+    """Each row's mosaic as it was sought, and as it was found (or None).
 
     Errors: SkyclassError where rows name no mosaics and there is not one for all.
     """

@@ -1,4 +1,4 @@
-"""What the folders above the images mean: splits, classes, groups, or nothing."""
+"""The meaning of the folders above the images: splits, classes, groups, or none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST = 5  # names of folders in a message
 
 
 class Place(NamedTuple):
-    """What the folders above an image say of it; None where they say nothing."""
+    """Split, label and group of an image from the folders above it; None where they give none."""
 
     split: str | None = None
     label: str | None = None
@@ -30,7 +30,7 @@ class Place(NamedTuple):
 class Layout:
     """Meaning of the levels of folders below the root, from the top.
 
-    levels : of each, `{split}`, `{label}`, `{group}`, or `*` for one that says nothing
+    levels : of each, `{split}`, `{label}`, `{group}`, or `*` for one without a meaning
     splits : name of a folder -> its split
     """
 
@@ -48,7 +48,7 @@ class Layout:
 
 
 def find_layout(root: Path, files: Sequence[str], options: SourceOptions) -> Layout:
-    """The layout that the options give, or else the one that the names of the folders show, which is said.
+    """The layout that the options give, or else the one that follows from the names of the folders, which is logged.
 
     - folders that are called after splits, such as train and test, are splits, and the folders in them are classes. A
       single such folder among others is a class, unless it is one of training images and holds class folders
@@ -99,7 +99,7 @@ def _of_splits(root: Path, tops: Mapping[str, set[str]], given: Mapping[str, str
     if not splits:
         return None
     of_train = any(tops[name] for name, split in splits.items() if split == "train")
-    # Nobody has two classes that are called after splits, nor puts class folders into a class called train.
+    # Two classes are never named like splits, and class folders are never inside a class named train.
     if others and not of_train and len(set(splits.values())) == 1 and not given:
         say(
             f"{root.name}: the folder {_listed(list(splits))} is taken for a class, because there is no split beside "
@@ -117,7 +117,7 @@ def _of_splits(root: Path, tops: Mapping[str, set[str]], given: Mapping[str, str
 
 
 def _say_splits(root: Path, splits: Mapping[str, str], rest: str) -> None:
-    """Say what was taken for splits, where the names are not the plain ones."""
+    """Log which folders were taken as splits, if their names are not the usual ones."""
     if any(name.lower() not in SPLIT_NAMES for name in splits):
         shown = ", ".join(f"{name} ({split})" for name, split in splits.items())
         say(f"{root.name}: the folders {shown} are taken for splits, and {rest}")
@@ -142,7 +142,7 @@ def _of_splits_below(
 
 
 def _of_classes(root: Path, tops: Mapping[str, set[str]]) -> Layout:
-    """Classes at the top. Where all hold the same folders these may be the classes, and it is said."""
+    """Classes at the top. If all hold the same folders these may be the classes, and that is logged."""
     same = set.intersection(*tops.values()) if tops else set()
     if len(same) > 1:
         first, *rest = sorted(tops)

@@ -22,7 +22,7 @@ from ..tables.table_files import as_frame
 from .array_stacks import split_named
 from .rows import addressed, checked_rows, join_table, short_names
 
-# What a column of encoded images may be called where nothing else says that it is one.
+# What a column of encoded images may be called if nothing else shows that it is one.
 _NAMES = ("image", "img", "images", "picture", "jpg", "png", "webp", "image_bytes")
 _FIX = "save it again with an image column of bytes"
 
@@ -39,7 +39,7 @@ def holds_images(path: Path, options: SourceOptions) -> bool:
 
 
 def read_parquet_images(root: Path, files: Sequence[Path], options: SourceOptions) -> Found:
-    """One Parquet file with images in it, or the shards of a data set, whose names and folders say the split.
+    """One Parquet file with images in it, or the shards of a data set, whose names and folders give the split.
 
     Errors: SkyclassError for a shard that is damaged or has no images.
     """
@@ -85,7 +85,7 @@ def _is_flat(kind: pa.DataType) -> bool:
 
 
 def _features(schema: pa.Schema) -> Mapping[str, Any]:
-    """What the library says of the columns: name -> feature."""
+    """The features that the library stores: column -> feature."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Sources: whatever a person has, of images and labels, becomes a catalog and a table of problems.
+"""Read any source of images and labels into a catalog and a table of problems.
 
 Nothing here opens an image; whether a file can be decoded shows when it is packed.
 """
@@ -76,7 +76,7 @@ def read_source(path: str | Path, options: SourceOptions = SourceOptions()) -> S
 
 
 def _one(questions: Questions, path: Path) -> bool:
-    """Whether a table without labels has the votes of one question, whose answers are its classes, which is said."""
+    """Whether a table without labels has the votes of one question, whose answers are its classes; this is logged."""
     if len(questions) == 1:
         say(f"{path.name}: no column of labels; the largest of each row's votes becomes its label (see --votes)")
     elif questions:
@@ -185,7 +185,7 @@ def _read_table(path: Path, options: SourceOptions) -> Found:
 
 
 def _refuse(options: SourceOptions, names: Sequence[str], path: Path, meant_for: str, this_is: str) -> None:
-    """Errors: SkyclassError for an option that says nothing about this kind of source."""
+    """Errors: SkyclassError for an option that this kind of source does not have."""
     given = [name for name in names if name in options.given()]
     if given:
         said = ", ".join(f"--{name.replace('_', '-')}" for name in given)

@@ -1,4 +1,4 @@
-"""Ids made of the names of files."""
+"""Rows of catalogs: ids from file names, addresses of array rows, and checks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ _WAY_OUT = "name the folder of the images (--image-root) and the columns (--file
 def join_table(parts: Sequence[tuple[str, pd.DataFrame]], path: Path) -> pd.DataFrame:
     """The rows of several files, or splits of one, each with what its ids begin with where they need it, as one table.
 
-    Where most ids of a part are those of others too, they begin anew in each, which is said, and are no repeated ids.
+    If most ids of a part occur in others too, they restart in each: the part's name is put before them, and this is
+    logged.
     """
     if len(parts) == 1:
         return parts[0][1]
@@ -79,10 +80,10 @@ def checked_rows(
 
     frame : columns `image_id` and `file` (None where there is none), rows numbered from 0; perhaps FAULT and ODDITY
     path : the source, which messages name
-    sought : a row's file as it was looked for, or None where the row names none
-    faults : row -> what the reader knows to be wrong with it
+    sought : a row's file as it was sought, or None if the row names none
+    faults : row -> the fault that the reader found
 
-    Errors: SkyclassError, with the way out `fix`, where no row is left.
+    Errors: SkyclassError, with the fix `fix`, where no row is left.
     """
     labelled = "label" in frame.columns
     for name in REQUIRED:

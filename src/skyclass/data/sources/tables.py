@@ -1,4 +1,4 @@
-"""Tables: the rows that a person wrote, and the files that they mean."""
+"""Tables of images: their rows, and the files that these name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..tables.columns import given_columns, name_columns, text_columns
 from ..tables.table_files import read_rows
 from .rows import checked_rows, ids_of
 
-# Root and folder as rows name it -> its path with a separator, and what names in it stand for which files.
+# Root and folder as rows name it -> its path with a separator, and which files its names resolve to.
 Listings = dict[tuple[str, str], tuple[str, dict[str, str]]]
 
 _USUAL_FOLDERS = ("images", "png")  # where a table's images lie when they do not lie beside it
@@ -125,7 +125,7 @@ def _names_in(folder: Path) -> dict[str, str]:
     except (OSError, ValueError):  # no folder, or none that may be read, or could be by its name
         return {}
     images = [name for name in names if is_image_name(name)]
-    # Of several files that differ in the suffix alone, the one whose suffix stands first in IMAGE_SUFFIXES counts.
+    # Of several files that differ in the suffix alone, the one whose suffix comes first in IMAGE_SUFFIXES counts.
     images.sort(key=lambda name: IMAGE_SUFFIXES.index(name[len(stem_of(name)) :].lower()), reverse=True)
     return {stem_of(name): name for name in images} | {name: name for name in names}
 

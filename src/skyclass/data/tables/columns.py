@@ -1,4 +1,4 @@
-"""What the columns of a user's table mean: which holds the ids, files, labels, splits, groups and coordinates."""
+"""Recognise the columns of a user's table: ids, files, labels, splits, groups and coordinates."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def plain(name: str) -> str:
 
 
 def given_columns(options: SourceOptions) -> dict[str, str | None]:
-    """Part -> the column that a person named for it, or None."""
+    """Part -> the column that the user named for it, or None."""
     return {
         "image_id": options.id_column,
         "file": options.file_column,
@@ -64,7 +64,7 @@ def given_columns(options: SourceOptions) -> dict[str, str | None]:
 
 
 def text_columns(given: Mapping[str, str | None]) -> frozenset[str]:
-    """Names, as `plain` writes them, of columns that are text whatever they look like."""
+    """Names, as `plain` writes them, of columns that are text whatever their values are."""
     return frozenset(
         {name for names in _GUESSES.values() for name in names} | {plain(name) for name in given.values() if name}
     )
@@ -80,13 +80,13 @@ def name_columns(
 ) -> pd.DataFrame:
     """A user's table with the catalog's column names, as far as it has such columns; the rest stays as it is.
 
-    `given` says for each of image_id, file, label, split and group the column to take, or None to guess it. Those parts
+    `given` has for each of image_id, file, label, split and group the column to take, or None to guess it. Those parts
     are text or None, splits are spelt train, val, test; the column of ids stays under its own name too, integers as
     integers; sexagesimal `ra` (hours) and `dec` become degrees. A column of
     the user's that bears the name of a part that another column plays, or of coordinates and holds none, becomes
     `table_<name>`. Single values that are no split or no coordinate are left empty, and named in the column ODDITY.
-    places : whether the table has to say, by files or ids, where the images are
-    split_names : what values of the column of splits stand for
+    places : whether the table must have files or ids of the images
+    split_names : value of the column of splits -> split
 
     Errors: SkyclassError for a column it lacks, neither files nor ids, and a given column without any split.
     """
@@ -141,7 +141,7 @@ def _splits(
 
 
 def _with_degrees(table: pd.DataFrame, name: str, path: Path, odd: dict[Hashable, list[str]]) -> pd.DataFrame:
-    """The table with `name` in degrees, or called `table_<name>` where it holds something else, which is said."""
+    """The table with `name` in degrees, or renamed `table_<name>`, with a message, if it holds something else."""
     values, bad = degrees(table[name], name)
     if not is_read(values, bad):
         other = f"table_{name}"
@@ -163,7 +163,7 @@ def is_read(values: pd.Series, bad: pd.Series) -> bool:
 def _parts(
     table: pd.DataFrame, given: Mapping[str, str | None], path: Path, places: bool, split_names: Mapping[str, str]
 ) -> dict[str, str]:
-    """Part -> column of the table, as given or else as guessed; what was guessed is said."""
+    """Part -> column of the table, as given or else as guessed; guesses are logged."""
     have = ", ".join(table.columns)
     parts = {part: name for part, name in given.items() if name is not None}
     for name in parts.values():
@@ -258,7 +258,7 @@ def name_classes(labels: pd.Series, names: Sequence[str], where: str | Path) -> 
     """
     numbers = {text: name for number, name in enumerate(names) for text in (str(number), f"{number}.0")}
     numbers |= dict(zip(("False", "True"), names, strict=False))
-    labels = labels.mask(labels.isin(["-1", "-1.0"]), None)  # what stands for "not labelled" where classes are numbers
+    labels = labels.mask(labels.isin(["-1", "-1.0"]), None)  # "not labelled" where classes are numbers
     unknown = sorted(set(labels.dropna()) - set(numbers))
     if unknown:
         what = f"label {unknown[0]!r} is none of the numbers 0 to {len(names) - 1} of the {len(names)} class names"

@@ -16,10 +16,10 @@ from ...core.files.csv_files import undone
 from ..catalog import FAULT
 from .columns import plain
 
-# What stands for "absent" in columns that are no text.
+# Values for "absent" in columns that are no text.
 _ABSENT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None", "<NA>")
 _SEPARATORS = "\t,;|"  # of equals the first
-_SAMPLE = 50  # lines by which a file is judged
+_SAMPLE = 50  # lines from which the separator is found
 _TOO_LONG = "its rows have more fields than its header"
 
 
@@ -52,7 +52,7 @@ def read_separated(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
 
 
 def _layout_of(path: Path) -> _Layout:
-    """How many lines of comments stand first, and the mark that parts most of the next lines into the same fields."""
+    """The number of leading comment lines, and the separator that gives most lines the same number of fields."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         lines = list(islice(stream, _SAMPLE))
     parted = [any(mark in line for mark in _SEPARATORS) for line in lines]

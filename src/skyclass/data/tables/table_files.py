@@ -95,7 +95,7 @@ def read_rows(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
 
 def _read_parquet(path: Path, text_columns: frozenset[str]) -> pd.DataFrame:
     table = pq.read_table(path)
-    table.validate(full=True)  # text that is no UTF-8 would be found out later, by whoever looks at it
+    table.validate(full=True)  # else text that is no UTF-8 raises later, where it is read
     frame = as_frame(table)
     return frame.drop(columns=[name for name in frame.columns if re.fullmatch("__index_level_[0-9]+__", name)])
 
@@ -166,13 +166,13 @@ def _as_frame(table: Table, path: Path) -> pd.DataFrame:
         if isinstance(table[name], Column) and table[name].dtype.kind == "S":
             table[name] = _decoded(table[name])
     frame: pd.DataFrame = table.to_pandas(index=False)
-    # What a file of predictions says of itself (`prediction_formats`).
+    # The metadata of a file of predictions (`prediction_formats`).
     frame.attrs["skyclass"] = next((str(table.meta[key]) for key in _SAID if key in table.meta), "")
     return frame
 
 
 def _decoded(column: Column) -> Column:
-    """Bytes as text, which the FITS standard has as ASCII and people write as UTF-8 or Latin-1."""
+    """Bytes as text, which the FITS standard has as ASCII and files have as UTF-8 or Latin-1."""
     values = np.asarray(column)
     try:
         text = np.char.decode(values, "utf-8")

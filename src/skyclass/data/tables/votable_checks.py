@@ -26,7 +26,7 @@ class _Checks:
         self._row: list[int] = []
 
     def doctype(self, _name: str, _system: str | None, _public: str | None, has_internal_subset: int) -> None:
-        """VOTable 1.0 named its DTD, which nobody fetches; declarations within the document are another matter."""
+        """VOTable 1.0 named its DTD, which is not fetched; declarations within the document are another matter."""
         if has_internal_subset:
             raise SkyclassError("an XML document that declares entities, which no VOTable needs", fix="remove them")
 

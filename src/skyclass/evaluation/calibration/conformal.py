@@ -1,4 +1,4 @@
-"""Prediction sets: the classes that an object may be of, with a share of right sets that can be promised.
+"""Conformal prediction sets: the classes that an object may be of, with a guaranteed coverage.
 
 Split conformal prediction (Angelopoulos & Bates 2021, arXiv:2107.07511, sections 1 and 2): a score says how badly a
 class fits an image; the quantile of the true classes' scores over n calibration images bounds the scores of the classes
@@ -6,7 +6,7 @@ in a set. For images that are exchangeable with those, the set holds the true cl
 coverage, however bad the classifier is. A bad classifier shows in large sets.
 
 lac : 1 - p (Sadinle, Lei & Wasserman 2019, JASA 114, 223): the smallest sets on average. Of a classifier that is right
-    more often than the coverage asks for, the sets of the images that it is least sure of are empty.
+    more often than the coverage requires, the sets of its least confident images are empty.
 aps : p of the classes that are more probable, and a random share u of the class's own (Romano, Sesia & Candès 2020,
     NeurIPS, section 2): sets that grow with the difficulty of an image. u comes from a hash of seed and
     `image_id`, so the set of an image is the same in any order and batch.
@@ -33,7 +33,7 @@ from ..intervals import LEVEL
 
 ConformalScore = Literal["lac", "aps"]
 BETWEEN = "|"
-"""Stands between the names of a set; in a name it is written with a backslash before it."""
+"""Separates the names of a set; in a name it is escaped by a backslash."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def _coverage(hit: np.ndarray, expected: Range | None) -> dict[str, Any]:
 
 
 def expected_coverage(sets: PredictionSets, counts: np.ndarray) -> Range | None:
-    """The range in which the coverage of new images lies in 95 % of cases; None without an image.
+    """The interval that holds the coverage of new images in 95 % of cases; None without an image.
 
     With n calibration images and their rank r = ceil((n + 1) coverage), the number of covered images among m is
     beta-binomial with r and n + 1 - r: thresholds differ with the calibration images, and luck with the new ones

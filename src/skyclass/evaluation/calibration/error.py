@@ -24,7 +24,7 @@ from ..intervals import wilson_interval
 BINS = 15
 Cut = Callable[[np.ndarray, int], np.ndarray]  # values (N,), bins -> the bin of each
 _CHUNK = 2**19  # images times draws at a time
-LEAST_IN_BIN = 10  # images; fewer say so little that the error would be mostly noise
+LEAST_IN_BIN = 10  # images; with fewer the error would be mostly noise
 
 
 class ReliabilityBins(NamedTuple):
@@ -118,7 +118,7 @@ def errors_if_calibrated(
 ) -> dict[str, np.ndarray]:
     """The errors that chance alone gives: those of labels drawn from the probabilities themselves.
 
-    Broecker & Smith 2007, Weather and Forecasting 22, 651 (consistency resampling). An error that lies among these is
+    Broecker & Smith 2007, Weather and Forecasting 22, 651 (consistency resampling). An error within these is
     no evidence of miscalibration. probabilities : (N, K), N > 0; classes : those that the errors of classes are
     averaged over, all where None. Returns `ece`, `adaptive_ece` and `class_wise_ece`, (draws,) each.
     """

@@ -1,4 +1,4 @@
-"""What `evaluate` says about calibration and prediction sets, from a table of predictions."""
+"""Scores, figures and sentences about calibration and prediction sets, from a table of predictions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CalibrationReport(NamedTuple):
 def calibration_report(
     rows: pd.DataFrame, classes: list[str], provenance: dict[str, Any], resamples: int = RESAMPLES
 ) -> CalibrationReport:
-    """Judge predicted rows, some of them labelled, by the provenance of their file of their making.
+    """Evaluate the calibration and the prediction sets of predicted rows, some of them labelled.
 
     rows : `p_<class>`, `label`, and where there are any `uncalibrated_<class>`, `prediction_set` and `split`
     """
@@ -85,28 +85,28 @@ def calibration_scores(
     `by_chance` is what a calibrated classifier with these probabilities would show, None for scores that are no
     calibration errors. `change` is after - before on the same images, its interval that of the paired bootstrap.
     """
-    judged = bootstrap_scores(labels, after, resamples)
-    result: dict[str, Any] = {"before": None, "after": _scores(judged), "change": None}
+    later = bootstrap_scores(labels, after, resamples)
+    result: dict[str, Any] = {"before": None, "after": _scores(later), "change": None}
     if before is None:
         return result
     earlier = bootstrap_scores(labels, before, resamples)
     result["before"] = _scores(earlier)
     result["change"] = {
         name: {
-            "value": float(judged.scores[name] - earlier.scores[name]),
-            "interval": ends(*percentile_interval(judged.samples[name] - earlier.samples[name])),
+            "value": float(later.scores[name] - earlier.scores[name]),
+            "interval": ends(*percentile_interval(later.samples[name] - earlier.samples[name])),
         }
         for name in SCORES
     }
     return result
 
 
-def _scores(judged: BootstrapScores) -> dict[str, Any]:
+def _scores(found: BootstrapScores) -> dict[str, Any]:
     return {
         name: {
-            "value": float(judged.scores[name]),
-            "interval": ends(judged.low[name], judged.high[name]),
-            "by_chance": judged.by_chance.get(name),
+            "value": float(found.scores[name]),
+            "interval": ends(found.low[name], found.high[name]),
+            "by_chance": found.by_chance.get(name),
         }
         for name in SCORES
     }

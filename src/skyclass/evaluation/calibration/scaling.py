@@ -1,4 +1,4 @@
-"""Calibration: probabilities that mean what they say, by a map of log-probabilities that is fitted on held-out images.
+"""Calibration of probabilities by a map of log-probabilities that is fitted on held-out images.
 
 All maps are softmax(scale * ln p + bias). Temperature scaling has one scale 1/T and no bias (Guo et al. 2017, ICML,
 section 4.2); softmax does not see a constant added to all classes, so ln p serves as well as the logits, and the mean
@@ -25,7 +25,7 @@ CalibrationMethod = Literal["none", "temperature", "vector"]
 Wanted = Literal["auto", "none", "temperature", "vector"]
 
 MIN_IMAGES = 30
-"""Fewer images than this say less about a temperature than T = 1 does."""
+"""With fewer images than this, a fitted temperature is worse than T = 1."""
 FOLDS = 5
 MIN_PER_CLASS = FOLDS
 """Vector scaling needs so many images of every class: one in each part of the cross-validation."""
@@ -88,7 +88,7 @@ class Calibration:
 
 
 class Fit(NamedTuple):
-    """A calibration, and the sentence that says why it is what it is."""
+    """A calibration, and a sentence that gives the reason for its choice."""
 
     calibration: Calibration
     reason: str
@@ -103,7 +103,7 @@ def fit_calibration(log_p: np.ndarray, labels: np.ndarray, method: Wanted = "aut
         Vector scaling moves the borders between classes, so a few predicted classes may change; temperature none.
 
     With fewer than `MIN_IMAGES` images the map is the identity, with fewer than `MIN_PER_CLASS` of a class there is no
-    vector scaling, and the reason says so.
+    vector scaling, and the reason states it.
     """
     n, n_classes = log_p.shape
     if method == "none":
@@ -176,7 +176,7 @@ def _minimise(log_p: np.ndarray, labels: np.ndarray, n_scales: int, *, biased: b
 def out_of_fold(log_p: np.ndarray, labels: np.ndarray, method: CalibrationMethod) -> np.ndarray:
     """Calibrated probabilities (N, K) of images that their own map was not fitted on, by `FOLDS` parts.
 
-    They stand for the probabilities of new images, where a threshold is sought on the images of the calibration. In
+    They represent the probabilities of new images, where a threshold is fitted on the images of the calibration. In
     simulations (200 images, 10 classes, vector scaling) prediction sets for 90 % with thresholds from probabilities of
     the map's own images held the truth in 88.2 %, with these in 90.1 %. Half the images for the map and half for the
     thresholds keep the coverage too, but it then varies as of half as many.
@@ -187,13 +187,13 @@ def out_of_fold(log_p: np.ndarray, labels: np.ndarray, method: CalibrationMethod
     if method != "none":
         fitted = FITTED[method]
         for fold in range(FOLDS):
-            seen, unseen = part != fold, part == fold
-            p[unseen] = fitted(log_p[seen], labels[seen]).apply(log_p[unseen])
+            fitted_on, held_out = part != fold, part == fold
+            p[held_out] = fitted(log_p[fitted_on], labels[fitted_on]).apply(log_p[held_out])
     return p
 
 
 def _gain_of_vector(log_p: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """By how much vector scaling lowers temperature scaling's log loss on images that neither has seen.
+    """By how much vector scaling lowers temperature scaling's log loss on images that neither was fitted on.
 
     Returns the mean over the images and its standard error.
     """

@@ -27,7 +27,7 @@ def reliability_figure(
     Statistician 32, 12; Guo et al. 2017, figure 1).
 
     labels : (N,) integers in [0, K), N > 0; after, before : (N, K) probabilities, calibrated and not; by_chance : the
-    ECE of a perfectly calibrated classifier with the probabilities of each, after first, which stands beside theirs.
+    ECE of a perfectly calibrated classifier with the probabilities of each, after first, which is shown beside theirs.
     Errors: SkyclassError without an image.
     """
     if not len(labels):
@@ -38,18 +38,18 @@ def reliability_figure(
         (f"{after_name}: ECE {{:.3f}}{chance[0]}", after, AFTER, "o", "-"),
         (f"before calibration: ECE {{:.3f}}{chance[1]}", before, BEFORE, "s", "--"),
     ]
-    shown = [(name, p, *look) for name, p, *look in kinds if p is not None]
+    shown = [(name, p, *style) for name, p, *style in kinds if p is not None]
     with figure_style():
         figure = Figure(figsize=(5.2, 6.2), layout="constrained")
         axes, counts = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
         axes.plot([0, 1], [0, 1], color="0.5", linewidth=1.0, linestyle=(0, (4, 4)), label="perfect")
         low = 1.0
         for name, p, colour, marker, line in reversed(shown):
-            look: dict[str, Any] = {"color": colour, "linestyle": line}
-            _draw_reliability(axes, labels, p, name, {**look, "fmt": marker})
+            style: dict[str, Any] = {"color": colour, "linestyle": line}
+            _draw_reliability(axes, labels, p, name, {**style, "fmt": marker})
             confidence = p.max(axis=1)
             low = min(low, float(confidence.min()))
-            counts.hist(confidence, bins=np.linspace(0.0, 1.0, 41), histtype="step", linewidth=1.4, **look)
+            counts.hist(confidence, bins=np.linspace(0.0, 1.0, 41), histtype="step", linewidth=1.4, **style)
         axes.set(ylabel="accuracy (share that is right)", ylim=(-0.02, 1.02))
         counts.set(xlabel="confidence (probability of the predicted class)", ylabel="images")
         counts.set_xlim(max(0.0, low - 0.05), 1.01)
@@ -60,12 +60,12 @@ def reliability_figure(
     return figure
 
 
-def _draw_reliability(axes: Axes, labels: np.ndarray, p: np.ndarray, name: str, look: dict[str, Any]) -> None:
-    """Accuracy against confidence with the intervals; `name` has a place for the ECE, `look` is `errorbar`'s."""
+def _draw_reliability(axes: Axes, labels: np.ndarray, p: np.ndarray, name: str, style: dict[str, Any]) -> None:
+    """Accuracy against confidence with the intervals; `name` has a place for the ECE, `style` goes to `errorbar`."""
     bins, error = reliability_bins(labels, p), expected_calibration_error(labels, p)
     bars = np.stack([bins.accuracy - bins.accuracy_low, bins.accuracy_high - bins.accuracy]).clip(0.0)
     label = name.format(error)
-    axes.errorbar(bins.confidence, bins.accuracy, bars, linewidth=1.2, markersize=5, capsize=2, label=label, **look)
+    axes.errorbar(bins.confidence, bins.accuracy, bars, linewidth=1.2, markersize=5, capsize=2, label=label, **style)
 
 
 def prediction_sets_figure(

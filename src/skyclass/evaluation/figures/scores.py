@@ -1,4 +1,4 @@
-"""Figures of a training and of its evaluation. Each function returns a matplotlib Figure; whoever calls it saves it."""
+"""Figures of an evaluation. Each function returns a matplotlib Figure."""
 
 from __future__ import annotations
 

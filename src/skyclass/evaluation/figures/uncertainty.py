@@ -18,7 +18,7 @@ MOST_POINTS = 2000  # of a curve: more than the figure has pixels
 def uncertainty_figure(wrong: np.ndarray, scores: Mapping[str, np.ndarray], compared: Mapping[str, Any]) -> Figure:
     """Risk against coverage of each score, and beside it their AUROCs of errors with 95 % intervals.
 
-    wrong : (N,) bool; scores : name -> (N,); compared : what `compare_scores` says of them
+    wrong : (N,) bool; scores : name -> (N,); compared : the result of `compare_scores`
     """
     with figure_style():
         height = max(4.0, 1.6 + 0.42 * len(scores))

@@ -1,4 +1,4 @@
-"""NPY, NPZ and HDF5 files opened without being read: each array with its shape and type, mapped or read by rows.
+"""NPY, NPZ and HDF5 files: their arrays by name, with shape and type, memory-mapped or read by rows.
 
 Compressed NPZ arrays are unpacked once into a temporary file without a name, which is memory-mapped. libhdf5 was not
 made for damaged files: where it never comes back from one, a way round it is taken here.
@@ -69,7 +69,7 @@ def open_npz(path: Path) -> Stack:
 
 
 def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> StackArray:
-    """An array of an NPZ file; its header is believed only where it agrees with the archive's directory."""
+    """An array of an NPZ file; its header is used only where it agrees with the archive's directory."""
     with archive.open(member) as stream:
         shape, fortran_order, dtype = read_npy_header(stream)
         start = stream.tell()
@@ -201,7 +201,7 @@ def _hdf5_texts(path: Path, name: str, size: int) -> np.ndarray:
 
 
 def decode_texts(arguments: dict[str, Any], _content: bytearray) -> tuple[dict[str, Any], None]:
-    """The task of `decoder_process` that reads text of variable length."""
+    """The task of `isolated.process` that reads text of variable length."""
     import h5py
 
     with h5py.File(arguments["path"], "r", locking=False) as file:

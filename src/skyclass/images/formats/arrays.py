@@ -1,4 +1,4 @@
-"""What every reader of pixels shares: how an array becomes an image, its limits, and the ways out of a refusal.
+"""Shared by all readers of images: arrays as images, size limits, and the fixes that errors suggest.
 
 Nothing here names a file: what is refused raises a SkyclassError without a place, which the caller fills in.
 """
@@ -64,7 +64,7 @@ def naming(where: str | Path, damage: Callable[[Exception], tuple[str, str]]) ->
     """Silence, and whatever goes wrong (damaged files make libraries raise anything) becomes a SkyclassError.
 
     where : what the message names
-    damage : the fault behind an exception of a library's, and the way out
+    damage : exception of a library -> the fault behind it, and the fix
     """
     try:
         with QUIET:
@@ -107,7 +107,7 @@ def band_names(n_bands: int) -> tuple[str, ...]:
 
 
 def are_names(names: Sequence[str]) -> bool:
-    """Whether each of the names says something that no other says."""
+    """Whether the names are all different and not empty."""
     return len(names) > 0 and all(names) and len(set(names)) == len(names)
 
 
@@ -116,7 +116,7 @@ def from_array(array: np.ndarray, bands_first: bool = False) -> Pixels:
 
     Of a three-axis array the shorter of the first and last axes is the bands (the first where they are equal), if it is
     no longer than MAX_BANDS; with `bands_first` it is the first, of any length. Three bands last, of 8 bits, are red,
-    green and blue, as pictures are kept; in all other cases an array does not say what its bands are.
+    green and blue, as in pictures; in all other cases the bands of an array are unknown.
     """
     shape = array.shape
     while array.ndim > 3 and array.shape[0] == 1:

@@ -1,4 +1,4 @@
-"""Addresses: how the `file` of a catalog names an image that is not a file of its own.
+"""Addresses: the `file` of a catalog for an image that is part of a file, or several files.
 
     galaxies.h5::images[17]             row 17 of an array: HDF5, NPZ, NPY (`stack.npy::[17]`) or a Parquet column
     frame.fits::sky(150.1,2.2)[64x64]   64x64 pixels about RA and Dec in degrees, through the WCS of the file
@@ -135,7 +135,7 @@ def image_ids_of(names: Sequence[str]) -> list[str]:
     """Ids, all different, of images that have been given none: `image_id_of` where it is that of one image alone.
 
     Where several share it, the names are ids as far as they differ: without the folders that all have in common and
-    without the suffix of an image, or with it. A name that stands there again is counted: `a`, `a#2`.
+    without the suffix of an image, or with it. A repeated name is numbered: `a`, `a#2`.
     """
     ids = [image_id_of(parse_address(name)) for name in names]
     times = Counter(ids)

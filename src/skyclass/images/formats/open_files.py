@@ -1,4 +1,4 @@
-"""Files that stay open for the next piece of them, and packed ones that are unpacked where they can be mapped."""
+"""Files that are kept open between reads, and compressed ones decompressed so that they can be memory-mapped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def file_version(path: Path) -> tuple[int, int, int]:
 class KeptOpen(Generic[Opened]):
     """The files opened last, each as `open_file` gives it; one that has changed on the disk is opened again.
 
-    Any number of threads may ask. What is pushed out closes when the last thread has done with it.
+    Thread-safe. An evicted file is closed when the last thread has finished with it.
     """
 
     def __init__(self, open_file: Callable[[Path], Opened], at_most: int) -> None:

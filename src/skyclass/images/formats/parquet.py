@@ -91,7 +91,7 @@ class ParquetImages:
 
     def _batches(self, key: str, group: int) -> Iterator[Any]:
         """The record batches of a row group as they are unpacked. Errors: SkyclassError where it is a bomb."""
-        # Not what the metadata say of the column: where they are damaged, pyarrow 26 takes the process down with it.
+        # Not the metadata of the column: where they are damaged, pyarrow 26 crashes the process.
         metadata = self._file.metadata.row_group(group)
         row_bytes = metadata.total_byte_size // max(metadata.num_rows, 1)
         rows = min(max(_BATCH // max(row_bytes, 1), 1), _MOST_ROWS)

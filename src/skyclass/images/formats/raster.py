@@ -1,6 +1,6 @@
-"""The bytes of one kind of image file become an array with named bands; `images` chooses the decoder.
+"""The bytes of one kind of image file become an array with named bands; `read` chooses the decoder.
 
-Nothing here names the file: what is refused raises a SkyclassError without a place, which `images` fills in.
+Nothing here names the file: what is refused raises a SkyclassError without a place, which `read` fills in.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _critical_chunks(data: bytes) -> bytes:
 
 
 def _decode_tiff(data: bytes) -> Pixels:
-    """The first page, or all pages where the file says that they are channels or one (C, H, W) array."""
+    """The first page, or all pages if the file marks them as channels or one (C, H, W) array."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         _check_pages(data, file.tiff)
         series, page = file.series[0], file.pages.first
@@ -192,7 +192,7 @@ def _read_member(archive: zipfile.ZipFile, key: str) -> np.ndarray:
 
 
 def _read_npy(stream: IO[bytes]) -> np.ndarray:
-    """One array in NumPy's format. Unlike np.load: type and size are judged by the header, before memory is taken."""
+    """One array in NumPy's format. Unlike np.load, type and size are checked before memory is allocated."""
     shape, fortran_order, dtype = read_npy_header(stream)
     check_numbers(dtype)
     if len(shape) < 2:

@@ -4,7 +4,7 @@ Files are JPEG, PNG, TIFF, WebP, GIF, FITS, NPY and NPZ; an address names a row 
 of a FITS mosaic, or one file a band.
 
 What a file is, its first bytes say, not its name. Pixels are given as they are stored: rows in the order of the file
-(FITS counts them from the bottom), EXIF orientation ignored, NaN and infinities kept (`pixels` fills them).
+(FITS counts them from the bottom), EXIF orientation ignored, NaN and infinities kept (`preprocess` fills them).
 Transparency is dropped, the colours beneath it are kept. What cannot be decoded raises a SkyclassError naming the file.
 """
 
@@ -28,7 +28,7 @@ from .raster import DECODERS
 from .registry import IMAGE_SUFFIXES, MAGIC
 
 _PIECE = 2**20  # bytes unpacked at a time
-# What the decoders say when the bytes run out.
+# Messages of the decoders when a file ends early.
 _EARLY = ("truncated", "too small", "eof", "missing end card", "corrupt fits", "not a zip file")
 
 
@@ -55,7 +55,7 @@ def is_image_name(path: str | Path) -> bool:
 
 
 def read_image(address: str | Path | Address) -> Image:
-    """Read and decode one image: a file, or what an address names (see `addresses`), as text or parsed.
+    """Read and decode one image: a file, or what an address names (see `locations`), as text or parsed.
 
     Errors: SkyclassError, in one sentence, when it is absent, not an image, damaged, or larger than MAX_PIXELS.
     """
@@ -150,7 +150,7 @@ def _format_of(data: bytes) -> str:
 
 
 def _damage(error: Exception) -> tuple[str, str]:
-    """The fault behind a decoder's exception, and the way out."""
+    """The fault behind a decoder's exception, and the fix."""
     if isinstance(error, pillow.DecompressionBombError):
         return f"more than {MAX_PIXELS:,} pixels", CUT
     if isinstance(error, pillow.UnidentifiedImageError):
@@ -175,7 +175,7 @@ def _stored(pixels: np.ndarray) -> np.ndarray:
         raise SkyclassError(f"pixels of type {pixels.dtype}", fix=REAL)
     native = pixels.dtype.newbyteorder("=")
     dtype = native if native in (np.uint8, np.uint16) else np.float32
-    with np.errstate(all="ignore"):  # a float64 beyond float32 becomes infinite, which `pixels` fills
+    with np.errstate(all="ignore"):  # a float64 beyond float32 becomes infinite, which `preprocess` fills
         return np.require(pixels, dtype, ["C", "W"])
 
 

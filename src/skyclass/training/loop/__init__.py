@@ -1,1 +1,1 @@
-"""The training loop: what happens in an epoch, and what is kept of it."""
+"""The training loop: the Lightning module, its losses, optimisers, callbacks and checkpoints."""

@@ -1,4 +1,4 @@
-"""The hash of a checkpoint inside the checkpoint itself, so that both appear in one step.
+"""The hash of a checkpoint, inside the checkpoint itself, so that both are written in one step.
 
 A checkpoint is a ZIP archive. Its comment, which every reader of archives skips, holds the SHA-256 of all bytes before
 the comment's length.

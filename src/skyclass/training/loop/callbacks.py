@@ -1,4 +1,4 @@
-"""What a training takes: time, speed, memory and parameters, in the run's `training.json`."""
+"""Lightning callbacks: history, progress, cost (`training.json`) and early stopping."""
 
 from __future__ import annotations
 
@@ -146,9 +146,9 @@ def in_words(epochs: float) -> str:
 
 
 class HistoryCallback(Callback):
-    """Writes `history.csv`, one row a validation, and tells `on_validation`.
+    """Writes `history.csv`, one row a validation, and calls `on_validation`.
 
-    A resumed run goes on behind the rows that its checkpoint knows.
+    A resumed run appends to the rows up to its checkpoint.
     """
 
     def __init__(self, path: Path, plan: Plan, on_validation: OnValidation | None) -> None:
@@ -201,7 +201,7 @@ def _cell(value: float) -> str:
 
 
 class EarlyStop(EarlyStopping):
-    """Lightning's, judged after each validation; a run that had stopped early trains no further when it is resumed.
+    """Lightning's early stopping, after each validation; a run that stopped early stays stopped when it is resumed.
 
     A new stage has all its patience again.
     """
@@ -218,7 +218,7 @@ class EarlyStop(EarlyStopping):
         trainer.should_stop = self.stopped
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Judge the segment where a validation ended it."""
+        """Check the segment, if it ended with a validation."""
         if self.plan.segment(trainer.current_epoch).validates:
             super().on_train_epoch_end(trainer, pl_module)
             self.stopped = trainer.should_stop

@@ -69,7 +69,7 @@ def check_checkpoint(path: Path) -> None:
 
 
 def _other_than(path: Path) -> str:
-    """The way out of a checkpoint that cannot be used."""
+    """The fix for a checkpoint that cannot be used."""
     others = ", ".join(sorted(other.name for other in path.parent.glob(f"*{SUFFIX}") if other != path))
     return (
         f"go on from another one with `skyclass train --resume RUN --checkpoint NAME`: {others}"
@@ -84,7 +84,7 @@ def resume_state(checkpoint: dict[str, Any]) -> ResumeState:
 
 
 def best_names(checkpoint: dict[str, Any]) -> list[str]:
-    """File names of the best checkpoints that this one knows of, the best one first."""
+    """File names of the best checkpoints in the state of this one, the best one first."""
     key = next(key for key in checkpoint["callbacks"] if key.startswith(BestCheckpoints.__name__))
     state = checkpoint["callbacks"][key]
     names = [Path(path).name for path in (state["best_model_path"], *state["best_k_models"]) if path]
@@ -141,7 +141,7 @@ class BestCheckpoints(ModelCheckpoint):
         return str(Path(self.dirpath or "") / name)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the saved paths as names in the folder where the run lies now; what is gone is no longer among them."""
+        """Take the saved paths as names in the current folder of the run; files that no longer exist are dropped."""
         self.current_score = state_dict["current_score"]
         folder = Path(self.dirpath or "")
         there = {str(folder / Path(path).name): score for path, score in state_dict["best_k_models"].items()}
@@ -159,7 +159,7 @@ class BestCheckpoints(ModelCheckpoint):
 
 
 class EpochCheckpoints(Checkpoint):
-    """One every so many epochs, kept for good: at the first segment's end that lies there or behind."""
+    """A checkpoint every so many epochs, which is kept: at the first end of a segment there or after it."""
 
     def __init__(self, folder: Path, every: int, plan: Plan) -> None:
         self.folder, self.every, self.plan = folder, every, plan
@@ -174,7 +174,7 @@ class EpochCheckpoints(Checkpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """The state after each segment, from which a training goes on; written after the best ones, it knows of them."""
+    """The state after each segment, from which a training resumes; written last, it names the best ones."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

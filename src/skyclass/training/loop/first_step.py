@@ -1,4 +1,4 @@
-"""The first step of a training: what shall be trained gets a gradient, and what is frozen stays as it is."""
+"""Checks of the first training step: trained parameters have a gradient, and frozen ones do not move."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ REPORT = "this is a fault of Skyclass: please report it with the recipe"
 
 
 class FirstStepCheck(Callback):
-    """Looks at the gradients of the first step of each session, and at what they have moved.
+    """Checks the gradients of the first step of each session, and which parameters they moved.
 
-    What is frozen is copied to the CPU for that step. Parameters whose gradient is zero, and is so again in the second
-    step, are told of: in the first, those behind a factor that begins with zero (adapters, residual branches) have none
-    yet.
+    Frozen tensors are copied to the CPU for that step. Parameters whose gradient is zero, and is so again in the second
+    step, are reported: in the first, those behind a factor that begins with zero (adapters, residual branches) have
+    none yet.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class FirstStepCheck(Callback):
         self._zero: list[str] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Copy what must not move."""
+        """Copy the frozen tensors."""
         self._first, self._zero = trainer.global_step, []
         if isinstance(pl_module, Task):
             self._copies = {
@@ -56,7 +56,7 @@ class FirstStepCheck(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """After the first step, let the copies go. Errors: SkyclassError where something frozen has moved."""
+        """Compare the copies after the first step, and drop them. Errors: SkyclassError if one has changed."""
         if not self._copies or trainer.global_step == self._first or not isinstance(pl_module, Task):
             return
         now = frozen_tensors(pl_module.network)
@@ -69,7 +69,7 @@ class FirstStepCheck(Callback):
 
 
 def frozen_tensors(network: Network) -> dict[str, Tensor]:
-    """By name, what a step must leave alone: parameters that are not trained, and the buffers of modules in `still`."""
+    """By name, the tensors that a step must not change: frozen parameters, and the buffers of modules in `still`."""
     found: dict[str, Tensor] = {name: value for name, value in network.named_parameters() if not value.requires_grad}
     for name in network.still:
         module = network.backbone.get_submodule(name)
@@ -101,5 +101,5 @@ def zero_gradients(network: Network) -> list[str]:
     named = [(name, one.grad) for name, one in network.named_parameters() if one.grad is not None]
     if not named:
         return []
-    seen = torch.stack([gradient.any() for _, gradient in named]).tolist()  # one wait for the device
-    return [name for (name, _), some in zip(named, seen, strict=True) if not some]
+    nonzero = torch.stack([gradient.any() for _, gradient in named]).tolist()  # one wait for the device
+    return [name for (name, _), some in zip(named, nonzero, strict=True) if not some]

@@ -1,4 +1,4 @@
-"""The one place where a Lightning Trainer is made and run."""
+"""Fit a network with a Lightning Trainer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .task import Task
 from .tensorboard import TensorBoardCallback
 from .weight_averaging import averaging_of
 
-# What Lightning says on every run, and what it warns of for reasons that do not hold here.
+# Lightning's messages of every run, and its warnings that do not apply here.
 QUIET = (
     ".*does not have many workers.*",  # the batches lie on the device already
     ".*smaller than the logging interval.*",
@@ -61,9 +61,9 @@ class Fitted:
 
 
 class Segments:
-    """What Lightning takes for the data loader of its epochs: the batches of the segment that it is about to train.
+    """The data loader that Lightning gets: the batches of the next segment.
 
-    It has no length, as segments differ; Lightning then looks one batch ahead to know the last one.
+    It has no length, as segments differ; Lightning then reads one batch ahead to find the last one.
     """
 
     def __init__(self, train: Stream, plan: Plan) -> None:
@@ -71,7 +71,7 @@ class Segments:
         self.trainer: Trainer | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches of the segment. Lightning asks before it starts the epoch, and counts those behind it."""
+        """The batches of the segment. Lightning calls this before it starts the epoch."""
         assert self.trainer is not None
         number = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
         segment = self.plan.segment(number)
@@ -102,7 +102,7 @@ def fit(
 ) -> Fitted:
     """Train `network` in place and leave it with the weights of its best validation, in `eval()`.
 
-    A run that has a last checkpoint goes on from there. Several processes that are `joined` train together: their
+    A run that has a last checkpoint resumes from it. Several processes in a `process_group` train together: their
     inputs are shares of the batches, and the first one alone writes into the run.
     Errors: SkyclassError for a loss that is no longer finite, or a checkpoint that does not fit.
     """
@@ -112,8 +112,8 @@ def fit(
     plan = plan_of(recipe.training, inputs.train.n_batches, stage.batch, stage.segment)
     if recipe.training.channels_last:
         network.to(memory_format=torch.channels_last)
-    begun = run.last_checkpoint.is_file()
-    if not begun and not plan.segments:
+    resumed = run.last_checkpoint.is_file()
+    if not resumed and not plan.segments:
         if rank() == 0:
             write_history(run.history_file, [])
             write_no_cost(run, network, device_name(device))
@@ -125,7 +125,7 @@ def fit(
         callbacks = [*_callbacks(recipe, run, plan, inputs, on_validation), *_checkpoints(recipe, run, plan, best)]
         trainer = segments.trainer = _trainer(recipe, device, plan, callbacks)
         with keyboard_interrupts(trainer), located_mismatch(run):
-            last = run.last_checkpoint if begun else None
+            last = run.last_checkpoint if resumed else None
             trainer.fit(task, segments, WholeValidation(inputs.val), ckpt_path=last, weights_only=True)
     done = plan.segment(trainer.current_epoch - 1).stop if plan.segments else plan.stop
     with located_mismatch(run):
@@ -167,7 +167,7 @@ def _callbacks(
 
 
 def _checkpoints(recipe: Recipe, run: Run, plan: Plan, best: BestCheckpoints) -> list[Callback]:
-    """In this order, so that each checkpoint knows of the best one of its segment, and the last one of all."""
+    """In this order, so that each checkpoint names the best one up to its segment, and the last one all."""
     every = recipe.training.keep_every
     kept: list[Callback] = [EpochCheckpoints(run.checkpoints, every, plan)] if every else []
     return [best, *kept, LastCheckpoint(run.last_checkpoint)]
@@ -188,7 +188,7 @@ def _trainer(recipe: Recipe, device: torch.device, plan: Plan, callbacks: list[C
         gradient_clip_val=training.clip,
         gradient_clip_algorithm="norm",
         callbacks=callbacks,
-        # What a cluster says does not concern a process that is alone.
+        # A single process ignores the environment of a cluster.
         plugins=[CheckpointIO()] if strategy else [CheckpointIO(), LightningEnvironment()],
         logger=False,  # TensorBoardCallback writes
         enable_progress_bar=False,
@@ -207,7 +207,7 @@ def _strategy() -> Strategy | None:
 
 
 def _remove_partial_files(run: Run) -> None:
-    """Remove the half-written files of a process that was killed."""
+    """Remove the partial files of a process that was killed."""
     for folder in (run.path, run.checkpoints):
         for part in folder.glob(".*.part"):
             part.unlink(missing_ok=True)
@@ -215,7 +215,7 @@ def _remove_partial_files(run: Run) -> None:
 
 @contextmanager
 def keyboard_interrupts(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt to the caller, and works again afterwards: Lightning ignores it and exits."""
+    """Raise KeyboardInterrupt on Ctrl-C, where Lightning exits, and restore the signal handler afterwards."""
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -231,7 +231,7 @@ def keyboard_interrupts(trainer: Trainer) -> Iterator[None]:
 
 @contextmanager
 def located_mismatch(run: Run) -> Iterator[None]:
-    """A checkpoint that does not fit the network is one sentence. Errors: SkyclassError."""
+    """Raise a SkyclassError for a checkpoint that does not fit the network."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -243,7 +243,7 @@ def located_mismatch(run: Run) -> Iterator[None]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's greetings and its known false alarms off the terminal."""
+    """Silence Lightning's greetings and its known false warnings."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""How a training is cut into segments, between which checkpoints are written and validations are done.
+"""Segments of a training, between which checkpoints are written and validations are done.
 
 A training runs over a *stream* of batches: batch b of epoch e is stream batch e n + b, with n batches in an epoch. The
 stream is cut into *intervals*, each of which ends with a validation, and each interval into *segments*, each of which

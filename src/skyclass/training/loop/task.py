@@ -42,7 +42,7 @@ NEVER = 2**62
 
 
 class Task(LightningModule):
-    """Holds the network, the recipe, the bands' mean and deviation, and the outputs of the validation that is running.
+    """The network, the recipe, the bands' mean and deviation, and the outputs of the current validation.
 
     loss : of the last training batch
     scores : losses and scores of the last validation
@@ -101,7 +101,7 @@ class Task(LightningModule):
         return (terms * (world_size() * divisors / over)).sum()
 
     def _refuse(self, loss: float, terms: Tensor, batch: Batch, batch_index: int) -> None:
-        """Say which images were in the batch whose loss is no number, or in the step that left no number as weights.
+        """Raise with the images of the batch whose loss is not finite, or of the step that left weights that are not.
 
         Of a batch that is shared, those of the processes in which it is no number.
         """
@@ -146,11 +146,11 @@ class Task(LightningModule):
         self.rates = {group["name"]: float(group["lr"]) for group in optimizer.param_groups}
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last validation."""
+        """Clear the outputs of the last validation."""
         self._outputs.clear()
 
     def on_validation_epoch_end(self) -> None:
-        """Loss and accuracy over the training images since the last validation, as they were seen, and all scores."""
+        """Loss and accuracy over the training batches since the last validation, and all scores."""
         loss, hits, n = self._sums
         self._sums = [0.0, 0.0, 0.0]
         outputs = self._outputs if is_single_process() else _of_all(self._outputs)

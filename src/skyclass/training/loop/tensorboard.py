@@ -1,4 +1,4 @@
-"""What a training shows in TensorBoard. Nothing here draws random numbers, or changes what is trained."""
+"""The TensorBoard log of a training. Nothing here draws random numbers, or changes what is trained."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TensorBoardCallback(Callback):
     each validation: the scores. In it, with averaged weights where there are such: histograms of the trained weights,
     and `shown` beside their Grad-CAM for the predicted class.
 
-    It must stand before `Averaging`, which puts the averaged weights away again at the end of a validation.
+    It must be before `Averaging`, which removes the averaged weights at the end of a validation.
     """
 
     def __init__(self, folder: Path, every: int, shown: Batch | None, names: list[str] | None) -> None:

@@ -1,4 +1,4 @@
-"""Averages of the weights over the steps of a training: validated and kept in place of the weights themselves."""
+"""Averages of the weights over the training steps (EMA, SWA), validated and saved in place of the weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Share = Callable[[int], float]
 def ema(decay: float) -> Share:
     """Exponential: the average keeps min(decay, (1 + n) / (10 + n)) of itself.
 
-    The ramp lets the random weights of the beginning be forgotten fast (as in TensorFlow's ExponentialMovingAverage
+    The ramp gives the random weights of the start little influence (as in TensorFlow's ExponentialMovingAverage
     with `num_updates`).
     """
     return lambda n: 1.0 - min(decay, (1 + n) / (10 + n))

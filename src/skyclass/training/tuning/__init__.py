@@ -1,1 +1,1 @@
-"""The search for a better recipe: a space of values, a study that processes share, trials, and what came of it."""
+"""Hyperparameter tuning: the search space, a study that processes share, trials, and results."""

@@ -1,4 +1,4 @@
-"""Figures of a tuning. Each function returns a matplotlib Figure; whoever calls it saves it."""
+"""Figures of a tuning. Each function returns a matplotlib Figure."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _round_values(low: float, high: float) -> list[float]:
 
 
 def _positions(axes: Axes, table: pd.DataFrame, dimension: Dimension) -> pd.Series:
-    """Where each trial stands in its panel: at its value, or, for a list, at the place of its value, a little aside."""
+    """The x position of each trial in its panel: its value, or for a list the index of its value, with some jitter."""
     values = table[dimension.key]
     if dimension.choices is None:
         if dimension.log:

@@ -1,4 +1,4 @@
-"""What lies where in a tuning, and who may write there."""
+"""The folder of a tuning: its files and locks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ...core.errors import SkyclassError
 
 @dataclass(frozen=True)
 class TuningFolder:
-    """The folder that a tuning leaves."""
+    """The folder of a tuning."""
 
     path: Path
 
     @property
     def provenance_file(self) -> Path:
-        """The recipe, its hash and the pack's, where the study lies, and the id of this folder."""
+        """The recipe, its hash and the pack's, the storage of the study, and the id of this folder."""
         return self.path / "tuning.json"
 
     @property
@@ -40,7 +40,7 @@ class TuningFolder:
 
     @property
     def trials(self) -> Path:
-        """The run of each trial, and beside it what the training said."""
+        """The run of each trial, and beside it the log of the training."""
         return self.path / "trials"
 
     def run(self, number: int) -> Path:
@@ -48,7 +48,7 @@ class TuningFolder:
         return self.trials / f"{number:04d}"
 
     def trial_log(self, number: int) -> Path:
-        """What the training of a trial said."""
+        """The log of the training of a trial."""
         return self.trials / f"{number:04d}.log"
 
     def worker_log(self, worker: int) -> Path:
@@ -77,7 +77,7 @@ class TuningFolder:
         return lock if _acquire(lock, wait=False) else None
 
     def is_foreign(self) -> bool:
-        """Whether something lies here that no tuning has left; names that begin with a dot do not count."""
+        """Whether the folder holds something else than a tuning; names that begin with a dot do not count."""
         if self.path.exists() and not self.path.is_dir():
             return True
         there = self.path.iterdir() if self.path.is_dir() else iter(())

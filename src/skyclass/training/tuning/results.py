@@ -1,4 +1,4 @@
-"""What came of a tuning: a row a trial, the best recipe, and figures of what mattered."""
+"""Results of a tuning: a table of trials, the best recipe, and the importance of the settings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def best_of(study: Study, trials: list[FrozenTrial]) -> FrozenTrial | None:
 
 
 def trial_notes(trials: list[FrozenTrial], best: FrozenTrial) -> list[str]:
-    """What the trials cannot tell: which of equally good ones is best, and from few, what mattered."""
+    """Notes on what the trials do not show: which of equally good ones is best, and from few, which settings matter."""
     ended = [trial for trial in trials if trial.state == TrialState.COMPLETE and SAME not in trial.user_attrs]
     equals = [trial for trial in ended if trial.value == best.value and trial.number != best.number]
     notes = []
@@ -67,14 +67,14 @@ def table_of(tuning: Tuning) -> pd.DataFrame:
     """One row a trial: number, state, the value of each key, the metric at its best validation, its epoch, seconds.
 
     Of a pruned trial the metric is the best one of a whole epoch. `run` is relative to the tuning's folder where the
-    run lies there, else empty; `problem` says why a trial failed.
+    run is there, else empty; `problem` is why a trial failed.
     """
     best = min if tuning.study.direction == StudyDirection.MINIMIZE else max
     rows = []
     for trial in tuning.trials():
-        values, seen = values_of(tuning, trial), trial.intermediate_values
-        judged = _value(trial) if trial.state == TrialState.COMPLETE else best(seen.values(), default=math.nan)
-        epoch = trial.user_attrs.get("best_epoch", next((k for k, one in seen.items() if one == judged), math.nan))
+        values, reported = values_of(tuning, trial), trial.intermediate_values
+        value = _value(trial) if trial.state == TrialState.COMPLETE else best(reported.values(), default=math.nan)
+        epoch = trial.user_attrs.get("best_epoch", next((k for k, one in reported.items() if one == value), math.nan))
         run = tuning.folder.run(trial.number)
         problem = trial.user_attrs.get("problem", "")
         if SAME in trial.user_attrs:
@@ -84,7 +84,7 @@ def table_of(tuning: Tuning) -> pd.DataFrame:
                 "number": trial.number,
                 "state": state_of(trial),
                 **{key: in_table(values[key]) if key in values else None for key in tuning.space},
-                tuning.metric: judged,
+                tuning.metric: value,
                 "best_epoch": epoch,
                 "seconds": trial.user_attrs.get("seconds", math.nan),
                 "run": str(run.relative_to(tuning.folder.path)) if run.is_dir() else "",
@@ -151,7 +151,7 @@ def importances(tuning: Tuning) -> dict[str, float]:
     """Each key's share of the variance of the metric that the keys explain, the largest first.
 
     Functional ANOVA of a random forest (Hutter, Hoos & Leyton-Brown 2014, ICML 32), scaled to a sum of 1; empty where
-    the finished trials do not tell.
+    the finished trials do not show it.
     """
     ended = [trial for trial in tuning.trials() if trial.state == TrialState.COMPLETE]
     varied = [key for key in tuning.space if len({trial.params.get(key) for trial in ended}) > 1]

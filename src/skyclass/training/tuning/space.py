@@ -1,4 +1,4 @@
-"""What a tuning searches: recipe keys, the values that each may take, and the recipe that a choice of them makes."""
+"""The search space of a tuning: recipe keys, the values of each, and the recipe that a choice of them makes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def search_space(recipe: Recipe) -> SearchSpace:
     """The recipe's `tune.space`, each value of which the recipe accepts, as the recipe keeps it (1e-3 as a number).
 
     Errors: SkyclassError where nothing is searched, for an unknown key or a value that is refused, and for a value that
-    stands twice.
+    occurs twice.
     """
     if not recipe.tune.space:
         fix = "give the recipe a tune.space, or --space 'training.learning_rate=[0.001,0.01]'"
@@ -86,7 +86,7 @@ def as_choice(value: JsonValue) -> str | int | float | bool | None:
 
 
 def method_of(tune: TuneSettings) -> str:
-    """The sampler: what the recipe says, else grid for lists alone and tpe where there is a range."""
+    """The sampler: the recipe's, else grid for lists alone and tpe where there is a range."""
     ranges = any(isinstance(allowed, RangeSettings) for allowed in tune.space.values())
     return tune.sampler or ("tpe" if ranges else "grid")
 
@@ -101,7 +101,7 @@ def grid_size(space: SearchSpace) -> int:
 
 
 def grid_values(space: SearchSpace, seed: int, number: int) -> Values:
-    """Combination `number` of the grid, in an order drawn from the seed, so that a part of the grid tells of it all."""
+    """Combination `number` of the grid, in an order drawn from the seed: a part of the grid is a sample of it."""
     lists = {key: allowed for key, allowed in space.items() if not isinstance(allowed, RangeSettings)}
     place = np.random.default_rng(seed).permutation(grid_size(space))[number]
     indices = np.unravel_index(place, [len(allowed) for allowed in lists.values()])

@@ -1,4 +1,4 @@
-"""A study that several processes share, and the folder that belongs to it."""
+"""The Optuna study of a tuning, which several processes share, and its folder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TuningDocument(Document):
 class Tuning:
     """A tuning as one process sees it.
 
-    own : id of this folder, which tells its trials from those that are trained elsewhere
+    own : id of this folder, which marks its trials among those that are trained elsewhere
     limit : trials at most
     """
 
@@ -55,7 +55,7 @@ class Tuning:
     study: Study
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials but those that a race of processes has begun beyond the end of the grid."""
+        """All trials but those that a race of processes has started beyond the end of the grid."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if not trial.user_attrs.get("surplus")]
 
     def trial(self, number: int) -> FrozenTrial:
@@ -64,7 +64,7 @@ class Tuning:
 
 
 def recipe_for(path: Path, recipe: Recipe) -> Recipe:
-    """The recipe, with the defaults of the day when the tuning in the folder began, if there is one."""
+    """The recipe, with the defaults of the version that began the tuning in the folder, if there is one."""
     file = TuningFolder(path).provenance_file
     if not file.is_file():
         return recipe
@@ -77,7 +77,7 @@ def _provenance(file: Path) -> TuningDocument:
 
 
 def open_tuning(path: Path, recipe: Recipe, pack: Pack, storage: str | None) -> Tuning:
-    """A new tuning in the folder `path`, or the one that lies there.
+    """A new tuning in the folder `path`, or the one that is there.
 
     Errors: SkyclassError for a space that the recipe refuses, a folder that holds something else (another recipe,
     another pack, another storage), and a storage that cannot be used.
@@ -88,7 +88,7 @@ def open_tuning(path: Path, recipe: Recipe, pack: Pack, storage: str | None) -> 
     if folder.is_foreign():
         fix = "name a new folder, or one that `skyclass tune` has made"
         raise SkyclassError("something lies here that is no tuning", where=path, fix=fix)
-    # More trials may be asked for later: all else makes another study.
+    # More trials may be requested later; any other change makes another study.
     asked = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trials": None})})
     made_from: dict[str, Any] = {
         "recipe_hash": recipe_hash(asked),
@@ -152,7 +152,7 @@ def shown(storage: str) -> str:
 
 
 def _open_study(storage: str, name: str, recipe: Recipe, made_from: dict[str, Any]) -> Study:
-    """The study of that name, which the first process makes; it knows what it is made from."""
+    """The study of that name, which the first process makes; its attributes hold what it is made from."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # Connections are opened when they are needed: none is kept, or lost, over a training of hours.
     options: dict[str, Any] = {"poolclass": sqlalchemy.NullPool}

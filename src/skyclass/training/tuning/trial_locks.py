@@ -1,4 +1,4 @@
-"""Each trial is trained by one process at a time, and what a dead process has left is taken up again.
+"""Locks of trials: each is trained by one process at a time, and another takes over when that process dies.
 
 On one machine (or in one shared folder) a trial's run is locked as long as a process trains it, and the system takes
 the lock back from a process that dies: what a killed process has left is taken up at once, from the run's last
@@ -22,14 +22,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from .space import Values, grid_size, sampler_for, suggest_parameters
 from .study import Tuning
 
-HEARTBEAT = 60.0  # seconds between two signs of life of a trial
-SILENCE = 300.0  # seconds without one, after which a trial of another folder counts as left
+HEARTBEAT = 60.0  # seconds between two heartbeats of a trial
+SILENCE = 300.0  # seconds without one, after which a trial of another folder counts as abandoned
 SETTLING = 2.0  # seconds, longer than any write to the study takes
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A trial that this process trains, and the lock that says so."""
+    """A trial that this process trains, and its lock."""
 
     trial: Trial
     values: Values
@@ -37,7 +37,7 @@ class Lease:
 
 
 def take_trial(tuning: Tuning) -> Lease | None:
-    """A trial to train: one that a dead process has left, else a new one; None where nothing is left to begin."""
+    """A trial to train: one of a process that has died, else a new one; None if no trial is left."""
     with tuning.folder.exclusive():
         trials = tuning.study.get_trials(deepcopy=False)
         for trial in trials:
@@ -47,7 +47,7 @@ def take_trial(tuning: Tuning) -> Lease | None:
 
 
 def _take_over(tuning: Tuning, left: FrozenTrial) -> Lease | None:
-    """The trial, if the process that trained it is gone."""
+    """The trial, if the process that trained it has died."""
     here = left.user_attrs.get("folder") == tuning.own
     if not here and time.time() - left.user_attrs.get("heard", 0.0) < SILENCE:
         return None
@@ -56,7 +56,7 @@ def _take_over(tuning: Tuning, left: FrozenTrial) -> Lease | None:
         return None
     trial = Trial(tuning.study, left._trial_id)
     if not here:
-        # Of several folders that write their name, wait, and look again, one finds its own: M. Fischer's algorithm
+        # Of several folders that write their name, wait, and read it again, one finds its own: M. Fischer's algorithm
         # (Lamport 1987, "A fast mutual exclusion algorithm", algorithm 1).
         trial.set_user_attr("folder", tuning.own)
         trial.set_user_attr("heard", time.time())
@@ -92,12 +92,12 @@ def _lease(tuning: Tuning, trial: Trial, lock: FileLock) -> Lease:
 
 @contextmanager
 def heartbeat(trial: Trial) -> Iterator[None]:
-    """While the block runs, the study hears of the trial now and then."""
+    """While the block runs, mark the trial as alive in the study from time to time."""
     over = threading.Event()
 
     def beat() -> None:
         while not over.wait(HEARTBEAT):
-            # A database that is away for a moment must not end the training.
+            # A database that is unreachable for a moment must not end the training.
             try:
                 trial.set_user_attr("heard", time.time())
             except optuna.exceptions.OptunaError:

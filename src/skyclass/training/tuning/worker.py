@@ -1,4 +1,4 @@
-"""Training the trials of a tuning, one after the other, in this process."""
+"""Train the trials of a tuning in this process, one after the other."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from .trial_locks import Lease, heartbeat, take_trial
 
 
 def run_trials(tuning: Tuning, pack: Pack, device: str, keep_all: bool, after_each: Callable[[], None]) -> None:
-    """Train trials until none is left to begin; `after_each` is called behind each of them."""
+    """Train trials until none is left; `after_each` is called after each of them."""
     if not keep_all:
-        _remove_weights_of_all_but_best(tuning)  # what a process that was killed behind a trial has left
+        _remove_weights_of_all_but_best(tuning)  # of a process that was killed after a trial
     while lease := take_trial(tuning):
         try:
             _train(tuning, lease, pack, device)
@@ -43,7 +43,7 @@ def run_trials(tuning: Tuning, pack: Pack, device: str, keep_all: bool, after_ea
 
 
 def _train(tuning: Tuning, lease: Lease, pack: Pack, device: str) -> None:
-    """Train one trial to its end and tell the study what came of it."""
+    """Train one trial to its end and report its result to the study."""
     if _finish_as_duplicate(tuning, lease.trial):
         return
     number, trial = lease.trial.number, lease.trial
@@ -51,7 +51,7 @@ def _train(tuning: Tuning, lease: Lease, pack: Pack, device: str) -> None:
     try:
         state, value, found = _outcome(tuning, lease, pack, device)
         if tuning.trial(number).user_attrs.get("folder") != tuning.own:
-            return  # this machine was away for so long that another one has taken the trial up
+            return  # this machine was unreachable for so long that another one has taken over the trial
         for name, what in found.items():
             trial.set_user_attr(name, what)
         tuning.study.tell(number, value, state)
@@ -62,7 +62,7 @@ def _train(tuning: Tuning, lease: Lease, pack: Pack, device: str) -> None:
 def _outcome(
     tuning: Tuning, lease: Lease, pack: Pack, device: str
 ) -> tuple[TrialState, float | None, dict[str, str | float]]:
-    """What comes of the training: the trial's state, its score, and what else the study is to know."""
+    """The result of the training: the trial's state, its score, and further attributes."""
     number, trial = lease.trial.number, lease.trial
     try:
         recipe = recipe_with(tuning.recipe, lease.values)
@@ -75,7 +75,7 @@ def _outcome(
     except optuna.TrialPruned:
         return TrialState.PRUNED, None, {}
     except MachineError:
-        raise  # the trial is taken up again once there is room
+        raise  # the trial is resumed once there is room
     except SkyclassError as error:
         return TrialState.FAIL, None, {"problem": str(error)}
     except torch.OutOfMemoryError:
@@ -84,7 +84,7 @@ def _outcome(
 
 
 def _finish_as_duplicate(tuning: Tuning, trial: Trial) -> bool:
-    """Where an earlier trial has the same values, end this one as that one ended, without training."""
+    """If an earlier trial has the same values, finish this one with its result, without training."""
     earlier = (other for other in tuning.trials() if other.number < trial.number and other.params == trial.params)
     first = min(earlier, key=lambda other: other.number, default=None)
     if first is None or not trial.params:
@@ -107,7 +107,7 @@ def _run_of(tuning: Tuning, number: int, recipe: Recipe, pack: Pack, device: str
 
 
 class _Reports:
-    """Tells the study of each validation, and ends the training of a trial that is worse than others were.
+    """Reports each validation to the study, and prunes a trial that is worse than others were.
 
     Trials are compared at whole epochs, so that those with other batches or validations can be.
     """
@@ -119,7 +119,7 @@ class _Reports:
         self.before, self.start = float(known.user_attrs.get("seconds", 0.0)), time.monotonic()
 
     def __call__(self, epochs: float, scores: dict[str, float]) -> None:
-        """Take the scores of a validation. Errors: optuna.TrialPruned."""
+        """Report the scores of a validation. Errors: optuna.TrialPruned."""
         self.trial.set_user_attr("seconds", round(self.before + time.monotonic() - self.start, 1))
         epoch, value = math.floor(epochs + 1e-9), scores.get(self.metric, math.nan)
         if not 0 < epoch < self.epochs or math.isnan(value):
@@ -139,7 +139,7 @@ def best_validation(run: Run, metric: str) -> tuple[float, float]:
     history = run.history()
     scores = pd.to_numeric(history[metric], "coerce").dropna() if metric in history else pd.Series(dtype=float)
     if scores.empty:
-        fix = "judge by another tune.metric, or train for longer"
+        fix = "take another tune.metric, or train for longer"
         raise SkyclassError(f"no validation gave a finite {metric}", where=run.path, fix=fix)
     at = int(scores.argmin() if score_mode(metric) == "min" else scores.argmax())
     return float(scores.iloc[at]), float(history["epoch"].loc[scores.index].iloc[at])

@@ -1,4 +1,4 @@
-"""The cards that say how a FITS file is laid out, checked before astropy or a decoder believes them.
+"""The structural cards of a FITS file, checked before astropy or a decoder uses them.
 
 Astropy loops over as many axes, columns and groups as a header names, and its decoders of compressed tiles write as
 much as a header promises. Here each header is read once, 80 bytes a card (FITS 4.0, sections 3, 4, 7.3 and 10.1).
@@ -53,7 +53,7 @@ class FitsLayout:
 def check_cards(stream: IO[bytes] | io.BytesIO) -> FitsLayout:
     """Read the headers of a FITS file and refuse those that no program should follow.
 
-    Data that lie beyond the end of the file are left to whoever reads that HDU, so that a cut table does not cost the
+    Data that lie beyond the end of the file are left to the reader of that HDU, so that a cut table does not cost the
     image before it.
 
     Parameters
@@ -186,7 +186,7 @@ def _check_table(cards: Cards) -> None:
 
 
 def _check_compressed(cards: Cards, layout: FitsLayout) -> None:
-    """Refuse compressed images whose tiles do not make up the image, or that name what no decoder knows."""
+    """Refuse compressed images whose tiles do not make up the image, or that name an unknown compression."""
     _bitpix(cards, b"ZBITPIX")
     if _text(cards, b"ZCMPTYPE") not in _COMPRESSIONS:
         raise _damaged(b"ZCMPTYPE", "names no compression")

@@ -1,4 +1,4 @@
-"""Pieces of large FITS mosaics: only the pixels that are asked for are read, so a mosaic may be of any size."""
+"""Cutouts of large FITS mosaics: only the requested pixels are read, so a mosaic may have any size."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Mosaic:
     """An open FITS file: the HDU that pixel positions mean; that of sky positions, or what is wrong with its WCS.
 
     numbers : the place of each HDU in the file, by its identity
-    version : what tells that the file has changed
+    version : of the file, by which a change is detected
     system : the coordinates of the WCS
     rotation : (3, 3), which turns unit vectors of the ICRS into the system's, where that is all there is to it
     """
@@ -64,7 +64,7 @@ def read_cutout(cutout: Cutout) -> tuple[Pixels, str | None]:
 
     The mosaic's first image HDU counts; for a position on the sky the first that has a celestial WCS. RA and Dec are
     ICRS. Rows and columns follow `astropy.nddata.Cutout2D`: an even size has half a pixel more below and to the left.
-    What lies outside the mosaic is NaN (0 among integers), and the warning says how much that is.
+    What lies outside the mosaic is NaN (0 among integers), and the warning gives its share.
 
     Errors: SkyclassError where nothing lies inside or the WCS is of no use, and whatever damage makes astropy raise.
     """
@@ -144,7 +144,7 @@ def _decoded_apart(mosaic: Mosaic, hdu: Any, inside: tuple[slice, slice]) -> np.
 
 
 def decode_section(arguments: dict[str, Any], _content: bytearray) -> tuple[dict[str, Any], np.ndarray]:
-    """The task of `decoder_process` that reads a piece of a mosaic with compressed tiles."""
+    """The task of `isolated.process` that reads a piece of a mosaic with compressed tiles."""
     hdu = _open_again.get(Path(arguments["path"]))[arguments["hdu"]]
     planes = [slice(None)] * (len(hdu.shape) - 2)
     return {}, hdu.section[(*planes, slice(*arguments["rows"]), slice(*arguments["columns"]))]

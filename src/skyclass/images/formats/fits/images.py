@@ -58,13 +58,13 @@ def read_fits(data: bytes) -> tuple[Pixels, str | None]:
 
 
 def decode_whole(_arguments: dict[str, Any], content: bytearray) -> tuple[dict[str, Any], np.ndarray]:
-    """The task of `decoder_process` that reads a file with compressed tiles."""
+    """The task of `isolated.process` that reads a file with compressed tiles."""
     (pixels, bands), warning = _read_whole(bytes(content))
     return {"bands": bands, "warning": warning}, pixels
 
 
 class Allowance(TypedDict):
-    """Seconds and bytes of memory that a task of `decoder_process` may take."""
+    """Seconds and bytes of memory that a task of `isolated.process` may take."""
 
     seconds: float
     memory: int
@@ -96,7 +96,7 @@ def _read_whole(data: bytes) -> tuple[Pixels, str | None]:
 
 
 def _left_out(others: list[Any]) -> str | None:
-    """What to say of images that are not read."""
+    """The warning about images that are not read."""
     if not others:
         return None
     sizes = ", ".join("x".join(map(str, hdu.shape)) for hdu in others[:3]) + (", ..." if len(others) > 3 else "")

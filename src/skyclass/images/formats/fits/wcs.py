@@ -56,13 +56,13 @@ def write_map(path: Path, heatmap: np.ndarray, sky: fits.Header | None, cards: M
 
 
 def wcs_cards(header: fits.Header) -> fits.Header:
-    """The cards of a header that say where its first two axes lie in the sky."""
+    """The cards of a header that define the celestial coordinates of its first two axes."""
     kept = fits.Header()
     for card in header.cards:
         try:
             if _CARDS.fullmatch(card.keyword):
                 kept[card.keyword] = (card.value, card.comment)
-        except (fits.VerifyError, ValueError):  # raised where a damaged card is looked at
+        except (fits.VerifyError, ValueError):  # raised when a damaged card is read
             continue
     for key in [key for key in kept if key.startswith("WCSAXES")]:
         kept[key] = 2

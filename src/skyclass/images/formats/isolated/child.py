@@ -1,4 +1,4 @@
-"""The other end of `isolated.process`: `python -m skyclass.images.formats.isolated.child` serves requests.
+"""The child process of `isolated.process`: `python -m skyclass.images.formats.isolated.child` serves requests.
 
 It does so until its input ends.
 

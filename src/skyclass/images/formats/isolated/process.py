@@ -225,7 +225,7 @@ def decode_apart(
     except _Gone:
         worker.close()
         raise SkyclassError("damaged: its decoder crashed or never came back", fix=_FIX) from None
-    except BaseException:  # an interrupt: what it was asked is half told
+    except BaseException:  # an interrupt: the request is only half written
         worker.close()
         raise
     worker.file = file if "values" in values else None
@@ -234,7 +234,7 @@ def decode_apart(
 
 
 def _checked(reply: dict[str, Any], seconds: float) -> Any:
-    """The values of a reply, or what it tells of as an exception."""
+    """The values of a reply, or the exception that it reports."""
     if "values" in reply:
         return reply["values"]
     text = str(reply.get("text", ""))
