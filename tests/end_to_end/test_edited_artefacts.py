@@ -21,8 +21,8 @@ from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.sampling import ClassifierOutput
 from skyclass.commands.train import train
 from skyclass.core.errors import SkyclassError
-from skyclass.data.packs.check import VERIFIED
 from skyclass.data.packs.pack import Pack
+from skyclass.data.packs.verify import VERIFIED
 from skyclass.data.packs.write import resize_for_training
 from skyclass.evaluation.predictions import NO_NUMBERS, read_predictions
 from skyclass.recipes.data_settings import PixelSettings
@@ -102,7 +102,7 @@ def test_a_bit_that_rots_without_a_trace_of_time_is_found_by_check(place: Path) 
 
 
 def test_what_was_checked_is_read_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from skyclass.data.packs import check as pack_check
+    from skyclass.data.packs import verify as pack_check
 
     read: list[str] = []
     hash_of = pack_check.sha256_of

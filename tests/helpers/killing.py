@@ -30,7 +30,7 @@ import torch
 from skyclass.classifier.classifier import Classifier
 from skyclass.commands.train import train
 from skyclass.commands.tune import tune
-from skyclass.training import extend
+from skyclass.training import resume
 from skyclass.training.loop.callbacks import HistoryCallback
 from skyclass.training.loop.checkpoints import LastCheckpoint
 from skyclass.training.loop.task import Task
@@ -91,12 +91,12 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "after the classifier": lambda: dying(Classifier, "save", 1, after=True),
 }
 TURNS: dict[str, Callable[[], None]] = {
-    "before a resume is requested": lambda: dying(extend.Run, "write_stages", 1),
-    "after a resume is requested": lambda: dying(extend.Run, "write_stages", 1, after=True),
-    "before the results are removed": lambda: dying(extend, "_remove_results", 1),
-    "after the results are removed": lambda: dying(extend, "_remove_results", 1, after=True),
-    "before the checkpoint is taken": lambda: dying(extend.shutil, "copyfile", 1),
-    "before the resume is done": lambda: dying(extend.Run, "write_stages", 1),
+    "before a resume is requested": lambda: dying(resume.Run, "write_stages", 1),
+    "after a resume is requested": lambda: dying(resume.Run, "write_stages", 1, after=True),
+    "before the results are removed": lambda: dying(resume, "_remove_results", 1),
+    "after the results are removed": lambda: dying(resume, "_remove_results", 1, after=True),
+    "before the checkpoint is taken": lambda: dying(resume.shutil, "copyfile", 1),
+    "before the resume is done": lambda: dying(resume.Run, "write_stages", 1),
     "in the first segment of a stage": lambda: dying(Task, "training_step", 1, after=True),
     "after the first segment of a stage": lambda: dying(LastCheckpoint, "on_train_epoch_end", 1, after=True),
 }

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..core.devices import pick_device, pick_precision
 from ..core.files.atomic_files import write_json
-from ..core.files.documents import sealed
+from ..core.files.json_documents import sealed
 from ..core.version import __version__
 from ..evaluation.calibration.conformal import PredictionSets
 from ..evaluation.calibration.scaling import Calibration

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import sha256_of, written_whole
-from ..core.files.documents import Document, read_document
+from ..core.files.json_documents import Document, read_document
 from ..models.network import Network
 from ..models.weight_files import load_networks, save_networks
 from ..recipes.model_settings import ModelSettings

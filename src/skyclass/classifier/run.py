@@ -12,7 +12,7 @@ import pandas as pd
 from ..core.errors import SkyclassError
 from ..core.files.artefact_tables import read_own_csv
 from ..core.files.atomic_files import new_folder, write_json, write_text
-from ..core.files.documents import read_document
+from ..core.files.json_documents import read_document
 from ..core.files.locks import holder_of
 from ..core.files.replacing import finish_replacing, new_contents
 from ..recipes.recipe import Recipe, dump_recipe, load_recipe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ..core.files.documents import Document
+from ..core.files.json_documents import Document
 
 
 class StageDocument(Document):

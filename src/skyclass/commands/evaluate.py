@@ -19,14 +19,14 @@ from ..core.console import say, say_where
 from ..core.errors import SkyclassError, did_you_mean
 from ..core.files.atomic_files import read_json, sha256_of, write_json, write_text
 from ..core.files.csv_files import write_csv
-from ..core.files.documents import sealed
+from ..core.files.json_documents import sealed
 from ..core.files.replacing import new_contents
 from ..core.plotting import save_figure
 from ..data.open import columns_by_id
 from ..evaluation import metrics
 from ..evaluation.bootstrap import score_table, with_interval
 from ..evaluation.calibration.report import calibration_report
-from ..evaluation.evidence import evaluation_notes
+from ..evaluation.caveats import evaluation_notes
 from ..evaluation.figures.scores import accuracy_by_figure, confusion_figure, precision_recall_figure, roc_figure
 from ..evaluation.figures.uncertainty import uncertainty_figure
 from ..evaluation.intervals import RESAMPLES, SEED
@@ -34,7 +34,7 @@ from ..evaluation.predictions import labelled_predictions, probabilities
 from ..evaluation.subgroups import IN_BIN, accuracy_by
 from ..evaluation.uncertainty import compare_scores, scores_of_probabilities
 from ..reports.model_card import write_card
-from ..training.check import check_run
+from ..training.verify import check_run
 
 MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
 MOST_IMAGES = 5000
@@ -259,7 +259,7 @@ def _uncertainty(data: EvaluationData, _: dict[str, Any]) -> dict[str, Any]:
         scores["uncertainty_head"] = told
     if data.uncertainty and data.run:
         ids = data.rows["image_id"].iloc[rows].tolist()
-        from ..classifier.dropout_uncertainty import sampled_scores  # torch, which nothing else here needs
+        from ..classifier.sampled_uncertainty import sampled_scores  # torch, which nothing else here needs
 
         scores |= sampled_scores(data.run, ids, device=data.device)
     compared = compare_scores(wrong, scores, SEED)

@@ -32,7 +32,7 @@ from ..data.audit.image_statistics import UNLABELLED, CatalogRow, ImageStatistic
 from ..data.catalog import SPLITS, problems_frame, say_problems
 from ..data.open import Opened, open_source
 from ..data.source_options import SourceOptions
-from ..evaluation.evidence import is_above_chance
+from ..evaluation.caveats import is_above_chance
 from ..evaluation.label_errors import held_out, rank_label_errors
 from ..evaluation.metrics import balanced_accuracy
 from ..images.formats.read import Image, read_image

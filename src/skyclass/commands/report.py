@@ -12,13 +12,13 @@ from ..classifier.run import Run, to_resume
 from ..core.console import say_where
 from ..core.errors import SkyclassError, one_line
 from ..core.files.atomic_files import write_text
-from ..core.files.documents import SEAL
+from ..core.files.json_documents import SEAL
 from ..core.version import __version__
 from ..reports import examples, provenance, scores, training_data
 from ..reports.checked_metrics import checked_metrics
-from ..reports.material import Material
 from ..reports.pages import page
-from ..training.check import check_run
+from ..reports.report_data import ReportData
+from ..training.verify import check_run
 
 # The sections in their order; each has a template of its name in templates/report.
 SECTIONS = {
@@ -55,46 +55,48 @@ def report(run: str | Path, *, out: str | Path | None = None, check: bool = Fals
         check_run(finished)
     metrics = checked_metrics(finished)
     target = Path(out) if out else finished.report_file
-    write_text(target, _page(Material(finished, metrics)))
+    write_text(target, _page(ReportData(finished, metrics)))
     say_where("Report", target)
     return target
 
 
-def _page(material: Material) -> str:
+def _page(report_data: ReportData) -> str:
     """The page. Errors: SkyclassError for an evaluation without a hash whose values are not of their types."""
     try:
-        return page("report.html.j2", _content(material))
+        return page("report.html.j2", _content(report_data))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UndefinedError) as error:
-        if SEAL in material.metrics:
+        if SEAL in report_data.metrics:
             raise  # it is as `evaluate` wrote it: the fault is ours
-        what, where = f"damaged evaluation ({one_line(error)})", material.run.evaluation / "metrics.json"
-        fix = f"run `skyclass evaluate {material.run.path}` again"
+        what, where = f"damaged evaluation ({one_line(error)})", report_data.run.evaluation / "metrics.json"
+        fix = f"run `skyclass evaluate {report_data.run.path}` again"
         raise SkyclassError(what, where=where, fix=fix) from None
 
 
-def _content(material: Material) -> dict[str, Any]:
+def _content(report_data: ReportData) -> dict[str, Any]:
     """What the templates show, a section each."""
     in_words = scores.MEANING
-    told = {name: material.metrics["intervals"].get(name) for name in HEADLINE}
+    told = {name: report_data.metrics["intervals"].get(name) for name in HEADLINE}
     return {
-        "name": material.recipe.name,
-        "about": material.recipe.about,
-        "metrics": material.metrics,
-        "headline": [scores.ScoreRow(in_words[name][0], material.metrics[name], ends) for name, ends in told.items()],
+        "name": report_data.recipe.name,
+        "about": report_data.recipe.about,
+        "metrics": report_data.metrics,
+        "headline": [
+            scores.ScoreRow(in_words[name][0], report_data.metrics[name], ends) for name, ends in told.items()
+        ],
         "sections": SECTIONS,
-        "pack_path": material.run.provenance()["pack"],
-        "data": training_data.data_section(material),
-        "training": training_data.training_section(material),
-        "scores": scores.scores_section(material),
-        "calibration": scores.calibration_section(material),
-        "sets": scores.sets_section(material),
-        "uncertainty": scores.uncertainty_section(material),
-        "novelty": scores.novelty_section(material),
-        "columns": scores.columns_section(material),
-        "explanations": examples.explanations_section(material),
-        "mistakes": examples.mistakes_section(material),
-        "ambiguous": examples.ambiguous_section(material),
-        "provenance": provenance.provenance_section(material),
+        "pack_path": report_data.run.provenance()["pack"],
+        "data": training_data.data_section(report_data),
+        "training": training_data.training_section(report_data),
+        "scores": scores.scores_section(report_data),
+        "calibration": scores.calibration_section(report_data),
+        "sets": scores.sets_section(report_data),
+        "uncertainty": scores.uncertainty_section(report_data),
+        "novelty": scores.novelty_section(report_data),
+        "columns": scores.columns_section(report_data),
+        "explanations": examples.explanations_section(report_data),
+        "mistakes": examples.mistakes_section(report_data),
+        "ambiguous": examples.ambiguous_section(report_data),
+        "provenance": provenance.provenance_section(report_data),
         "version": __version__,
         "made": datetime.now(UTC).strftime("%Y-%m-%d at %H:%M UTC"),
     }

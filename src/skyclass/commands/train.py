@@ -18,11 +18,11 @@ from ..core.files.locks import held
 from ..data.packs.pack import Pack
 from ..data.packs.training_rows import TrainingRows
 from ..recipes.recipe import load_recipe
-from ..training.check import check_run
 from ..training.ensemble import begin_ensemble
-from ..training.extend import apply_resume, request_resume
 from ..training.launch import finish_on_devices
+from ..training.resume import apply_resume, request_resume
 from ..training.run import begin_run
+from ..training.verify import check_run
 
 ADDED = re.compile(r"training\.epochs=\+([1-9]\d*)")  # epochs behind those that a run has
 

@@ -17,7 +17,7 @@ from ..core.files.csv_files import write_csv
 from ..core.plotting import save_figure
 from ..core.sample_sizes import LEAST_GRADED
 from ..data.simulation.lensing import FIELD, PSF_FWHM, SUBSTRUCTURE
-from ..evaluation.evidence import caveat_of_maps, caveat_of_network
+from ..evaluation.caveats import caveat_of_maps, caveat_of_network
 from ..images.geometry import placement, put_back
 from ..images.preprocess import unit_scale
 from . import faithfulness as faith

@@ -11,7 +11,7 @@ from pydantic import Field
 from ..classifier.run import Run
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import sha256_of
-from ..core.files.documents import SEAL, Document, read_document
+from ..core.files.json_documents import SEAL, Document, read_document
 from ..evaluation import metrics
 from ..evaluation.predictions import labelled_predictions, probabilities, read_predictions
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from ..core.errors import SkyclassError
 from ..core.files.artefact_tables import read_own_csv
-from ..evaluation.evidence import caveat_of_maps
+from ..evaluation.caveats import caveat_of_maps
 from ..evaluation.predictions import PREFIX
 from ..explanation.output import FEW_CELLS, LIST, MISTAKES
-from .material import Material, picture_of
 from .pages import Picture, sheet_picture
+from .report_data import ReportData, picture_of
 
 MOST_MISTAKES = 18
 MOST_AMBIGUOUS = 12
@@ -25,21 +25,21 @@ METHODS = {
 }
 
 
-def explanations_section(material: Material) -> dict[str, Any]:
+def explanations_section(report: ReportData) -> dict[str, Any]:
     """The sheets of `skyclass explain`, as many as fit, and the grades of its methods."""
-    folder = material.run.explanations
+    folder = report.run.explanations
     listed = folder / LIST
     if not listed.is_file():
         nothing = {"sheets": [], "left_out": 0, "method": "", "few_cells": "", "mistakes": None}
-        return {**nothing, "grades": _grades(material)}
-    again = f"run `skyclass explain {material.run.path}` again"
+        return {**nothing, "grades": _grades(report)}
+    again = f"run `skyclass explain {report.run.path}` again"
     columns = ("label", "predicted", "sheet")
     table = read_own_csv(listed, "list of explanations", again, columns, dtype=str, keep_default_na=False)
     if table.empty:
         raise SkyclassError("the list of explanations is empty", where=listed, fix=again)
     key = "label" if (table["label"] != "").all() else "predicted"
     named = dict(zip(table["sheet"], table[key], strict=True))
-    order = [name for name in material.metrics["classes"] if name in named.values()]
+    order = [name for name in report.metrics["classes"] if name in named.values()]
     files = sorted(named, key=lambda file: order.index(named[file]) if named[file] in order else len(order))
     # Lists of older versions lack these columns.
     method = table["method"].iloc[0] if "method" in table else "gradcam"
@@ -58,24 +58,24 @@ def explanations_section(material: Material) -> dict[str, Any]:
         "left_out": len(files) - len(sheets),
         "method": METHODS.get(method, method) + (f" of {layer}" if layer else ""),
         "few_cells": cells.replace("x", " × ") if is_coarse else "",
-        "mistakes": _mistakes_sheet(material),
-        "grades": _grades(material),
+        "mistakes": _mistakes_sheet(report),
+        "grades": _grades(report),
     }
 
 
-def _mistakes_sheet(material: Material) -> Picture | None:
-    path = material.run.explanations / MISTAKES
+def _mistakes_sheet(report: ReportData) -> Picture | None:
+    path = report.run.explanations / MISTAKES
     if not path.is_file():
         return None
     return sheet_picture(path, "the most confident mistakes, and maps of what spoke for the class predicted")
 
 
-def _grades(material: Material) -> dict[str, Any] | None:
+def _grades(report: ReportData) -> dict[str, Any] | None:
     """The grades of all methods over all classes, and their figures; None where they were not graded."""
-    folder = material.run.explanations
+    folder = report.run.explanations
     if not (folder / "grades.csv").is_file():
         return None
-    again = f"run `skyclass explain {material.run.path} --grade` again"
+    again = f"run `skyclass explain {report.run.path} --grade` again"
     columns = ("method", "class", "passed", "checks", "failed")
     numbers: tuple[str, ...] = (
         "n",
@@ -106,30 +106,30 @@ def _grades(material: Material) -> dict[str, Any] | None:
     }
 
 
-def mistakes_section(material: Material) -> dict[str, Any]:
+def mistakes_section(report: ReportData) -> dict[str, Any]:
     """The wrong predictions that the classifier was surest of, and how many there are."""
-    evaluated = material.evaluated
+    evaluated = report.evaluated
     wrong = evaluated[evaluated["label"] != evaluated["predicted"]].sort_values("confidence", ascending=False)
     rows = [{**row, "p_true": row[f"{PREFIX}{row['label']}"]} for row in wrong.head(MOST_MISTAKES).to_dict("records")]
     for row in rows:
         text = f"{row['image_id']}: {row['label']} taken for {row['predicted']}"
-        row["picture"] = material.picture(row["image_id"], text)
+        row["picture"] = report.picture(row["image_id"], text)
     return {"rows": rows, "all": len(wrong)}
 
 
-def ambiguous_section(material: Material) -> dict[str, Any] | None:
+def ambiguous_section(report: ReportData) -> dict[str, Any] | None:
     """Objects whose prediction set does not hold exactly one class; None where `evaluate` listed none."""
-    path = material.run.evaluation / "ambiguous.csv"
-    if not material.metrics.get("prediction_sets") or not path.is_file():
+    path = report.run.evaluation / "ambiguous.csv"
+    if not report.metrics.get("prediction_sets") or not path.is_file():
         return None
     dtypes = dict.fromkeys(("image_id", "label", "predicted", "prediction_set"), str)
-    again = f"run `skyclass evaluate {material.run.path}` again"
+    again = f"run `skyclass evaluate {report.run.path}` again"
     columns, numbers = ("image_id", "label", "predicted", "prediction_set"), ("confidence",)
     table = read_own_csv(
         path, "list of ambiguous objects", again, columns, numbers, dtype=dtypes, keep_default_na=False
     )
     rows = table.head(MOST_AMBIGUOUS).to_dict("records")
     for row in rows:
-        row["picture"] = material.picture(row["image_id"], f"{row['image_id']}, an ambiguous object")
+        row["picture"] = report.picture(row["image_id"], f"{row['image_id']}, an ambiguous object")
         row["prediction_set"] = row["prediction_set"].replace("|", ", ")
     return {"rows": rows, "all": len(table)}

@@ -9,11 +9,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..classifier.run import Run
 from ..core.files.atomic_files import write_text
 from ..core.text import code, plain
-from ..evaluation.evidence import evaluation_notes
+from ..evaluation.caveats import evaluation_notes
 from ..recipes.data_settings import PixelSettings
 from ..recipes.recipe import stored_pixels
-from .material import Material
 from .pages import page
+from .report_data import ReportData
 from .scores import class_rows, score_rows
 from .training_data import class_counts_of_pack
 
@@ -35,17 +35,17 @@ def write_card(run: Run, metrics: dict[str, Any] | None = None) -> None:
 
     No licence is named: that is for its maker to choose.
     """
-    material = Material(run, metrics or {})
-    data = card_data(material)
+    report = ReportData(run, metrics or {})
+    data = card_data(report)
     # The Markdown of the template follows the metadata, which the Hub's own class writes.
-    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{page('model_card.md.j2', _content(material))}")
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{page('model_card.md.j2', _content(report))}")
     write_text(run.classifier / "README.md", str(card))
 
 
-def card_data(material: Material) -> ModelCardData:
+def card_data(report: ReportData) -> ModelCardData:
     """The metadata of the card; one result a score, of the split that was evaluated."""
-    name, metrics = material.recipe.name, material.metrics
-    provenance = material.run.provenance()
+    name, metrics = report.recipe.name, report.metrics
+    provenance = report.run.provenance()
     results = [
         EvalResult(
             task_type="image-classification",
@@ -61,7 +61,7 @@ def card_data(material: Material) -> ModelCardData:
         for score, (kind, args) in HUB_METRICS.items()
         if metrics.get(score) is not None
     ]
-    backbone = material.recipe.model.backbone
+    backbone = report.recipe.model.backbone
     return ModelCardData(
         model_name=" ".join(name.split()),  # on one line, so that no part of it ends the metadata
         library_name="skyclass",
@@ -71,20 +71,20 @@ def card_data(material: Material) -> ModelCardData:
     )
 
 
-def _content(material: Material) -> dict[str, Any]:
+def _content(report: ReportData) -> dict[str, Any]:
     """What the template shows."""
-    metrics, classifier = material.metrics, material.classifier
-    pack = material.pack
+    metrics, classifier = report.metrics, report.classifier
+    pack = report.pack
     evaluated = metrics if metrics else None
     return {
-        "name": material.recipe.name,
-        "about": material.recipe.about,
+        "name": report.recipe.name,
+        "about": report.recipe.about,
         "classes": [code(name) for name in classifier["classes"]],
         "bands": [code(name) for name in classifier["bands"]],
         "pixels": pixel_steps(classifier),
         "backbone": code(classifier["architecture"]),
         "members": classifier["members"],
-        "counts": class_counts_of_pack(pack, material.recipe.data) if pack else None,
+        "counts": class_counts_of_pack(pack, report.recipe.data) if pack else None,
         "code": code,
         "plain": plain,
         "metrics": evaluated,
@@ -95,11 +95,11 @@ def _content(material: Material) -> dict[str, Any]:
         "sets": classifier.get("prediction_sets"),
         "novelty": classifier.get("novelty"),
         "hashes": {
-            "pack": material.run.provenance()["pack_hash"],
+            "pack": report.run.provenance()["pack_hash"],
             "recipe": classifier["made_from"]["recipe"],
             "weights": classifier["weights_sha256"],
         },
-        "environment": material.run.environment(),
+        "environment": report.run.environment(),
         "skyclass": classifier["skyclass"],
     }
 

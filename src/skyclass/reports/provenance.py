@@ -6,27 +6,27 @@ import re
 from typing import Any
 
 from ..core.files.atomic_files import read_text
-from .material import Material
+from .report_data import ReportData
 
 
-def provenance_section(material: Material) -> dict[str, Any]:
+def provenance_section(report: ReportData) -> dict[str, Any]:
     """Recipe, environment, hashes and citation."""
-    text = read_text(material.run.recipe_file, "recipe").strip()
-    environment = material.run.environment()
-    made_from = material.classifier["made_from"]
+    text = read_text(report.run.recipe_file, "recipe").strip()
+    environment = report.run.environment()
+    made_from = report.classifier["made_from"]
     hashes = {
-        "pack": material.run.provenance()["pack_hash"],
+        "pack": report.run.provenance()["pack_hash"],
         "recipe": made_from["recipe"],
-        "weights": material.classifier["weights_sha256"],
-        "predictions": material.metrics["predictions_sha256"],
+        "weights": report.classifier["weights_sha256"],
+        "predictions": report.metrics["predictions_sha256"],
     }
     return {
         # A part begins where a line is not indented; the short ones that come first are one part.
         "recipe": re.split(r"\n(?=[a-z_]+:\n)", text),
         "environment": environment,
         "hashes": hashes,
-        "reported": material.recipe.about.reported,
-        "bibtex": bibtex(environment["skyclass"], material.recipe.name, made_from["recipe"]),
+        "reported": report.recipe.about.reported,
+        "bibtex": bibtex(environment["skyclass"], report.recipe.name, made_from["recipe"]),
     }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from ..evaluation.evidence import evaluation_notes
+from ..evaluation.caveats import evaluation_notes
 from ..evaluation.uncertainty import IN_WORDS, advise
-from .material import Material
+from .report_data import ReportData
 
 COLUMNS_SHOWN = 12  # figures of the accuracy against a column
 
@@ -73,9 +73,9 @@ def class_rows(metrics: dict[str, Any]) -> list[tuple[str, int, list[ScoreRow]]]
     ]
 
 
-def scores_section(material: Material) -> dict[str, Any]:
+def scores_section(report: ReportData) -> dict[str, Any]:
     """Tables, curves, the confusion matrix, and the scores without near-duplicates of the training."""
-    metrics = material.metrics
+    metrics = report.metrics
     doubled = metrics["near_duplicates"]
     without = doubled["without"]
     return {
@@ -86,23 +86,23 @@ def scores_section(material: Material) -> dict[str, Any]:
         "chance_loss": math.log(len(metrics["classes"])),
         "near_duplicates": doubled,
         "without": score_rows(without) if without else [],
-        "confusion": material.figure("confusion.png", "confusion matrix: rows true, columns predicted"),
-        "roc": material.figure("roc.png", "ROC curve of each class against the rest"),
-        "precision_recall": material.figure("precision_recall.png", "precision-recall curve of each class"),
+        "confusion": report.figure("confusion.png", "confusion matrix: rows true, columns predicted"),
+        "roc": report.figure("roc.png", "ROC curve of each class against the rest"),
+        "precision_recall": report.figure("precision_recall.png", "precision-recall curve of each class"),
     }
 
 
-def columns_section(material: Material) -> dict[str, Any]:
+def columns_section(report: ReportData) -> dict[str, Any]:
     """The accuracy against columns, if it was requested."""
-    found = material.metrics.get("by") or {}
+    found = report.metrics.get("by") or {}
     shown = list(found.items())[:COLUMNS_SHOWN]
-    pictures = [material.figure(each["file"], f"accuracy by {name}, with 95 % intervals") for name, each in shown]
+    pictures = [report.figure(each["file"], f"accuracy by {name}, with 95 % intervals") for name, each in shown]
     return {"pictures": [one for one in pictures if one], "left_out": len(found) - len(shown)}
 
 
-def calibration_section(material: Material) -> dict[str, Any] | None:
+def calibration_section(report: ReportData) -> dict[str, Any] | None:
     """Calibration errors before and after, and the reliability diagram; None if they were not computed."""
-    found = material.metrics.get("calibration")
+    found = report.metrics.get("calibration")
     if not found:
         return None
     names = {"ece": "ECE", "adaptive_ece": "adaptive ECE", "class_wise_ece": "class-wise ECE"}
@@ -117,33 +117,33 @@ def calibration_section(material: Material) -> dict[str, Any] | None:
         "n": found.get("n"),
         "compared": found["before"] is not None,
         "rows": rows,
-        "figure": material.figure("reliability.png", "reliability diagram: accuracy against confidence"),
+        "figure": report.figure("reliability.png", "reliability diagram: accuracy against confidence"),
     }
 
 
-def sets_section(material: Material) -> dict[str, Any] | None:
+def sets_section(report: ReportData) -> dict[str, Any] | None:
     """Coverage and sizes of the prediction sets; None where there are none."""
-    found = material.metrics.get("prediction_sets")
+    found = report.metrics.get("prediction_sets")
     if not found:
         return None
     text = "sizes of the prediction sets, and the share of them that hold the true class"
-    return {**found, "figure": material.figure("prediction_sets.png", text)}
+    return {**found, "figure": report.figure("prediction_sets.png", text)}
 
 
-def uncertainty_section(material: Material) -> dict[str, Any] | None:
+def uncertainty_section(report: ReportData) -> dict[str, Any] | None:
     """The scores of uncertainty by how well they rank the errors, and which to trust; None where not compared."""
-    found = material.metrics.get("uncertainty")
+    found = report.metrics.get("uncertainty")
     if not found:
         return None
     text = "risk against coverage of each score of uncertainty, and the AUROC of errors"
     found = {**found, **advise(found)}  # an older evaluation may state more than its images allow
     rows = [(IN_WORDS.get(name, name), row, name == found["trust"]) for name, row in found["scores"].items()]
-    return {**found, "rows": rows, "figure": material.figure("uncertainty.png", text)}
+    return {**found, "rows": rows, "figure": report.figure("uncertainty.png", text)}
 
 
-def novelty_section(material: Material) -> dict[str, int] | None:
+def novelty_section(report: ReportData) -> dict[str, int] | None:
     """How many evaluated images are unlike the training images; None where that was not measured."""
-    evaluated = material.evaluated
+    evaluated = report.evaluated
     if "unlike" not in evaluated or evaluated["unlike"].isna().all():
         return None
     return {"unlike": int(evaluated["unlike"].fillna(False).sum()), "n": len(evaluated)}

@@ -17,8 +17,8 @@ from ..data.packs.pack import Pack
 from ..data.packs.training_rows import training_rows
 from ..data.problem_kinds import group_problems
 from ..recipes.data_settings import DataSettings
-from .material import Material, picture_of
 from .pages import Picture, figure_picture
+from .report_data import ReportData, picture_of
 
 SAMPLES = 4  # images a class
 SAMPLED = 24  # classes shown
@@ -31,16 +31,16 @@ def class_counts_of_pack(pack: Pack, settings: DataSettings) -> pd.DataFrame:
     return counts[[name for name in ("train", "val", "test") if name in counts]].reindex(used.classes)
 
 
-def data_section(material: Material) -> dict[str, Any] | None:
+def data_section(report: ReportData) -> dict[str, Any] | None:
     """Counts, some images of each class, the problems of the source; None if the pack is missing."""
-    pack = material.pack
+    pack = report.pack
     if pack is None:
         return None
-    counts = class_counts_of_pack(pack, material.recipe.data)
+    counts = class_counts_of_pack(pack, report.recipe.data)
     return {
         "counts": counts,
         "balance": figure_picture(class_balance_figure(counts), "images of each class in each split"),
-        "samples": _samples(material),
+        "samples": _samples(report),
         "classes_left_out": max(len(counts) - SAMPLED, 0),
         "shape": pack.images.shape,
         "dtype": str(pack.images.dtype),
@@ -50,14 +50,14 @@ def data_section(material: Material) -> dict[str, Any] | None:
     }
 
 
-def _samples(material: Material) -> dict[str, list[Picture]]:
+def _samples(report: ReportData) -> dict[str, list[Picture]]:
     """The first images of each class."""
-    assert material.pack is not None
-    used = training_rows(material.pack, material.recipe.data)
+    assert report.pack is not None
+    used = training_rows(report.pack, report.recipe.data)
     samples = {}
     for name in used.classes[:SAMPLED]:
         ids = used.catalog.loc[used.catalog["label"] == name, "image_id"].head(SAMPLES)
-        shown = [material.picture(image_id, f"{name}: {image_id}") for image_id in ids]
+        shown = [report.picture(image_id, f"{name}: {image_id}") for image_id in ids]
         samples[name] = [picture for picture in shown if picture]
     return samples
 
@@ -73,16 +73,16 @@ def _problems(path: Path) -> dict[str, Any]:
     return {"problems": counts, "groups": groups}
 
 
-def training_section(material: Material) -> dict[str, Any]:
+def training_section(report: ReportData) -> dict[str, Any]:
     """Epochs, curves and cost."""
-    run = material.run
+    run = report.run
     done = run.history()["epoch"]
     text = "losses, scores and learning rate after each validation"
     return {
         "epochs": f"{done.iloc[-1]:.4g}" if len(done) else None,
-        "best_epoch": f"{material.classifier['made_from']['best_epoch']:.4g}",
-        "monitor": material.recipe.training.monitor,
-        "members": material.classifier["members"],
+        "best_epoch": f"{report.classifier['made_from']['best_epoch']:.4g}",
+        "monitor": report.recipe.training.monitor,
+        "members": report.classifier["members"],
         "cost": run.cost(),
         "curves": picture_of(run.curves_file, text) if len(done) else None,
     }

@@ -30,9 +30,9 @@ from ..data.packs.training_rows import TrainingRows
 from ..data.packs.write import resize_for_training
 from ..evaluation.calibration.scaling import Calibration
 from ..recipes.recipe import Recipe, recipe_hash
-from .extend import apply_resume
 from .figures import training_curves_figure
 from .finish import save_results
+from .resume import apply_resume
 from .run import begin_run, finish_run
 
 

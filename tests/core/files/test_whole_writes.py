@@ -23,8 +23,8 @@ from skyclass.core.errors import MachineError, SkyclassError
 from skyclass.core.files import replacing
 from skyclass.core.files.atomic_files import write_text, written_whole
 from skyclass.core.files.disk_errors import disk_error
-from skyclass.core.files.leftovers import is_part, part_of, remove_leftovers
 from skyclass.core.files.replacing import REPLACING, finish_replacing, new_contents
+from skyclass.core.files.temporary_names import is_part, part_of, remove_leftovers
 from skyclass.core.plotting import save_figure
 from skyclass.data.packs.pack import NOT_PACKED, Pack, new_pack
 from skyclass.models.weight_files import save_networks

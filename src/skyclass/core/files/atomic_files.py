@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import SkyclassError
 from .disk_errors import disk_error, disk_errors
-from .leftovers import part_of, remove, remove_leftovers
+from .temporary_names import part_of, remove, remove_leftovers
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from ..console import say
 from ..errors import MachineError, SkyclassError
 from .atomic_files import read_json, write_json
 from .disk_errors import disk_error
-from .leftovers import has_ended, own_process
+from .temporary_names import has_ended, own_process
 
 LOCK, HOLDER = ".lock", ".holder.json"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import SkyclassError
 from .atomic_files import read_json, sync, sync_tree
 from .disk_errors import disk_errors
-from .leftovers import part_of, remove, remove_leftovers
+from .temporary_names import part_of, remove, remove_leftovers
 
 REPLACING = ".replacing"
 _ORDER = ".order.json"  # what is still to be removed, and which file completes the output

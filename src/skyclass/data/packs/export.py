@@ -12,8 +12,8 @@ import numpy as np
 from ...core.console import progress
 from ...core.files.atomic_files import written_whole
 from ..catalog import SPLITS
-from .check import VERIFIED
 from .pack import Pack
+from .verify import VERIFIED
 
 CHUNK = 256
 

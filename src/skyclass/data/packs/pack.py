@@ -20,14 +20,14 @@ from pydantic import Field
 from ...core.errors import SkyclassError
 from ...core.files.artefact_tables import read_own_parquet
 from ...core.files.atomic_files import new_folder, sha256_of, write_json, written_whole
-from ...core.files.documents import Document, read_document, sealed
-from ...core.files.leftovers import remove_leftovers
+from ...core.files.json_documents import Document, read_document, sealed
 from ...core.files.replacing import finish_replacing, new_contents
+from ...core.files.temporary_names import remove_leftovers
 from ...core.version import __version__
 from ...recipes.data_settings import PixelSettings
 from ...recipes.recipe import StoredPixels, stored_pixels
 from ..catalog import REQUIRED, SPLITS, TEXT, check_catalog
-from .check import VERIFIED, remember, verify_files
+from .verify import VERIFIED, remember, verify_files
 
 OVERWRITE = "add --overwrite to replace it, or name another folder"
 PROBLEMS = "problems.csv"

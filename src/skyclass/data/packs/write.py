@@ -26,9 +26,9 @@ from ..audit.duplicates import find_duplicates
 from ..audit.file_kinds import NOTHING, PixelFormat, file_problems, mixture_problems, pixel_format
 from ..audit.fingerprints import Fingerprint, fingerprint
 from ..catalog import Problem, pixel_problems, problems_frame, write_problems
-from .check import is_verified, remember
 from .pack import PROBLEMS, Pack, PackChunk, write_pack
 from .split import assign_splits
+from .verify import is_verified, remember
 
 SAMPLED = 100  # images that are read to find the usual bands, size and type
 CHUNK = 256

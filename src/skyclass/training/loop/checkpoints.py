@@ -15,7 +15,7 @@ from torch import Tensor
 from ...core.errors import SkyclassError, one_line
 from ...core.files.atomic_files import written_whole
 from ...recipes.training_settings import TrainingSettings
-from .archive_hash import add_hash, is_intact
+from .checkpoint_hash import add_hash, is_intact
 from .segments import Plan
 
 SUFFIX = ".ckpt"

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 
 from ...core.errors import SkyclassError, one_line
 from ...core.files.atomic_files import write_json
-from ...core.files.documents import Document, read_document
+from ...core.files.json_documents import Document, read_document
 from ...core.passwords import masked, secrets_in
 from ...data.packs.pack import Pack
 from ...recipes.recipe import Recipe, as_begun, recipe_hash, stored_recipe

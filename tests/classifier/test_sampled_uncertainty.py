@@ -12,10 +12,10 @@ import pytest
 from conftest import SmallRun
 from helpers.commands import done, drawn, refused
 from helpers.toys import toy_pack, toy_recipe, write_recipe
-from skyclass.classifier import dropout_uncertainty
+from skyclass.classifier import sampled_uncertainty
 from skyclass.classifier.classifier import Classifier
-from skyclass.classifier.dropout_uncertainty import sampled_scores
 from skyclass.classifier.run import Run
+from skyclass.classifier.sampled_uncertainty import sampled_scores
 from skyclass.commands.train import train
 from skyclass.core.files.atomic_files import read_json
 from skyclass.evaluation.calibration.scaling import Calibration
@@ -70,7 +70,7 @@ def test_the_scores_are_those_of_the_images_that_are_named(run: Path) -> None:
 def test_batches_leave_the_scores_as_they_are(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = pd.read_parquet(Run(run).predictions_file)["image_id"].iloc[:7].tolist()
     whole = sampled_scores(Run(run), ids, device="cpu")
-    monkeypatch.setattr(dropout_uncertainty, "BATCH", 3)
+    monkeypatch.setattr(sampled_uncertainty, "BATCH", 3)
     parts = sampled_scores(Run(run), ids, device="cpu")
     np.testing.assert_allclose(parts["orientations_entropy"], whole["orientations_entropy"], atol=1e-6)
     assert all(len(score) == 7 for score in parts.values())
@@ -98,7 +98,7 @@ def test_the_members_disagree_where_their_answers_differ(run: Path) -> None:
     model.calibration = Calibration("vector", (0.5, 1.0, 2.0), (0.3, 0.0, -0.3))
     members = [Classifier.load(path, "cpu").outputs(images).log_p for path in Run(run).member_paths]
     p = np.stack([model.calibration.apply(log_p) for log_p in members])
-    found = dropout_uncertainty._scores(model, images, 0, 0)["ensemble_disagreement"]
+    found = sampled_uncertainty._scores(model, images, 0, 0)["ensemble_disagreement"]
     whole, parts = (-(q * np.log(q)).sum(axis=-1) / np.log(3) for q in (p.mean(axis=0), p))
     np.testing.assert_allclose(found, whole - parts.mean(axis=0), atol=1e-6)
 

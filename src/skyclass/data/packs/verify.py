@@ -16,7 +16,7 @@ from typing import Any
 from ...core.console import say
 from ...core.errors import MachineError, SkyclassError
 from ...core.files.atomic_files import read_json, sha256_of, write_json
-from ...core.files.documents import Document, checked
+from ...core.files.json_documents import Document, checked
 
 VERIFIED = "verified.json"
 """What was found right, by the name of the file: its size, the time of its last change, its hash."""

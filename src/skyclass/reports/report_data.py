@@ -21,7 +21,7 @@ from .pages import Picture, file_picture, thumbnail_picture
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class ReportData:
     """A run that has been evaluated; its files are read once.
 
     metrics : what `evaluate` wrote

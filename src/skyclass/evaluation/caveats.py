@@ -15,24 +15,6 @@ from ..core.sample_sizes import LEAST_GRADED, class_notes
 from ..core.text import listed, quantity
 from .intervals import LEVEL, RESAMPLES, SEED, affordable_resamples
 
-"""Wrong predictions, and right ones, from which a ranking of the errors is reliable.
-
-With ten of each an AUROC of 0.75 has a standard error of 0.11 (Hanley & McNeil 1982, Radiology 143, 29, equation 1), so
-that its 95 % interval just excludes 0.5; with fewer not even so good a ranking can be told from chance.
-"""
-"""Images from which maps are graded.
-
-Each check compares pairs, a map with another of the same image. Of ten pairs one may go the other way for a sign test
-to exclude chance at 95 % (p = 0.021; two: p = 0.11); of five, all that agree do not (p = 0.06).
-"""
-"""Images of a class from which its scores are reliable: Wilson's 95 % interval of 9 right among 10 is 0.60 to 0.98."""
-"""Images that only one of two classifiers gets right, below which McNemar's exact test cannot reach p = 0.05."""
-"""Complete trials from which the importance of settings is drawn.
-
-The variance of a forest on fewer is that of its few leaves: Hutter, Hoos & Leyton-Brown 2014 (ICML 32, section 4) fit
-theirs to hundreds.
-"""
-
 
 def agreement_by_chance(labels: np.ndarray, predicted: np.ndarray, seed: int = SEED) -> float:
     """How likely predictions that know nothing of the images agree with the labels as often as these do.

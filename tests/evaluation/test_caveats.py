@@ -7,7 +7,7 @@ import pytest
 
 from skyclass.core.sample_sizes import LEAST_GRADED, LEAST_IN_CLASS, class_notes
 from skyclass.evaluation import metrics
-from skyclass.evaluation.evidence import agreement_by_chance, caveat_of_maps, evaluation_notes, is_above_chance
+from skyclass.evaluation.caveats import agreement_by_chance, caveat_of_maps, evaluation_notes, is_above_chance
 
 
 def test_a_network_that_knows_nothing_is_not_above_chance() -> None:
