@@ -219,7 +219,7 @@ class Run:
 
     def stages(self) -> list[Stage]:
         """The stages of the training, in order; at least one."""
-        found = self._document()[1].stages or [StageDocument(epochs=self.recipe().training.epochs)]
+        found = self._document()[1].legs or [StageDocument(epochs=self.recipe().training.epochs)]
         stages = [{field.name: getattr(stage, field.name) for field in fields(Stage)} for stage in found]
         return [Stage(**{**stage, "asked": tuple(stage["asked"]) if stage["asked"] else None}) for stage in stages]
 

@@ -81,7 +81,7 @@ def fingerprint(pixels: np.ndarray) -> Fingerprint:
     picture, detail = _picture(grey, reach, SIDE), _picture(grey, reach, DETAIL)
     if not picture.any():
         detail[:] = 0
-    return Fingerprint(np.frombuffer(digest.digest(), np.uint8), descriptors(picture[None])[0], picture, detail)
+    return Fingerprint(np.frombuffer(digest.digest(), np.uint8), compute_descriptors(picture[None])[0], picture, detail)
 
 
 def _picture(grey: np.ndarray, reach: float, pixels: int) -> np.ndarray:
@@ -173,7 +173,7 @@ def _to_polar() -> sparse.csr_matrix:
     return matrix.tocsr()
 
 
-def descriptors(pictures: np.ndarray) -> np.ndarray:
+def compute_descriptors(pictures: np.ndarray) -> np.ndarray:
     """(n, 64, 64) pictures -> (n, D) float32 descriptors; zeros for blank pictures."""
     waves = harmonics(flatten(pictures))[:, :, :_HARMONICS]
     size = np.abs(waves)

@@ -12,7 +12,7 @@ from usearch.index import Index
 
 from ...core.console import progress
 from ...core.parallel import available_cores, in_order
-from .fingerprints import SIDE, descriptors
+from .fingerprints import SIDE, compute_descriptors
 
 CROPS = (1.0, 0.95, 0.9)  # shares of an image's side that its copy may show
 NEIGHBOURS = 10  # candidates an image
@@ -82,7 +82,7 @@ def _nearest_once(table: pd.DataFrame) -> Pairs:
 
 def described(pictures: np.ndarray, crop: float) -> np.ndarray:
     """Descriptors of the central share `crop` of the pictures."""
-    parts = in_order(lambda part: descriptors(zoomed(part, crop)), chunks(pictures))
+    parts = in_order(lambda part: compute_descriptors(zoomed(part, crop)), chunks(pictures))
     return np.concatenate(list(parts))
 
 
@@ -105,7 +105,7 @@ def discriminants(pictures: np.ndarray, descriptors: np.ndarray) -> tuple[np.nda
     random = np.random.default_rng(0)
     rows = random.choice(len(pictures), _SAMPLE, replace=len(pictures) < _SAMPLE)
     centre, spread = descriptors.mean(axis=0), descriptors.std(axis=0) + np.float32(1e-6)
-    disturbed = descriptors(np.stack([_disturbed(pictures[row], random) for row in rows]))
+    disturbed = compute_descriptors(np.stack([_disturbed(pictures[row], random) for row in rows]))
     change = ((disturbed - descriptors[rows]) / spread).astype(np.float64)
     within = change.T @ change / len(rows)
     size = len(within)
