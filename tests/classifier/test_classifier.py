@@ -237,7 +237,7 @@ def test_any_head_is_saved_and_loaded_without_a_change(tmp_path: Path, head: str
     frame = model.predict(grey_images())
     again = Classifier.load(model.save(tmp_path / "saved"), "cpu")
     assert again.model == model.model
-    assert again.networks[0].uncertain is uncertainty
+    assert (again.networks[0].error_head is not None) is uncertainty
     pd.testing.assert_frame_equal(again.predict(grey_images()), frame, check_exact=True)
     assert again.explain(grey_images(), "b").heatmaps.shape == (5, 16, 12)
 

@@ -17,13 +17,13 @@ from skyclass.data.packs.pack import Pack
 from skyclass.images.preprocess import apply_settings
 from skyclass.recipes.data_settings import PixelSettings
 from skyclass.recipes.recipe import (
-    as_begun,
     load_recipe,
     parse_pixels,
     parse_recipe,
     recipe_hash,
     shipped_recipes,
     stored_recipe,
+    with_defaults_of,
 )
 from skyclass.training.tuning.space import search_space
 
@@ -118,9 +118,9 @@ def test_a_tuning_goes_on_with_the_defaults_of_its_day() -> None:
     mine = {"pixels": {"size": 64}, "data": {"votes": {"keep": ["a", "b"]}}}
     begun = stored_recipe(mine, "tuning.json")
     assert (begun.pixels.fit, begun.data.votes.question) == ("distort", "all")
-    assert as_begun(parse_recipe(mine), begun) == begun
+    assert with_defaults_of(parse_recipe(mine), begun) == begun
     chosen = parse_recipe({**mine, "pixels": {"size": 64, "fit": "crop"}})
-    assert as_begun(chosen, begun).pixels.fit == "crop"
+    assert with_defaults_of(chosen, begun).pixels.fit == "crop"
     assert stored_recipe({"name": "bare"}, "tuning.json").pixels.fit == "distort"
 
 

@@ -109,7 +109,7 @@ def test_weights_that_call_the_uncertainty_head_doubt_are_loaded() -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_without_an_uncertainty_head_there_are_no_error_logits_and_the_rest_is_the_same(head: str) -> None:
     plain, uncertain = network_of(head), network_of(head, uncertainty=True)
-    assert (plain.uncertain, uncertain.uncertain) == (False, True)
+    assert (plain.error_head is None, uncertain.error_head is None) == (True, False)
     assert plain.head_output(plain.features(IMAGES)).error_logits is None
     names = set(plain.state_dict())
     assert {name for name in uncertain.state_dict() if not name.startswith("error_head.")} == names

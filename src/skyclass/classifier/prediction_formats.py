@@ -79,11 +79,11 @@ def read_predictions_file(path: Path) -> tuple[pd.DataFrame, list[str], dict[str
         frame, classes, provenance = read_predictions(path)
         return _with_texts(frame), classes, provenance
     frame = read_rows(path, frozenset())
-    said = str(frame.attrs.get(KEY, ""))
+    metadata = str(frame.attrs.get(KEY, ""))
     try:
-        if said.startswith(_CODED):
-            said = base64.b64decode("".join(said.removeprefix(_CODED).split())).decode()
-        provenance = dict(json.loads(said))
+        if metadata.startswith(_CODED):
+            metadata = base64.b64decode("".join(metadata.removeprefix(_CODED).split())).decode()
+        provenance = dict(json.loads(metadata))
     except (ValueError, TypeError):  # of another program, or cut by one
         provenance = {}
     renamed = provenance.pop("columns", None)
@@ -122,8 +122,8 @@ def _write_ecsv(table: pa.Table, path: Path) -> None:
 
 
 def _write_votable(table: pa.Table, path: Path) -> None:
-    made, said = _renamed(table)
-    coded = base64.b64encode(said.encode()).decode()  # a description is wrapped, which would break the names in it
+    made, metadata = _renamed(table)
+    coded = base64.b64encode(metadata.encode()).decode()  # a description is wrapped, which would break the names in it
     made.meta["description"] = f"{_CODED} {coded}"
     for name in made.colnames:
         if made[name].dtype.kind == "U":
@@ -134,7 +134,7 @@ def _write_votable(table: pa.Table, path: Path) -> None:
 
 
 def _write_fits(table: pa.Table, path: Path) -> None:
-    made, said = _renamed(table)
+    made, metadata = _renamed(table)
     columns, absent = [], {}
     for name in made.colnames:
         values, mask = np.asarray(made[name]), np.ma.getmaskarray(made[name])
@@ -151,7 +151,7 @@ def _write_fits(table: pa.Table, path: Path) -> None:
                 values = np.where(mask, kind.type(null), values)
         columns.append(fits.Column(name, code, array=values, null=null))
     hdu = fits.BinTableHDU.from_columns(columns, name="PREDICTIONS")
-    hdu.header[KEY.upper()] = (said, "")
+    hdu.header[KEY.upper()] = (metadata, "")
     raw = hdu.data.view(np.ndarray)
     for name, mask in absent.items():
         raw[name][mask] = 0  # neither T nor F, as the standard has it

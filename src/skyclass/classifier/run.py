@@ -172,9 +172,9 @@ class Run:
         return self._document()[1].members
 
     @property
-    def begun(self) -> bool:
+    def resumable(self) -> bool:
         """Whether there is a checkpoint to resume from."""
-        return self.last_checkpoint.is_file() or any(Run(path).begun for path in self.member_paths if is_run(path))
+        return self.last_checkpoint.is_file() or any(Run(path).resumable for path in self.member_paths if is_run(path))
 
     @property
     def evaluation(self) -> Path:

@@ -253,10 +253,10 @@ def _uncertainty(data: EvaluationData, _: dict[str, Any]) -> dict[str, Any]:
     p = data.p[rows]
     wrong = np.array(data.classes, dtype=object)[p.argmax(axis=1)] != data.labels[rows]
     scores = scores_of_probabilities(p)
-    told = data.rows["uncertainty"].to_numpy()[rows] if "uncertainty" in data.rows else scores["entropy"]
+    uncertainty = data.rows["uncertainty"].to_numpy()[rows] if "uncertainty" in data.rows else scores["entropy"]
     # Where there is no such head, it is the entropy; in a file of another program it may be anything.
-    if np.isfinite(told).all() and not np.allclose(told, scores["entropy"], atol=1e-4):
-        scores["uncertainty_head"] = told
+    if np.isfinite(uncertainty).all() and not np.allclose(uncertainty, scores["entropy"], atol=1e-4):
+        scores["uncertainty_head"] = uncertainty
     if data.uncertainty and data.run:
         ids = data.rows["image_id"].iloc[rows].tolist()
         from ..classifier.sampled_uncertainty import sampled_scores  # torch, which nothing else here needs

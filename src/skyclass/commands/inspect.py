@@ -131,9 +131,9 @@ def _label_errors(catalog: pd.DataFrame, runs: Sequence[str | Path], source: str
         what = "no image with a label that the runs know was held out in them"
         raise SkyclassError(what, where=source, fix="give the source that the runs were trained on")
     p = both[[f"p_{name}" for name in predicted.classes]].to_numpy()
-    can_tell = _say_held_out_scores(both["label"], p, predicted.classes)
+    is_reliable = _say_held_out_scores(both["label"], p, predicted.classes)
     ranked = rank_label_errors(both["label"], p, predicted.classes)
-    if not can_tell:
+    if not is_reliable:
         ranked["likely"] = None
     ranked.insert(0, "image_id", both["image_id"].to_numpy()[ranked["row"]])
     ranked.insert(1, "file", both["file"].to_numpy()[ranked["row"]])
@@ -203,8 +203,8 @@ def _summary(
 
 def _label_error_counts(label_errors: pd.DataFrame) -> dict[str, int | None]:
     """How many labels are ranked, and how many likely wrong; None if that is unknown."""
-    can_tell = bool(label_errors["likely"].notna().any())
-    return {"ranked": len(label_errors), "likely": int(label_errors["likely"].sum()) if can_tell else None}
+    is_reliable = bool(label_errors["likely"].notna().any())
+    return {"ranked": len(label_errors), "likely": int(label_errors["likely"].sum()) if is_reliable else None}
 
 
 def _duplicate_counts(pairs: pd.DataFrame) -> dict[str, int]:

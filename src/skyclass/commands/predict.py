@@ -140,9 +140,9 @@ def _write(
                 called = f"table_{name}" if name in more and name in own else name
                 frame[called] = rows[name].array
             append(frame)
-            told = frame[["error", "warning"]].astype(object).where(frame[["error", "warning"]].notna(), None)
+            texts = frame[["error", "warning"]].astype(object).where(frame[["error", "warning"]].notna(), None)
             for image_id, file, error, oddity in zip(
-                frame["image_id"], frame["file"], told["error"], told["warning"], strict=True
+                frame["image_id"], frame["file"], texts["error"], texts["warning"], strict=True
             ):
                 wrong += pixel_problems(image_id, file, error, oddity)
             start += len(frame)

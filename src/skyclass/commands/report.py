@@ -75,13 +75,13 @@ def _page(report_data: ReportData) -> str:
 def _content(report_data: ReportData) -> dict[str, Any]:
     """What the templates show, a section each."""
     in_words = scores.MEANING
-    told = {name: report_data.metrics["intervals"].get(name) for name in HEADLINE}
+    intervals = {name: report_data.metrics["intervals"].get(name) for name in HEADLINE}
     return {
         "name": report_data.recipe.name,
         "about": report_data.recipe.about,
         "metrics": report_data.metrics,
         "headline": [
-            scores.ScoreRow(in_words[name][0], report_data.metrics[name], ends) for name, ends in told.items()
+            scores.ScoreRow(in_words[name][0], report_data.metrics[name], ends) for name, ends in intervals.items()
         ],
         "sections": SECTIONS,
         "pack_path": report_data.run.provenance()["pack"],

@@ -61,7 +61,7 @@ def train(
     """
     check_devices(device, devices, num_nodes)
 
-    def begun(holding: ExitStack) -> tuple[Run, TrainingRows | None]:
+    def open_run(holding: ExitStack) -> tuple[Run, TrainingRows | None]:
         if resume is not None:
             if find_rate:
                 fix = "leave out --find-rate, or train a new run"
@@ -78,7 +78,7 @@ def train(
         return run, rows
 
     with ExitStack() as holding, process_group(own_device(device)):
-        run, rows = broadcast_from_first(lambda: begun(holding))  # of several processes the first one holds the run
+        run, rows = broadcast_from_first(lambda: open_run(holding))  # of several processes the first one holds the run
         if broadcast_from_first(lambda: run.finished):
             say(f"This run has ended; there is nothing to resume: {run.path}")
         else:
@@ -92,7 +92,7 @@ def _finish(run: Run, rows: TrainingRows | None, device: str, devices: int, *, i
         finish_on_devices(run, rows, device, devices)
     except SkyclassError:
         # Where there is nothing to resume, the name is free for another try.
-        if is_new and rank() == 0 and not run.begun:
+        if is_new and rank() == 0 and not run.open_run:
             shutil.rmtree(run.path)
         raise
     except KeyboardInterrupt:

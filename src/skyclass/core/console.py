@@ -109,21 +109,21 @@ class ProgressLines:
     ) -> None:
         self.description, self.total, self.unit, self.done = description, total, unit, done
         self._console, self._clock = shown_on, clock
-        self._before = self._told = done
+        self._before = self._printed = done
         self._began = self._last = clock()
-        self._spoken = False
+        self._has_printed = False
 
     def update(self, done: float) -> None:
         """So much is done now."""
         self.done, now = done, self._clock()
         step = LINE_SHARE * self.total if self.total else 0.0
-        if now - self._last >= LINE_AFTER and done - self._told >= step and done != self.total:
-            self._last, self._told, self._spoken = now, done, True
+        if now - self._last >= LINE_AFTER and done - self._printed >= step and done != self.total:
+            self._last, self._printed, self._has_printed = now, done, True
             self._print(f"{self._count()}{self._rate(now)}{self._left(now)}")
 
     def finish(self) -> None:
         """The last line, where there was one before."""
-        if self._spoken:
+        if self._has_printed:
             now = self._clock()
             self._print(f"{self._count()}{self._rate(now)}, in {_time(now - self._began)}")
 

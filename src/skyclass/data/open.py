@@ -35,8 +35,8 @@ def open_source(path: str | Path, options: SourceOptions = SourceOptions(), *, c
     """
     if is_pack(Path(path)):
         if options.given():
-            said = ", ".join(f"--{name.replace('_', '-')}" for name in options.given())
-            what = f"{said}: these options are for sources, and this is a pack"
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in options.given())
+            what = f"{flags}: these options are for sources, and this is a pack"
             raise SkyclassError(what, where=path, fix="leave those options out or give the source")
         pack = Pack.open(Path(path))
         if check:

@@ -114,8 +114,8 @@ def _found(question: str, questions: Mapping[str, object], where: str | Path) ->
     Errors: SkyclassError where it is none of them.
     """
     short = question.removeprefix("Class")
-    begun = [name for name in questions if name.startswith((question, f"t{question.zfill(2)}_"))]
-    match = [name for name in questions if name in (question, short)] or begun
+    starting = [name for name in questions if name.startswith((question, f"t{question.zfill(2)}_"))]
+    match = [name for name in questions if name in (question, short)] or starting
     if len(match) != 1:
         fix = did_you_mean(question, questions) or f"the questions are {', '.join(questions)}"
         raise SkyclassError(f"no one question of the votes is called {question!r}", where=where, fix=fix)

@@ -126,9 +126,9 @@ def _keep(labels: np.ndarray, settings: VotesSettings, where: str | Path) -> int
 def _say_labels(labels: np.ndarray, reasons: dict[str, int]) -> None:
     """Log the labels that the votes gave, and why some rows have none."""
     counts = Counter(label for label in labels if label is not None)
-    said = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(8))
+    shown = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(8))
     more = f" and {len(counts) - 8} classes more" if len(counts) > 8 else ""
-    say(f"Labels by votes for {sum(counts.values()):,} of {len(labels):,} images: {said or 'none'}{more}")
+    say(f"Labels by votes for {sum(counts.values()):,} of {len(labels):,} images: {shown or 'none'}{more}")
     why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
     if why:
         say(f"  without a label: {why}")

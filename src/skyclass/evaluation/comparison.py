@@ -157,10 +157,10 @@ def comparison_markdown(rows: Sequence[Mapping[str, Any]], split: str) -> str:
         few = [row for row in ours[1:] if row["n_common"] is not None and _discordant(row) < LEAST_DISCORDANT]
         if few:
             names = ", ".join(plain(row["method"]) for row in few)
-            told = (
+            reason = (
                 f"on fewer than {LEAST_DISCORDANT} images only one of the two is right, so that no p can be below 0.05"
             )
-            lines += ["", f"Too few to tell whether the accuracy of {names} differs: {told}."]
+            lines += ["", f"Too few to tell whether the accuracy of {names} differs: {reason}."]
         if n_tests > 1:
             lines += ["", f"The p-values are of single tests: {n_tests} were made, and none is corrected for it."]
     notes = [f"- {row['method']}: {row['reported_by']}" for row in rows if row.get("reported_by")]

@@ -239,10 +239,10 @@ def labelled_rows(
     if not known.any():
         raise SkyclassError("no row has a label", fix="evaluate on a catalog with a filled label column")
     index_of = {name: k for k, name in enumerate(classes)}
-    strangers = sorted({str(name) for name in names[known] if name not in index_of})
-    if strangers:
+    unknown = sorted({str(name) for name in names[known] if name not in index_of})
+    if unknown:
         raise SkyclassError(
-            f"labels that the classifier does not know: {', '.join(map(repr, strangers[:10]))}",
+            f"labels that the classifier does not know: {', '.join(map(repr, unknown[:10]))}",
             fix=f"leave these rows out or rename them; the classes are {', '.join(map(str, classes))}",
         )
     _check_probabilities(p, known)

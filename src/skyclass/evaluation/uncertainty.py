@@ -139,15 +139,15 @@ def advise(compared: Mapping[str, Any]) -> dict[str, Any]:
     order = sorted(rows, key=lambda name: rows[name]["auroc"], reverse=True)
     if not any(_is_above_chance(row) for row in rows.values()):
         best = f"{rows[order[0]]['auroc']:.3f}"
-        told = f"Trust no score: none ranks the errors surely better than chance does (best AUROC {best})."
-        return {"trust": None, "advice": told}
+        advice = f"Trust no score: none ranks the errors surely better than chance does (best AUROC {best})."
+        return {"trust": None, "advice": advice}
     gains = {name: rows[name].get("gain_interval") or (0.0, 0.0) for name in order}
     sure = [name for name, gain in gains.items() if gain[0] > 0.0 and _is_above_chance(rows[name])]
     if sure:
         row, (low, high) = rows[sure[0]], gains[sure[0]]
         gained = f"{row['gain']:.3f} [{low:.3f}, {high:.3f}] above that of the largest probability"
-        told = f'Trust the score "{IN_WORDS[sure[0]]}": its AUROC of errors is {row["auroc"]:.3f}, {gained}.'
-        return {"trust": sure[0], "advice": told}
+        advice = f'Trust the score "{IN_WORDS[sure[0]]}": its AUROC of errors is {row["auroc"]:.3f}, {gained}.'
+        return {"trust": sure[0], "advice": advice}
     return _advise_baseline(rows, order)
 
 
@@ -156,13 +156,13 @@ def _advise_baseline(rows: Mapping[str, Mapping[str, Any]], order: Sequence[str]
     base = f"{rows[BASELINE]['auroc']:.3f}"
     near = f'"{IN_WORDS[order[0]]}" ({rows[order[0]]["auroc"]:.3f})'
     if not _is_above_chance(rows[BASELINE]):
-        told = f"{near} is not surely better than the largest probability ({base}), and that may be chance"
-        return {"trust": None, "advice": f"Trust no score: by the AUROC of errors {told}."}
+        advice = f"{near} is not surely better than the largest probability ({base}), and that may be chance"
+        return {"trust": None, "advice": f"Trust no score: by the AUROC of errors {advice}."}
     if order[0] == BASELINE:
-        told = f"Trust the largest probability: no score ranks the errors better (AUROC {base})."
+        advice = f"Trust the largest probability: no score ranks the errors better (AUROC {base})."
     else:
-        told = f"Trust the largest probability (AUROC of errors {base}): {near} is not surely better."
-    return {"trust": BASELINE, "advice": told}
+        advice = f"Trust the largest probability (AUROC of errors {base}): {near} is not surely better."
+    return {"trust": BASELINE, "advice": advice}
 
 
 def _is_above_chance(row: Mapping[str, Any]) -> bool:

@@ -27,8 +27,8 @@ def orientations_of(height: int, width: int) -> list[Orientation]:
 
 def turned(images: Tensor, orientation: Orientation) -> Tensor:
     """Images or maps (..., H, W) in another orientation, (..., W, H) after one or three quarter turns."""
-    seen = images.flip(-1) if orientation.mirrored else images
-    return seen.rot90(orientation.quarters, dims=(-2, -1))
+    view = images.flip(-1) if orientation.mirrored else images
+    return view.rot90(orientation.quarters, dims=(-2, -1))
 
 
 def turned_back(images: Tensor, orientation: Orientation) -> Tensor:

@@ -48,7 +48,6 @@ __all__ = [
     "TrainingSettings",
     "TuneSettings",
     "VotesSettings",
-    "as_begun",
     "dump_recipe",
     "json_schema",
     "load_recipe",
@@ -60,6 +59,7 @@ __all__ = [
     "shipped_recipes",
     "stored_pixels",
     "stored_recipe",
+    "with_defaults_of",
 ]
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -163,9 +163,9 @@ def stored_pixels(document: Mapping[str, Any]) -> PixelSettings:
     return validate(PixelSettings, {**_OLD_DEFAULTS["pixels"], **document}, "stored pixels", None, {})
 
 
-def as_begun(recipe: Recipe, begun: Recipe) -> Recipe:
-    """The recipe with the defaults of the version that `begun` was written by, where only these have changed since."""
-    now, then = recipe.model_dump(mode="json"), begun.model_dump(mode="json")
+def with_defaults_of(recipe: Recipe, older: Recipe) -> Recipe:
+    """The recipe with the defaults of the version that wrote `older`, where only these have changed since."""
+    now, then = recipe.model_dump(mode="json"), older.model_dump(mode="json")
     new: Any = {"pixels": TrainingPixels(), "data.votes": VotesSettings()}
     for path, defaults in _OLD_DEFAULTS.items():
         section, before = _section(now, path), _section(then, path)

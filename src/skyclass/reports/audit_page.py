@@ -141,12 +141,12 @@ def _relation(pairs: pd.DataFrame) -> str:
     """How the images of a cluster are alike."""
     if (pairs["kind"] == "exact").all():
         return "identical"
-    told = f"correlation {pairs['similarity'].min():.2f}"
+    text = f"correlation {pairs['similarity'].min():.2f}"
     if len(pairs) > 1:
-        return told
+        return text
     (pair,) = pairs.to_dict("records")
     turned = f", turned by {pair['rotation']:.0f}°" if round(pair["rotation"]) % 360 else ""
-    return told + turned + (", mirrored" if pair["mirrored"] else "")
+    return text + turned + (", mirrored" if pair["mirrored"] else "")
 
 
 def _label_errors(found: Inspection) -> list[dict[str, Any]]:

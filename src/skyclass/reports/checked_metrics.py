@@ -55,7 +55,7 @@ def _compare(run: Run, document: MetricsDocument, path: Path, again: str) -> Non
     rows, _ = labelled_predictions(frame, document.split, run.predictions_file)
     now = metrics.compute_metrics(rows["label"], probabilities(rows, classes), classes)
     for name in COMPARED:
-        told = getattr(document, name)
-        if not math.isclose(told, now[name], rel_tol=1e-6, abs_tol=1e-9):
-            what = f"the evaluation says {name} {told:.6g}, and its predictions give {now[name]:.6g}"
+        stored = getattr(document, name)
+        if not math.isclose(stored, now[name], rel_tol=1e-6, abs_tol=1e-9):
+            what = f"the evaluation says {name} {stored:.6g}, and its predictions give {now[name]:.6g}"
             raise SkyclassError(what, where=path, fix=again)

@@ -126,7 +126,7 @@ def _steps(settings: PixelSettings) -> list[str]:
     fitted = {"distort": "distorted", "crop": "cropped at the centre", "pad": "padded with zeros"}[settings.fit]
     averaged = {"area": "areas", "bilinear": "bilinear interpolation"}[settings.interpolation]
     apart = ", each band by itself" * settings.per_band
-    told = {
+    sentences = {
         "bands": f"The bands {', '.join(map(code, settings.bands or ()))} are taken, in this order.",
         "fill": f"NaN and infinite pixels become {filled[settings.fill_nan]}.",
         "interval": f"Values are mapped to [0, 1] by the interval {interval}{apart}.",
@@ -144,7 +144,7 @@ def _steps(settings: PixelSettings) -> list[str]:
         "size": settings.size,
         "dtype": settings.dtype,
     }
-    return [sentence for step, sentence in told.items() if changes[step]]
+    return [sentence for step, sentence in sentences.items() if changes[step]]
 
 
 def _size(size: tuple[int, int] | None) -> str:

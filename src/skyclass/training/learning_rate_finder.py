@@ -154,7 +154,7 @@ def _losses(
     Batches differ in difficulty, often by more than the whole fall. So each is also given to the network as it began
     (with the same dropout), and what sets it apart there from the mean of the batches is taken off.
     """
-    begun = copy.deepcopy(network)
+    initial = copy.deepcopy(network)
     optimizer = build_optimizer(network, settings)
     ratios = [group["lr"] / settings.learning_rate for group in optimizer.param_groups]
     half = pick_precision(settings.precision, device) == torch.bfloat16
@@ -173,7 +173,7 @@ def _losses(
                 group["lr"] = ratio * rate
             batch = next(batches)
             with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
-                before = loss_of(begun, batch).item()
+                before = loss_of(initial, batch).item()
             loss = loss_of(network, batch)
             mean = DECAY * mean + (1.0 - DECAY) * loss.item()
             running = mean / (1.0 - DECAY ** (step + 1))  # without the zero that it began with

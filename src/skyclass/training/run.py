@@ -143,8 +143,8 @@ def _fit(
     inputs = _inputs(recipe, rows, images, train_loader, val_loader, normalisation)
     if broadcast_from_first(run.needs_learning_rate):
         whole = train_loader.unshared()
-        begun_with = recipe
-        recipe = broadcast_from_first(lambda: take_found_rate(run, begun_with, network, whole, inputs, device))
+        initial_recipe = recipe
+        recipe = broadcast_from_first(lambda: take_found_rate(run, initial_recipe, network, whole, inputs, device))
     fitted = fit(network, recipe, run, inputs, device=device, on_validation=on_validation)
     merge_lora(network)
     if rank() == 0:

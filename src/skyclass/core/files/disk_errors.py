@@ -94,7 +94,7 @@ def _origin(error: BaseException | None) -> BaseException | None:
 
 
 def _renamed(error: BaseException, path: Path, part: Path | None) -> MachineError:
-    said = disk_error(error, path)
-    if part is not None and said.where == str(part):
-        said = MachineError(said.what, where=path, fix=said.fix)
-    return said
+    located = disk_error(error, path)
+    if part is not None and located.where == str(part):
+        located = MachineError(located.what, where=path, fix=located.fix)
+    return located

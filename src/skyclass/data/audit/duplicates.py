@@ -47,7 +47,7 @@ _SAMPLE = 20  # images from which a set shows whether unrelated ones resemble ea
 _ANGULAR = 0.5  # correlation of the Fourier rings below which a pair is not worth aligning
 _LEAST = 0.6  # correlation of the small pictures below which a pair is nothing; strangers among galaxies reach 0.3
 _SURE, _MAYBE = 0.5, 0.7  # distance at most; see `verification`
-_STRANGER = 0.6  # distance from which a pair that correlates is one of strangers that resemble each other
+_UNRELATED = 0.6  # distance from which a pair that correlates is one of strangers that resemble each other
 _RESEMBLING = (
     0.1  # share of a set's images with such an unrelated image, from which on the images of a set count as similar
 )
@@ -130,8 +130,8 @@ def _tiers(pairs: Pairs, compared: _Compared, structure: np.ndarray) -> tuple[np
     """Which pairs of pictures, whose `_structure` is given, are `sure`, and which `maybe`, each (pairs,) bool."""
     n = len(structure)
     close = compared.similarity >= _LEAST
-    strangers = close & (compared.distance > _STRANGER)
-    resembling = np.union1d(pairs.first[strangers], pairs.second[strangers])
+    unrelated = close & (compared.distance > _UNRELATED)
+    resembling = np.union1d(pairs.first[unrelated], pairs.second[unrelated])
     mirrored = 1.0 - (1.0 - compared.fine) / np.maximum(compared.distance, 1e-6)
     strict = (mirrored > _MIRRORED) | np.isin(pairs.first, resembling) | np.isin(pairs.second, resembling)
     if n < _SAMPLE or len(resembling) > _RESEMBLING * n:
@@ -141,9 +141,9 @@ def _tiers(pairs: Pairs, compared: _Compared, structure: np.ndarray) -> tuple[np
             "duplicates: many of these images resemble each other without being the same, so copies that are noisy, "
             "cropped or compressed as well may count as `maybe`, or be missed"
         )
-    told_apart = close & (compared.distance <= _SURE)
-    told_apart &= np.minimum(structure[pairs.first], structure[pairs.second]) >= _STRUCTURE
-    sure = told_apart & (compared.agreement >= np.where(strict, _AGREEMENT_AMONG_RESEMBLING, _AGREEMENT))
+    distinct = close & (compared.distance <= _SURE)
+    distinct &= np.minimum(structure[pairs.first], structure[pairs.second]) >= _STRUCTURE
+    sure = distinct & (compared.agreement >= np.where(strict, _AGREEMENT_AMONG_RESEMBLING, _AGREEMENT))
     alike = (compared.distance <= _MAYBE) | (np.minimum(compared.agreement, compared.fine) >= _IDENTICAL)
     return sure, close & alike & (compared.agreement >= _AGREEMENT) & ~sure
 

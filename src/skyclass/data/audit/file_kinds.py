@@ -94,9 +94,9 @@ def mixture_problems(pixel_formats: Sequence[PixelFormat], place: str) -> list[P
     ):
         counts = Counter(value for value in values if value is not None)
         if len(counts) > 1 and counts.most_common(1)[0][1] < USUAL * counts.total():
-            told = ", ".join(f"{value} ({n:,})" for value, n in counts.most_common(3))
+            shares = ", ".join(f"{value} ({n:,})" for value, n in counts.most_common(3))
             more = f" and {len(counts) - 3:,} more" if len(counts) > 3 else ""
-            found.append((kind, f"{len(counts):,} {what}: {told}{more}; {then}"))
+            found.append((kind, f"{len(counts):,} {what}: {shares}{more}; {then}"))
     grey, colour = (sum(names == kind for names in bands) for kind in (_GREY, _COLOUR))
     if grey and colour and max(grey, colour) < USUAL * sum(names is not None for names in bands):
         fewer, others = (("grey", grey), ("colour", colour))[:: 1 if grey <= colour else -1]

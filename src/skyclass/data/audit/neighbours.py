@@ -57,10 +57,10 @@ def candidates(pictures: np.ndarray, descriptors: np.ndarray) -> Pairs:
     tables = []
     with progress("Finding neighbours", n * len(CROPS)) as advance:
         for crop in CROPS:
-            asked = base if crop == 1.0 else (described(pictures, crop) - centre) @ matrix
+            queries = base if crop == 1.0 else (described(pictures, crop) - centre) @ matrix
             for rows in np.array_split(np.arange(n), max(1, n // 5000)):
                 near = index.search(
-                    np.ascontiguousarray(asked[rows]), NEIGHBOURS + 1, exact=n <= _EXACT, threads=available_cores()
+                    np.ascontiguousarray(queries[rows]), NEIGHBOURS + 1, exact=n <= _EXACT, threads=available_cores()
                 )
                 who = np.repeat(rows, near.keys.shape[1])
                 columns = {"first": who, "second": near.keys.ravel().astype(np.int64), "crop": crop}

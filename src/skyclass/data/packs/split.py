@@ -92,8 +92,8 @@ def split_number(name: str, seed: int) -> float:
 
 def _shares(fractions: Sequence[float]) -> dict[str, float]:
     if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1.0, abs_tol=1e-6):
-        told = ", ".join(f"{fraction:g}" for fraction in fractions)
-        what = f"the fractions of train, val and test are {told}"
+        given = ", ".join(f"{fraction:g}" for fraction in fractions)
+        what = f"the fractions of train, val and test are {given}"
         raise SkyclassError(what, where="splits", fix="give three numbers from 0 on that add up to 1")
     return {split: share for split, share in zip(SPLITS, fractions, strict=True) if share > 0}
 

@@ -58,7 +58,7 @@ def is_verified(folder: Path, name: str, wanted: str | None = None, *, every_byt
     path = folder / name
     if wanted is None or not path.is_file():
         return False
-    now = _stand(path)
+    now = _size_and_time(path)
     if known and not every_byte and (known.size, known.mtime_ns, known.sha256) == (*now, wanted):
         return True
     if path.stat().st_size > 1 << 30:
@@ -76,13 +76,13 @@ def remember(folder: Path, hashes: Mapping[str, str]) -> None:
         return
     known = {name: one.model_dump() for name, one in _known(folder).items()}
     for name, sha256 in hashes.items():
-        size, mtime_ns = _stand(folder / name)
+        size, mtime_ns = _size_and_time(folder / name)
         known[name] = {"size": size, "mtime_ns": mtime_ns, "sha256": sha256}
     with suppress(MachineError):  # a full disk: the files are read again next time
         write_json(folder / VERIFIED, {name: one for name, one in known.items() if (folder / name).is_file()})
 
 
-def _stand(path: Path) -> tuple[int, int]:
+def _size_and_time(path: Path) -> tuple[int, int]:
     """Size in bytes, and time of the last change in ns."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns

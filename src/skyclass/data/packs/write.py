@@ -209,10 +209,10 @@ def warn_of_enlarging(wanted: tuple[int, int] | None, packed: Sequence[int]) -> 
     """
     if wanted is not None and any(side >= 2 * stored for side, stored in zip(wanted, packed, strict=True)):
         height, width = wanted
-        asked = f"{height}" if height == width else f"[{height},{width}]"
+        option = f"{height}" if height == width else f"[{height},{width}]"
         say(
             f"Warning: the pack has images of {packed[0]}x{packed[1]} pixels, which the recipe enlarges to "
-            f"{height}x{width}; for more detail pack larger files: skyclass pack SOURCE PACK --pixels size={asked}"
+            f"{height}x{width}; for more detail pack larger files: skyclass pack SOURCE PACK --pixels size={option}"
         )
 
 

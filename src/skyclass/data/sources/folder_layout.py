@@ -40,11 +40,11 @@ class Layout:
     def place(self, file: str) -> Place:
         """Of an image, by its path from the root; nothing of one that lies above the last level, or in no split."""
         folders = file.split("/")[:-1]
-        said = dict(zip(self.levels, folders, strict=False))
-        if len(folders) < len(self.levels) or said.get("{split}", "") not in {"", *self.splits}:
+        parts = dict(zip(self.levels, folders, strict=False))
+        if len(folders) < len(self.levels) or parts.get("{split}", "") not in {"", *self.splits}:
             return Place()
-        split = self.splits[said["{split}"]] if "{split}" in said else None
-        return Place(split, said.get("{label}"), said.get("{group}"))
+        split = self.splits[parts["{split}"]] if "{split}" in parts else None
+        return Place(split, parts.get("{label}"), parts.get("{group}"))
 
 
 def find_layout(root: Path, files: Sequence[str], options: SourceOptions) -> Layout:

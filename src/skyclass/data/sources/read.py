@@ -188,5 +188,5 @@ def _refuse(options: SourceOptions, names: Sequence[str], path: Path, meant_for:
     """Errors: SkyclassError for an option that this kind of source does not have."""
     given = [name for name in names if name in options.given()]
     if given:
-        said = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise SkyclassError(f"{said} is for {meant_for}, and {this_is}", where=path, fix="leave it out")
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise SkyclassError(f"{flags} is for {meant_for}, and {this_is}", where=path, fix="leave it out")

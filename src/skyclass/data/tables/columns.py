@@ -108,7 +108,7 @@ def name_columns(
     if "split" in frame.columns:
         frame["split"] = _splits(frame["split"], parts["split"], split_names or {}, path, odd)
     if odd:
-        texts = {row: f"row {row}: {', '.join(said)}" for row, said in odd.items()}
+        texts = {row: f"row {row}: {', '.join(guesses)}" for row, guesses in odd.items()}
         frame[ODDITY] = pd.Series(texts, dtype=object).reindex(frame.index)
     return frame if faults is None else frame.assign(**{FAULT: faults})
 
@@ -178,11 +178,11 @@ def _parts(
     if places and "file" not in parts and "image_id" not in parts:
         what = "no column of files or ids was recognised"
         raise SkyclassError(what, where=path, fix=f"say which it is among {have} (--file-column, --id-column)")
-    said = [f"{part} from column {guessed[part]!r}" for part in _GUESSES if part in guessed]
+    guesses = [f"{part} from column {guessed[part]!r}" for part in _GUESSES if part in guessed]
     if "image_id" not in parts and "file" in parts:
-        said.append("image_id from the names of the files")
-    if said:
-        say(f"{path.name}: guessed {', '.join(said)}")
+        guesses.append("image_id from the names of the files")
+    if guesses:
+        say(f"{path.name}: guessed {', '.join(guesses)}")
     return parts
 
 

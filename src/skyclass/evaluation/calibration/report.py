@@ -129,11 +129,13 @@ def _sets_in_words(scores: dict[str, Any] | None) -> list[str]:
     if scores is None:
         return []
     coverage, n = scores["coverage"], sum(scores["sizes"])
-    said = f"Prediction sets: {scores['mean_size']:.2f} classes on average, {scores['ambiguous']:,} of {n:,} ambiguous"
+    sentence = (
+        f"Prediction sets: {scores['mean_size']:.2f} classes on average, {scores['ambiguous']:,} of {n:,} ambiguous"
+    )
     if coverage["share"] is not None:
-        said += f"; {coverage['share']:.1%} hold the true class"
+        sentence += f"; {coverage['share']:.1%} hold the true class"
     if coverage["expected"]:
         low, high = coverage["expected"]
         verdict = "as expected" if coverage["within"] else "NOT as expected"
-        said += f", {verdict} for a target of {scores['target']:.0%} ({low:.1%} to {high:.1%})"
-    return [said]
+        sentence += f", {verdict} for a target of {scores['target']:.0%} ({low:.1%} to {high:.1%})"
+    return [sentence]

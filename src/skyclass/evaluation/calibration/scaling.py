@@ -121,8 +121,8 @@ def fit_calibration(log_p: np.ndarray, labels: np.ndarray, method: Wanted = "aut
     if method == "vector":
         return Fit(vector_scaling(log_p, labels), "as asked for")
     gain, error = _gain_of_vector(log_p, labels)
-    said = f"in cross-validation vector scaling changes the log loss by {-gain:+.4f} ± {error:.4f}"
-    return Fit(FITTED["vector" if gain > error else "temperature"](log_p, labels), said)
+    reason = f"in cross-validation vector scaling changes the log loss by {-gain:+.4f} ± {error:.4f}"
+    return Fit(FITTED["vector" if gain > error else "temperature"](log_p, labels), reason)
 
 
 def temperature_scaling(log_p: np.ndarray, labels: np.ndarray) -> Calibration:

@@ -119,8 +119,8 @@ class ProgressCallback(Callback):
         """Count the batch."""
         if self._shown:
             epoch = (self.plan.segment(trainer.current_epoch).start + batch_idx) // self.plan.n_batches + 1
-            seen = pl_module.n_seen if isinstance(pl_module, Task) else len(batch.rows)
-            self._shown.advance(seen, f"Epoch {epoch}")
+            n = pl_module.step_images if isinstance(pl_module, Task) else len(batch.rows)
+            self._shown.advance(n, f"Epoch {epoch}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One line of scores, where there was a validation."""

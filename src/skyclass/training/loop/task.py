@@ -47,7 +47,7 @@ class Task(LightningModule):
     loss : of the last training batch
     scores : losses and scores of the last validation
     rates : learning rates of the last step, by group of parameters
-    n_seen : images of the last step, of all processes together
+    step_images : images of the last step, of all processes together
     """
 
     mean: Tensor
@@ -65,7 +65,7 @@ class Task(LightningModule):
         self.loss = math.nan
         self.scores: dict[str, float] = {}
         self.rates: dict[str, float] = {}
-        self.n_seen = 0
+        self.step_images = 0
         self._restored: dict[str, Any] = {}
         self._sums = [0.0, 0.0, 0.0]  # loss, hits and number of the training images since the last validation
         self._outputs: list[tuple[NetworkOutput, Tensor]] = []
@@ -95,7 +95,7 @@ class Task(LightningModule):
         value, right, n = torch.stack([(joined / over).sum(), *total[-2:]]).tolist()  # one wait for the device
         if not math.isfinite(value):
             self._refuse(value, terms, batch, batch_index)
-        self.loss, self.n_seen = value, int(n)
+        self.loss, self.step_images = value, int(n)
         self._rows.append(batch.rows)
         self._sums = [one + other for one, other in zip(self._sums, (n * value, right, n), strict=True)]
         return (terms * (world_size() * divisors / over)).sum()

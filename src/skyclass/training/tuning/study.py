@@ -18,7 +18,7 @@ from ...core.files.atomic_files import write_json
 from ...core.files.json_documents import Document, read_document
 from ...core.passwords import masked, secrets_in
 from ...data.packs.pack import Pack
-from ...recipes.recipe import Recipe, as_begun, recipe_hash, stored_recipe
+from ...recipes.recipe import Recipe, recipe_hash, stored_recipe, with_defaults_of
 from ...recipes.training_settings import RangeSettings
 from ...recipes.training_settings import score_mode as mode_of
 from .folder import TuningFolder
@@ -68,7 +68,7 @@ def recipe_for(path: Path, recipe: Recipe) -> Recipe:
     file = TuningFolder(path).provenance_file
     if not file.is_file():
         return recipe
-    return as_begun(recipe, stored_recipe(_provenance(file).recipe, str(file)))
+    return with_defaults_of(recipe, stored_recipe(_provenance(file).recipe, str(file)))
 
 
 def _provenance(file: Path) -> TuningDocument:
@@ -89,30 +89,30 @@ def open_tuning(path: Path, recipe: Recipe, pack: Pack, storage: str | None) -> 
         fix = "name a new folder, or one that `skyclass tune` has made"
         raise SkyclassError("something lies here that is no tuning", where=path, fix=fix)
     # More trials may be requested later; any other change makes another study.
-    asked = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trials": None})})
+    searched = recipe.model_copy(update={"tune": recipe.tune.model_copy(update={"trials": None})})
     made_from: dict[str, Any] = {
-        "recipe_hash": recipe_hash(asked),
+        "recipe_hash": recipe_hash(searched),
         "pack_hash": pack.hash,
         "storage": storage and shown(storage),
     }
     with folder.exclusive():
-        own = _own_folder(folder, asked, made_from)
+        own = _own_folder(folder, searched, made_from)
         name = f"{recipe.name}-{made_from['recipe_hash'][:8]}-{pack.hash[:8]}"
         study = _open_study(storage or f"sqlite:///{folder.study_file.absolute()}", name, recipe, made_from)
     metric = recipe.tune.metric or recipe.training.monitor
     return Tuning(folder, own, recipe, space, method, metric, limit, study)
 
 
-def _own_folder(folder: TuningFolder, asked: Recipe, made_from: dict[str, Any]) -> str:
+def _own_folder(folder: TuningFolder, searched: Recipe, made_from: dict[str, Any]) -> str:
     """The id of the folder, which is new or belongs to the same tuning."""
     if not folder.provenance_file.is_file():
-        provenance = {"folder": uuid.uuid4().hex, **made_from, "recipe": asked.model_dump(mode="json")}
+        provenance = {"folder": uuid.uuid4().hex, **made_from, "recipe": searched.model_dump(mode="json")}
         write_json(folder.provenance_file, provenance)
         return str(provenance["folder"])
     provenance = _provenance(folder.provenance_file).model_dump()
     if provenance["recipe_hash"] != made_from["recipe_hash"]:
         before = stored_recipe(provenance["recipe"], str(folder.provenance_file)).model_dump(mode="json")
-        what = f"this tuning began with another recipe ({_difference(before, asked.model_dump(mode='json'))})"
+        what = f"this tuning began with another recipe ({_difference(before, searched.model_dump(mode='json'))})"
     elif provenance["pack_hash"] != made_from["pack_hash"]:
         what = "this tuning began on another pack"
     elif (provenance["storage"] and masked(provenance["storage"])) != made_from[
