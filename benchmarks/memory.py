@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import torch
 
-from skyclass.core.devices import device_name, forget_peak_memory, memory_in_use, peak_memory, pick_device
+from skyclass.core.devices import device_name, memory_in_use, peak_memory, pick_device, reset_peak_memory
 from skyclass.models.gradient_checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network
 from skyclass.recipes.model_settings import ModelSettings
@@ -67,7 +67,7 @@ def measure(what: str, batch: int, dtype: str, checkpointing: bool, size: int, d
     torch.manual_seed(0)
     torch.ones(1, device=device).sum().item()  # the device's own libraries
     before = memory_in_use(device)
-    forget_peak_memory(device)
+    reset_peak_memory(device)
     network = build_network(MODEL, 3, N_CLASSES).to(device, memory_format=torch.channels_last)
     if checkpointing:
         checkpoint_blocks(network)

@@ -16,7 +16,7 @@ from helpers.make_data import random_pixels
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.sampling import dropout_layers, mc_dropout, orientation_samples
 from skyclass.core.errors import SkyclassError
-from skyclass.images.dihedral import Orientation, orientations_of, turned
+from skyclass.images.dihedral import Orientation, orient, orientations_of
 from skyclass.models.network import Network, build_network
 from skyclass.recipes.data_settings import PixelSettings
 from skyclass.recipes.model_settings import ModelSettings
@@ -52,7 +52,7 @@ def inputs(images: np.ndarray) -> Tensor:
 
 def test_a_square_has_the_eight_orientations_of_its_symmetry_group() -> None:
     image = torch.arange(9.0).reshape(1, 3, 3)
-    seen = {tuple(turned(image, one).flatten().tolist()) for one in orientations_of(3, 3)}
+    seen = {tuple(orient(image, one).flatten().tolist()) for one in orientations_of(3, 3)}
     pixels = np.arange(9.0).reshape(3, 3)
     expected = [np.rot90(side, k) for side in (pixels, pixels.T) for k in range(4)]
     assert seen == {tuple(one.ravel().tolist()) for one in expected}
@@ -62,7 +62,7 @@ def test_a_square_has_the_eight_orientations_of_its_symmetry_group() -> None:
 
 def test_other_images_have_the_four_that_keep_their_shape() -> None:
     image = torch.arange(6.0).reshape(1, 2, 3)
-    views = [turned(image, one) for one in orientations_of(2, 3)]
+    views = [orient(image, one) for one in orientations_of(2, 3)]
     assert all(view.shape == (1, 2, 3) for view in views)
     assert len({tuple(view.flatten().tolist()) for view in views}) == 4
 
@@ -72,7 +72,7 @@ def test_only_mirrored_orientations_change_the_handedness() -> None:
     image = torch.zeros(5, 5)
     image[0, 2], image[2, 0] = 1.0, 2.0  # above the centre, and left of it
     for one in orientations_of(5, 5):
-        view = turned(image, one)
+        view = orient(image, one)
         (y1, x1), (y2, x2) = (((view == value).nonzero()[0] - 2).tolist() for value in (1.0, 2.0))
         assert (x1 * y2 - y1 * x2 > 0) is one.mirrored
 

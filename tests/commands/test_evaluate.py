@@ -14,7 +14,7 @@ import pytest
 
 from conftest import SmallRun
 from helpers.commands import done, drawn, refused
-from skyclass.classifier.training_data import doubled_in_training
+from skyclass.classifier.training_data import duplicates_of_training
 from skyclass.data.packs.pack import Pack
 from skyclass.evaluation import metrics
 from skyclass.evaluation.predictions import read_predictions
@@ -169,9 +169,9 @@ def test_unlabelled_images_are_in_no_bin(tmp_path: Path) -> None:
 
 def test_images_doubled_in_training() -> None:
     catalog = pd.DataFrame({"image_id": list("abcdef"), "duplicates": ["a", "a", "c", "c", None, None]})
-    assert doubled_in_training(catalog, np.array([0, 4])) == {"b"}
-    assert doubled_in_training(catalog, np.array([0, 1])) == set()
-    assert doubled_in_training(catalog, np.array([], int)) == set()
+    assert duplicates_of_training(catalog, np.array([0, 4])) == {"b"}
+    assert duplicates_of_training(catalog, np.array([0, 1])) == set()
+    assert duplicates_of_training(catalog, np.array([], int)) == set()
 
 
 def test_scores_without_the_near_duplicates_in_training(run: Path) -> None:

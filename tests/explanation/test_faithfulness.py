@@ -21,7 +21,7 @@ from skyclass.explanation.faithfulness import (
     stability,
     weighted_layers,
 )
-from skyclass.images.dihedral import orientations_of, turned, turned_back
+from skyclass.images.dihedral import orient, orient_back, orientations_of
 
 RNG = np.random.default_rng(0)
 
@@ -141,7 +141,7 @@ def test_layers_get_weights_that_know_nothing() -> None:
 def test_every_orientation_is_turned_back(shape: tuple[int, int]) -> None:
     images = torch.arange(2.0 * shape[0] * shape[1]).reshape(2, *shape)
     for orientation in orientations_of(*shape):
-        assert torch.equal(turned_back(turned(images, orientation), orientation), images)
+        assert torch.equal(orient_back(orient(images, orientation), orientation), images)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (12, 20)])

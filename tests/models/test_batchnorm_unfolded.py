@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skyclass.models.batchnorm import folded_norms, set_apart
+from skyclass.models.batchnorm import folded_norms, unfold_batchnorm
 
 
 def convolutions() -> nn.Sequential:
@@ -31,7 +31,7 @@ def test_the_function_stays_and_training_mode_keeps_it(training: bool) -> None:
     folded = copy.deepcopy(net)
     with torch.no_grad():
         expected = copy.deepcopy(net).eval()(images)
-        assert set_apart(net, net.state_dict().keys(), images) == 2
+        assert unfold_batchnorm(net, net.state_dict().keys(), images) == 2
         assert net.training is training
         torch.testing.assert_close(net.eval()(images), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(net.train()(images), expected, rtol=1e-3, atol=1e-3)
@@ -41,7 +41,7 @@ def test_the_function_stays_and_training_mode_keeps_it(training: bool) -> None:
 def test_the_statistics_are_those_of_the_images() -> None:
     net, images = convolutions().eval(), some_images()
     inputs = net[0](images).detach()
-    set_apart(net, net.state_dict().keys(), images)
+    unfold_batchnorm(net, net.state_dict().keys(), images)
     torch.testing.assert_close(net[1].running_mean, inputs.mean(dim=(0, 2, 3)), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(net[1].running_var, inputs.var(dim=(0, 2, 3), unbiased=False), rtol=1e-5, atol=1e-5)
 
@@ -60,5 +60,5 @@ def test_without_a_folded_one_nothing_is_computed_or_changed() -> None:
     net = convolutions()
     before = copy.deepcopy(net.state_dict())
     net.register_forward_pre_hook(lambda *_: pytest.fail("it ran the network"))
-    assert set_apart(net, [], some_images()) == 0
+    assert unfold_batchnorm(net, [], some_images()) == 0
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())

@@ -177,7 +177,7 @@ class Classifier:
         Errors: SkyclassError for dropout samples of a network without dropout.
         """
         batch = self._input(images)
-        swapped = self.swapped() if orientations else None
+        swapped = self.mirrored_classes() if orientations else None
         with self._autocast():
             return sample_networks(self.networks, batch, swapped, dropout, seed)
 
@@ -322,7 +322,7 @@ class Classifier:
         mean, std = (torch.tensor(values, device=self.device) for values in (self.mean, self.std))
         return network_input(batch, mean, std, torch.float32).contiguous(memory_format=torch.channels_last)
 
-    def swapped(self) -> np.ndarray:
+    def mirrored_classes(self) -> np.ndarray:
         """(K,) the class that each class turns into in a mirror."""
         mirror = {one: other for pair in self.mirror_swaps for one, other in (pair, pair[::-1])}
         return np.array([self.classes.index(mirror.get(name, name)) for name in self.classes])

@@ -68,7 +68,7 @@ class Cost:
         return f"{duration(self.seconds)}{speed}, {self.peak_memory_bytes / 1e9:.2g} GB at most"
 
 
-def to_resume(path: Path) -> str:
+def resume_hint(path: Path) -> str:
     """What to do about a run that has not ended."""
     if holder := holder_of(path):
         return f"wait for it: it is being trained by {holder}"
@@ -253,7 +253,7 @@ class Run:
         """Start a run in an empty folder. Errors: SkyclassError where something is there already."""
         run = cls(path)
         finish_replacing(path)
-        fix = "its run has ended: name another folder" if run.finished else to_resume(path)
+        fix = "its run has ended: name another folder" if run.finished else resume_hint(path)
         new_folder(path, overwrite=False, fix=fix)
         with new_contents(path, run.provenance_file.name) as folder:  # so that a folder is a run or is empty
             new = cls(folder)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..core.errors import SkyclassError
-from ..images.dihedral import orientations_of, turned
+from ..images.dihedral import orient, orientations_of
 from ..models.network import Network, NetworkOutput
 from .novelty import Novelty
 
@@ -79,7 +79,7 @@ def orientation_samples(network: Network, images: Tensor, swapped: np.ndarray | 
     log_p, errors = [], []
     pooled: list[np.ndarray] = []
     for orientation in orientations_of(height, width)[: None if swapped is not None else 1]:
-        view = turned(images, orientation).contiguous(memory_format=torch.channels_last)
+        view = orient(images, orientation).contiguous(memory_format=torch.channels_last)
         features = network.features(view)
         if not pooled:
             pooled.append(network.pooled(features).float().cpu().numpy())

@@ -24,7 +24,7 @@ def pack_of_run(run: Run) -> Pack | None:
     return pack if pack.hash == provenance["pack_hash"] else None
 
 
-def doubled_in_training(catalog: pd.DataFrame, train: np.ndarray) -> frozenset[str]:
+def duplicates_of_training(catalog: pd.DataFrame, train: np.ndarray) -> frozenset[str]:
     """Ids of images that show the same as an image of the training split, and are not in it.
 
     catalog : with `image_id` and `duplicates`, the clusters that `skyclass pack` found (None for single images)
@@ -37,13 +37,13 @@ def doubled_in_training(catalog: pd.DataFrame, train: np.ndarray) -> frozenset[s
 
 
 def leaked_into(run: Run) -> frozenset[str] | str:
-    """As `doubled_in_training`, of the run's pack; or why that is not known."""
+    """As `duplicates_of_training`, of the run's pack; or why that is not known."""
     pack = pack_of_run(run)
     if pack is None:
         return "the pack of the run is gone or has changed"
     if "duplicates" not in pack.catalog:
         return "the pack was made without looking for duplicates"
-    return doubled_in_training(pack.catalog, training_rows(pack, run.recipe().data).train)
+    return duplicates_of_training(pack.catalog, training_rows(pack, run.recipe().data).train)
 
 
 def data_of(run: Run, rows: TrainingRows | None = None) -> tuple[Pack, TrainingRows]:

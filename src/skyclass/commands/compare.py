@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from ..classifier.run import Cost, Run, duration, to_resume
+from ..classifier.run import Cost, Run, duration, resume_hint
 from ..core.console import say, say_where
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import write_text
@@ -94,7 +94,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _tested(run: Run, name: str, split: str) -> Candidate:
     """The labelled predictions of the run's split."""
     if not run.finished:
-        raise SkyclassError("the run has not ended: it has no predictions", where=run.path, fix=to_resume(run.path))
+        raise SkyclassError("the run has not ended: it has no predictions", where=run.path, fix=resume_hint(run.path))
     frame, classes, _ = read_predictions(run.predictions_file)
     rows, _ = labelled_predictions(frame, split, run.predictions_file)
     rows = rows[rows["label"].notna()]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..classifier.prediction_formats import read_predictions_file
-from ..classifier.run import Run, is_run, to_resume
+from ..classifier.run import Run, is_run, resume_hint
 from ..classifier.training_data import leaked_into, pack_of_run
 from ..core.arguments import check_out
 from ..core.console import say, say_where
@@ -100,7 +100,7 @@ def evaluate(
     if is_run(path):
         run = Run.open(path)
         if not run.finished:
-            raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=to_resume(path))
+            raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=resume_hint(path))
         file, folder = run.predictions_file, run.evaluation
         if check:
             check_run(run)
@@ -239,7 +239,7 @@ def _calibration(data: EvaluationData, _: dict[str, Any]) -> dict[str, Any]:
         save_figure(figure, data.folder / name)
     if found.ambiguous is not None:
         write_csv(found.ambiguous, data.folder / "ambiguous.csv")
-    for sentence in found.in_words():
+    for sentence in found.sentences():
         say(sentence)
     return found.scores
 

@@ -46,7 +46,7 @@ def fetch(name: str | None = None, *, out: str | Path | None = None) -> Path | N
         say(f"{name} is there already")
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        with _full_disk_told(folder):
+        with _located_full_disk(folder):
             _get(name, dataset, folder)
     if dataset.note:
         say(f"Note: {dataset.note}")
@@ -74,7 +74,7 @@ def next_command(dataset: PublicDataset, folder: Path) -> str:
 
 
 @contextmanager
-def _full_disk_told(folder: Path) -> Iterator[None]:
+def _located_full_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import UndefinedError
 
-from ..classifier.run import Run, to_resume
+from ..classifier.run import Run, resume_hint
 from ..core.console import say_where
 from ..core.errors import SkyclassError, one_line
 from ..core.files.atomic_files import write_text
@@ -48,7 +48,7 @@ def report(run: str | Path, *, out: str | Path | None = None, check: bool = Fals
     """
     finished = Run.open(Path(run))
     if not finished.finished:
-        raise SkyclassError("the run has not ended", where=run, fix=to_resume(Path(run)))
+        raise SkyclassError("the run has not ended", where=run, fix=resume_hint(Path(run)))
     if not (finished.evaluation / "metrics.json").is_file():
         raise SkyclassError("the run has no evaluation", where=run, fix=f"run `skyclass evaluate {run}` first")
     if check:

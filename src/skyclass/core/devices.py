@@ -97,7 +97,7 @@ def free_memory(device: torch.device) -> int:
     return 0
 
 
-def forget_peak_memory(device: torch.device) -> None:
+def reset_peak_memory(device: torch.device) -> None:
     """Let `peak_memory` begin anew; where the system does not allow it, the peak stays that of the whole process."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

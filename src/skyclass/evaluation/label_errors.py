@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..classifier.run import Run, is_run, to_resume
+from ..classifier.run import Run, is_run, resume_hint
 from ..core.errors import SkyclassError
 from .metrics import labelled_rows
 from .predictions import PREFIX, read_predictions
@@ -128,7 +128,7 @@ def _predictions_file(path: Path) -> Path:
         return path
     run = Run.open(path)
     if not run.finished:
-        raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=to_resume(path))
+        raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=resume_hint(path))
     return run.predictions_file
 
 

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 from torch import nn
 
-from ..images.dihedral import orientations_of, turned, turned_back
+from ..images.dihedral import orient, orient_back, orientations_of
 from ..images.resize import resize
 
 STEPS = 20  # of the deletion and insertion curves
@@ -117,8 +117,8 @@ def stability(explain: Callable[[np.ndarray, bool], np.ndarray], images: np.ndar
     height, width = images.shape[2:]
     found = []
     for orientation in orientations_of(height, width)[1:]:
-        view = turned(torch.from_numpy(images), orientation).contiguous().numpy()
-        back = turned_back(torch.from_numpy(explain(view, orientation.mirrored)), orientation).numpy()
+        view = orient(torch.from_numpy(images), orientation).contiguous().numpy()
+        back = orient_back(torch.from_numpy(explain(view, orientation.mirrored)), orientation).numpy()
         found.append(correlation(maps, back))
     return np.asarray(np.mean(found, axis=0))
 

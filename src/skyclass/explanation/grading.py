@@ -247,7 +247,7 @@ def _curves(model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps:
 def _stability(
     model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, how: MapSettings
 ) -> np.ndarray:
-    mirrored = [model.classes[model.swapped()[model.classes.index(name)]] for name in classes]
+    mirrored = [model.classes[model.mirrored_classes()[model.classes.index(name)]] for name in classes]
 
     def explain(view: np.ndarray, is_mirrored: bool) -> np.ndarray:
         return how.maps(model, view, mirrored if is_mirrored else classes)

@@ -25,13 +25,13 @@ def orientations_of(height: int, width: int) -> list[Orientation]:
     return [Orientation(turns, mirrored) for mirrored in (False, True) for turns in quarters]
 
 
-def turned(images: Tensor, orientation: Orientation) -> Tensor:
+def orient(images: Tensor, orientation: Orientation) -> Tensor:
     """Images or maps (..., H, W) in another orientation, (..., W, H) after one or three quarter turns."""
     view = images.flip(-1) if orientation.mirrored else images
     return view.rot90(orientation.quarters, dims=(-2, -1))
 
 
-def turned_back(images: Tensor, orientation: Orientation) -> Tensor:
-    """The inverse of `turned`."""
+def orient_back(images: Tensor, orientation: Orientation) -> Tensor:
+    """The inverse of `orient`."""
     held = images.rot90(-orientation.quarters, dims=(-2, -1))
     return held.flip(-1) if orientation.mirrored else held

@@ -41,7 +41,7 @@ def _is_identity(norm: _BatchNorm) -> bool:
     return flat and bool((norm.running_mean == 0).all())
 
 
-def set_apart(backbone: nn.Module, loaded: Collection[str], images: Tensor) -> int:
+def unfold_batchnorm(backbone: nn.Module, loaded: Collection[str], images: Tensor) -> int:
     """Replace the folded batch normalisations of `backbone`; returns how many there were.
 
     loaded : names of the tensors that came from a file

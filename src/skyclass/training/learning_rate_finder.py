@@ -79,7 +79,7 @@ def find_rate(
     return RateSearch(rates, losses, smoothed, suggestion)
 
 
-def take_found_rate(
+def find_learning_rate(
     run: Run, recipe: Recipe, network: Network, train: Stream, inputs: Inputs, device: torch.device
 ) -> Recipe:
     """Do the range test for a run, draw it, and write the recipe with the rate that it suggests into the run.

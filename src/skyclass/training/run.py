@@ -23,14 +23,14 @@ from ..core.passwords import masked, secrets_in
 from ..core.plotting import save_figure
 from ..core.text import quantity
 from ..core.version import __version__
-from ..data.audit.checks import handed_classes
+from ..data.audit.checks import chiral_classes
 from ..data.packs.augment import mirror_pairs
 from ..data.packs.loader import Batch, Loader, augmenting
 from ..data.packs.pack import Pack
 from ..data.packs.training_rows import TrainingRows, say_classes, training_rows
 from ..data.packs.write import resize_for_training, warn_of_distortion, warn_of_enlarging, warn_of_padding
 from ..images.preprocess import Statistics, channel_statistics, network_input, resolve_normalisation, stored_bands
-from ..models.batchnorm import set_apart
+from ..models.batchnorm import unfold_batchnorm
 from ..models.fine_tuning import adapt, describe_trained, merge_lora
 from ..models.gradient_checkpointing import checkpoint_blocks
 from ..models.network import Network, build_network
@@ -39,7 +39,7 @@ from ..recipes.data_settings import AugmentSettings, PixelSettings
 from ..recipes.recipe import Recipe, recipe_hash
 from .figures import training_curves_figure
 from .finish import save_results
-from .learning_rate_finder import take_found_rate
+from .learning_rate_finder import find_learning_rate
 from .loop.fit import Fitted, fit
 from .loop.inputs import Inputs, OnValidation
 from .loop.losses import class_weights
@@ -89,7 +89,7 @@ def finish_run(
 def _warn_of_mirrors(recipe: Recipe, classes: Sequence[str]) -> None:
     """Warn where flips would train a class under the label of its mirror image."""
     swapped = {frozenset(pair) for pair in recipe.augment.mirror_swaps}
-    for one, other in handed_classes(classes):
+    for one, other in chiral_classes(classes):
         if max(recipe.augment.flip_horizontal, recipe.augment.flip_vertical) and frozenset((one, other)) not in swapped:
             say(
                 f"Warning: flips turn {one!r} into {other!r} and keep its label; "
@@ -144,7 +144,7 @@ def _fit(
     if broadcast_from_first(run.needs_learning_rate):
         whole = train_loader.unshared()
         initial_recipe = recipe
-        recipe = broadcast_from_first(lambda: take_found_rate(run, initial_recipe, network, whole, inputs, device))
+        recipe = broadcast_from_first(lambda: find_learning_rate(run, initial_recipe, network, whole, inputs, device))
     fitted = fit(network, recipe, run, inputs, device=device, on_validation=on_validation)
     merge_lora(network)
     if rank() == 0:
@@ -257,7 +257,7 @@ def _network(
         say(str(loaded))
         mean, std = (torch.tensor(values) for values in normalisation)
         inputs = network_input(torch.from_numpy(some), mean, std, torch.float32)
-        folded = set_apart(network.backbone, loaded.loaded, inputs)
+        folded = unfold_batchnorm(network.backbone, loaded.loaded, inputs)
         if folded:
             say(f"  {folded} batch normalisations were folded into convolutions: set apart again, same function")
     adapt(network, recipe.model)

@@ -8,13 +8,13 @@ import pytest
 from skyclass.data.audit.checks import (
     FEW,
     balance_problems,
+    chiral_classes,
     chirality_problems,
     cluster_problems,
     duplicate_clusters,
     duplicate_problems,
     duplicate_table,
     duplicates_found,
-    handed_classes,
     mixed_bands,
     odd_ones,
 )
@@ -157,14 +157,14 @@ def test_thin_classes_and_empty_splits() -> None:
     ],
 )
 def test_names_that_a_mirror_exchanges(one: str, other: str) -> None:
-    assert handed_classes([other, "elliptical", one]) == [tuple(sorted((one, other)))]
+    assert chiral_classes([other, "elliptical", one]) == [tuple(sorted((one, other)))]
     (problem,) = chirality_problems([one, other], "/data")
     assert f"augment.mirror_swaps: [[{', '.join(sorted((one, other)))}]]" in problem["problem"]
 
 
 @pytest.mark.parametrize("names", [["bright", "light"], ["star", "galaxy"], ["left", "leftover"], ["cwa", "acwa"], []])
 def test_names_that_a_mirror_leaves_alone(names: list[str]) -> None:
-    assert handed_classes(names) == []
+    assert chiral_classes(names) == []
 
 
 def test_many_thin_classes_share_a_line() -> None:

@@ -211,7 +211,7 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def handed_classes(classes: Iterable[str]) -> list[tuple[str, str]]:
+def chiral_classes(classes: Iterable[str]) -> list[tuple[str, str]]:
     """Pairs of classes whose names turn into each other in a mirror, such as spiral_clockwise, spiral_anticlockwise."""
     names = sorted(classes)
     words = {name: _words(name) for name in names}
@@ -233,7 +233,7 @@ def _mirrored(one: str, other: str) -> bool:
 
 
 def chirality_problems(classes: Iterable[str], path: str) -> list[Problem]:
-    """A warning for each pair of `handed_classes`, with the setting that makes mirroring right."""
+    """A warning for each pair of `chiral_classes`, with the setting that makes mirroring right."""
     return [
         _warning(
             f"a mirror turns {one!r} into {other!r}: where images are flipped in training, set "
@@ -241,7 +241,7 @@ def chirality_problems(classes: Iterable[str], path: str) -> list[Problem]:
             file=path,
             kind="mirror",
         )
-        for one, other in handed_classes(classes)
+        for one, other in chiral_classes(classes)
     ]
 
 

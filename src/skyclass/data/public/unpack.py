@@ -43,7 +43,7 @@ def extract(archive: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = archive.name.lower()
     write = _unzip if name.endswith(".zip") else _gunzip if _single(name) else _untar
-    with _damage_told(archive), progress(f"Unpacking {archive.name}", None, unit="files") as advance:
+    with _located_damage(archive), progress(f"Unpacking {archive.name}", None, unit="files") as advance:
         write(archive, folder, advance)
 
 
@@ -52,7 +52,7 @@ def _single(name: str) -> bool:
 
 
 @contextmanager
-def _damage_told(archive: Path) -> Iterator[None]:
+def _located_damage(archive: Path) -> Iterator[None]:
     fix = "delete it and fetch it again"
     try:
         yield

@@ -33,7 +33,7 @@ def read_folders(root: Path, files: Sequence[str], options: SourceOptions = Sour
     """
     images = [file for file in files if is_image_name(file)]
     if not images:
-        raise SkyclassError("no image in this folder", where=root, fix=_way_out(files))
+        raise SkyclassError("no image in this folder", where=root, fix=_fix(files))
     tables = [file for file in files if "/" not in file and table_suffix(file)]
     problems = [
         warning((root / file).parent, "an output of Skyclass's own, no class: left out")
@@ -75,7 +75,7 @@ def _is_output(file: str) -> bool:
     return "/" in file and file.rpartition("/")[2] in OUTPUTS
 
 
-def _way_out(files: Sequence[str]) -> str:
+def _fix(files: Sequence[str]) -> str:
     """What to do about a folder without images."""
     sources = [file for file in files if table_suffix(file) or file.lower().endswith(STACK_SUFFIXES)]
     if sources:

@@ -30,7 +30,7 @@ class CalibrationReport(NamedTuple):
     figures: dict[str, Figure]
     ambiguous: pd.DataFrame | None
 
-    def in_words(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """A sentence about each."""
         return [*_calibration_in_words(self.scores["calibration"]), *_sets_in_words(self.scores["prediction_sets"])]
 

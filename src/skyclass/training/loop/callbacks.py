@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from ...classifier.run import Cost, Run
 from ...core.console import ShownProgress, say
-from ...core.devices import device_name, forget_peak_memory, peak_memory
+from ...core.devices import device_name, peak_memory, reset_peak_memory
 from ...core.errors import SkyclassError
 from ...core.files.atomic_files import write_json, written_whole
 from ...models.fine_tuning import count_parameters
@@ -39,7 +39,7 @@ class CostCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        forget_peak_memory(pl_module.device)
+        reset_peak_memory(pl_module.device)
         self._start = time.monotonic()
         self._begin = self._stop = self.plan.segment(trainer.current_epoch).start
 
