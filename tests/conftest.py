@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from helpers.make_data import class_folders
+from helpers.toys import SHAPES, toy_recipe, write_recipe
 from skyclass.commands.pack import pack
 from skyclass.commands.train import train
-from helpers.toys import SHAPES, toy_recipe, write_recipe
 
 torch.set_num_threads(1)
 

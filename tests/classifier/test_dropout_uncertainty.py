@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.commands import done, drawn, refused
 from conftest import SmallRun
+from helpers.commands import done, drawn, refused
+from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier import dropout_uncertainty as sampled_uncertainty
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.dropout_uncertainty import sampled_scores
@@ -20,7 +21,6 @@ from skyclass.core.files.atomic_files import read_json
 from skyclass.evaluation.calibration.scaling import Calibration
 from skyclass.evaluation.figures.uncertainty import uncertainty_figure
 from skyclass.evaluation.uncertainty import IN_WORDS, compare_scores
-from helpers.toys import toy_pack, toy_recipe, write_recipe
 
 
 @pytest.fixture(scope="module")

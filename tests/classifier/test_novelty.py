@@ -11,8 +11,9 @@ import torch
 from PIL import Image as pillow
 from sklearn.covariance import LedoitWolf
 
-from helpers.commands import done
 from conftest import SmallRun
+from helpers.commands import done
+from helpers.toys import toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.novelty import Gaussians, fit_gaussians, fit_novelty
 from skyclass.classifier.run import Run
@@ -23,7 +24,6 @@ from skyclass.data.packs.training_rows import training_rows
 from skyclass.data.packs.write import prepare
 from skyclass.evaluation.predictions import read_predictions
 from skyclass.training import finish as conclusion
-from helpers.toys import toy_recipe, write_recipe
 
 
 def features_of(n: int, seed: int, n_classes: int = 3, n_features: int = 6) -> tuple[np.ndarray, np.ndarray]:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers.commands import predictions
 from conftest import SmallRun
+from helpers.commands import predictions
 from helpers.make_data import random_pixels
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.sampling import dropout_layers, mc_dropout, orientation_samples

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.commands import P, done, drawn, refused
 from conftest import SmallRun
+from helpers.commands import P, done, drawn, refused
 from skyclass.classifier.run import Run
 from skyclass.evaluation.predictions import predictions_writer, read_predictions
 from skyclass.recipes.recipe import dump_recipe

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.commands import done, drawn, refused
 from conftest import SmallRun
+from helpers.commands import done, drawn, refused
 from skyclass.classifier.training_data import doubled_in_training
 from skyclass.data.packs.pack import Pack
 from skyclass.evaluation import metrics

@@ -15,8 +15,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from matplotlib.figure import Figure
 
-from helpers.commands import CLASSES, done, drawn, refused, toy_run
 from conftest import SmallRun
+from helpers.commands import CLASSES, done, drawn, refused, toy_run
 from helpers.make_data import class_folders, toy_image, write_image, write_jpeg
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run

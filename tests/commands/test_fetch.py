@@ -20,6 +20,7 @@ import pytest
 import requests
 
 from helpers.archives import tarred, zipped
+from helpers.web_site import Page, Site, serve
 from skyclass.commands.fetch import fetch, list_datasets, next_command
 from skyclass.core.errors import SkyclassError
 from skyclass.data.public import download as downloads
@@ -27,7 +28,6 @@ from skyclass.data.public import unpack as unpacking
 from skyclass.data.public.registry import PublicDataset, RemoteFile, read_datasets
 from skyclass.data.source_options import SourceOptions
 from skyclass.data.sources.read import read_source
-from helpers.web_site import Page, Site, serve
 
 BODY = np.random.default_rng(3).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()  # three chunks
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image as pillow
 from rich.console import Console
 
-from helpers.paths import PROJECT
 from helpers.make_data import bad_files, class_folders, image_table, odd_files, random_pixels, write_image
+from helpers.paths import PROJECT
 from skyclass.commands import inspect as verb
 from skyclass.commands.inspect import inspect
 from skyclass.commands.pack import pack

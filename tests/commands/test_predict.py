@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.commands import done, refused, skyclass, the_error
 from conftest import SmallRun
+from helpers.commands import done, refused, skyclass, the_error
 from skyclass.commands.predict import predict
 from skyclass.core.errors import SkyclassError
 

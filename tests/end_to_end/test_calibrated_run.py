@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from helpers.commands import done, refused
+from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
 from skyclass.commands.predict import predict
@@ -19,7 +20,6 @@ from skyclass.data.packs.pack import Pack
 from skyclass.evaluation.calibration.conformal import PredictionSets, fit_prediction_sets, read_names
 from skyclass.evaluation.calibration.scaling import Calibration, fit_calibration, out_of_fold
 from skyclass.evaluation.predictions import UNCALIBRATED, probabilities, read_predictions
-from helpers.toys import toy_pack, toy_recipe, write_recipe
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from helpers.paths import WRITTEN
 from helpers import tiny_backbone
 from helpers.commands import skyclass
+from helpers.paths import WRITTEN
 from skyclass.core.errors import SkyclassError
 
 SHARE = 80  # in the suite, one in so many of the matrix

@@ -18,8 +18,11 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 
-from helpers.paths import TESTS
 from helpers.commands import done, refused
+from helpers.paths import with_tests
+from helpers.same_runs import assert_same_run
+from helpers.toys import SHAPES, toy_pack, toy_recipe, write_recipe
+from helpers.trainings import last_state
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
@@ -30,9 +33,6 @@ from skyclass.models.network import Judgement
 from skyclass.training import launch as training_processes
 from skyclass.training.launch import watch
 from skyclass.training.loop.losses import loss_terms, total_loss
-from test_resume import assert_same_run
-from helpers.toys import SHAPES, toy_pack, toy_recipe, write_recipe
-from helpers.trainings import last_state
 
 STILL = {"lora": {"rank": 4, "train_norms": False}, "uncertainty": True}
 RECIPES: dict[str, dict[str, Any]] = {
@@ -127,8 +127,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         for job in JOBS
     ]
     (root / "jobs.json").write_text(json.dumps(jobs))
-    command = [sys.executable, str(TESTS / "helpers" / "joining.py"), str(root / "jobs.json")]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "helpers.joining", str(root / "jobs.json")]
+    environment = {**with_tests(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
     return Place(root, json.loads(result.stdout.splitlines()[-1]))

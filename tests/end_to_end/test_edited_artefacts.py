@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from helpers.commands import P, done, refused, skyclass
+from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.sampling import Look
 from skyclass.commands.train import train
@@ -26,7 +27,6 @@ from skyclass.data.packs.write import prepare
 from skyclass.evaluation.predictions import NO_NUMBERS, read_predictions
 from skyclass.recipes.data_settings import PixelRecipe
 from skyclass.training.loop.checkpoints import read_checkpoint
-from helpers.toys import toy_pack, toy_recipe, write_recipe
 
 
 @pytest.fixture(scope="module")

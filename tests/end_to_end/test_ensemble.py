@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from helpers.commands import done, drawn, refused, skyclass
+from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
@@ -22,7 +23,6 @@ from skyclass.evaluation.predictions import probabilities, read_predictions
 from skyclass.training import ensemble as ensemble_run
 from skyclass.training.ensemble import pooled
 from skyclass.training.loop.task import Task
-from helpers.toys import toy_pack, toy_recipe, write_recipe
 
 RECIPE = toy_recipe(training={"epochs": 2}, model={"dropout": 0.2, "uncertainty": True}).model_copy(update={"seed": 7})
 

@@ -17,9 +17,9 @@ import pytest
 from astropy.io import fits
 from PIL import Image as pillow
 
-from helpers.paths import PROJECT
 from helpers.commands import done, toy_recipe
 from helpers.make_data import class_folders, toy_image, write_image, write_table
+from helpers.paths import PROJECT
 from skyclass.data.packs.pack import Pack
 
 PAGE = (PROJECT / "docs" / "sources.md").read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.run import Run
 from skyclass.commands.evaluate import evaluate
 from skyclass.commands.explain import explain
@@ -23,7 +24,6 @@ from skyclass.data.packs.training_rows import fold_splits, training_rows
 from skyclass.evaluation.label_errors import held_out
 from skyclass.recipes.data_settings import DataRecipe, VotesRecipe
 from skyclass.recipes.recipe import parse_recipe
-from helpers.toys import toy_pack, toy_recipe, write_recipe
 
 VOTED = ("bar", "blob", "ring")
 RENAMED = {"Class1.0": "long", "Class1.1": "a blob", "Class1.2": "round"}

@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.paths import PROJECT
+from conftest import SmallRun
 from helpers import hostile
 from helpers.commands import predictions, refused, skyclass
-from conftest import SmallRun
 from helpers.make_data import random_pixels, write_image
+from helpers.paths import PROJECT
 
 SHARED = PROJECT.parent / "shared" / "data" / "hostile"
 SECONDS = 60.0  # of a whole command with three images, on a busy machine; each of these took minutes, or for ever

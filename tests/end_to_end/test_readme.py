@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.paths import PROJECT
 from helpers.make_data import class_folders, image_table
+from helpers.paths import PROJECT
 from skyclass.cli import app as cli
 
 ROOT = PROJECT

@@ -20,6 +20,9 @@ import torch
 from helpers.commands import done, drawn
 from helpers.killing import in_a_process
 from helpers.postgres import postgres_server
+from helpers.toys import toy_pack, toy_recipe, write_recipe
+from helpers.trainings import last_state
+from helpers.tunings import tuned
 from skyclass.classifier.run import Run
 from skyclass.commands import tune as verb
 from skyclass.commands.train import train
@@ -29,9 +32,6 @@ from skyclass.recipes.recipe import Recipe
 from skyclass.training.loop.checkpoints import read_checkpoint
 from skyclass.training.tuning import study
 from skyclass.training.tuning.folder import TuningFolder
-from helpers.toys import toy_pack, toy_recipe, write_recipe
-from helpers.trainings import last_state
-from helpers.tunings import tuned
 
 # Processes that import torch take minutes on a machine that is busy with other things.
 pytestmark = pytest.mark.timeout(900)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
+from helpers.figures import fits, legend_of
 from skyclass.evaluation.comparison import (
     Difference,
     Method,
@@ -14,7 +15,6 @@ from skyclass.evaluation.comparison import (
     scores_with_intervals,
 )
 from skyclass.evaluation.figures.scores import comparison_figure
-from test_evaluation_figures import fits, legend_of
 
 CLASSES = ["a", "b", "c"]
 

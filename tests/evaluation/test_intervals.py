@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.probabilities import sharpened_answers
 from skyclass.evaluation.bootstrap import judge, scores_of
 from skyclass.evaluation.calibration.error import errors_if_calibrated, expected_calibration_error
 from skyclass.evaluation.intervals import (
@@ -19,7 +20,6 @@ from skyclass.evaluation.intervals import (
     stratified_weights,
 )
 from skyclass.evaluation.weighted_metrics import prepare, weighted_scores
-from test_calibration_error import drawn
 
 
 @given(
@@ -76,10 +76,10 @@ def test_what_does_not_vary_has_no_percentile_interval() -> None:
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     """60 test sets of 300 images each; the truth is measured on 100,000."""
     names = ("accuracy", "auroc_macro", "macro_f1", "log_loss")
-    truth = scores_of(*drawn(100_000, 3, seed=1, sharper=1.6))
+    truth = scores_of(*sharpened_answers(100_000, 3, seed=1, sharper=1.6))
     held = dict.fromkeys(names, 0)
     for seed in range(60):
-        labels, p = drawn(300, 3, seed=seed + 2, sharper=1.6)
+        labels, p = sharpened_answers(300, 3, seed=seed + 2, sharper=1.6)
         samples = bootstrap(labels, functools.partial(weighted_scores, prepare(labels, p)), 200)
         for name in names:
             low, high = percentile_interval(samples[name])
@@ -91,10 +91,10 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 
 @pytest.mark.parametrize("sharper", [1.0, 1.6])
 def test_calibration_errors_hold_the_truth_where_percentiles_do_not(sharper: float) -> None:
-    truth = scores_of(*drawn(100_000, 3, seed=1, sharper=sharper))["ece"]
+    truth = scores_of(*sharpened_answers(100_000, 3, seed=1, sharper=sharper))["ece"]
     held = plain = 0
     for seed in range(30):
-        judged = judge(*drawn(300, 3, seed=seed + 2, sharper=sharper), resamples=200)
+        judged = judge(*sharpened_answers(300, 3, seed=seed + 2, sharper=sharper), resamples=200)
         held += bool(judged.low["ece"] <= max(truth - 0.005, 0.0) and truth <= judged.high["ece"])
         plain += bool(percentile_interval(judged.samples["ece"])[0] <= truth)
     assert held >= 26
@@ -102,7 +102,7 @@ def test_calibration_errors_hold_the_truth_where_percentiles_do_not(sharper: flo
 
 
 def test_an_error_far_above_chance_is_not_called_zero() -> None:
-    judged = judge(*drawn(2000, 3, sharper=3.0), resamples=200)
+    judged = judge(*sharpened_answers(2000, 3, sharper=3.0), resamples=200)
     for name in ("ece", "adaptive_ece", "class_wise_ece"):
         assert 0.5 * judged.scores[name] < judged.low[name] < judged.scores[name] < judged.high[name]
         assert judged.by_chance[name] < judged.low[name]
@@ -110,16 +110,16 @@ def test_an_error_far_above_chance_is_not_called_zero() -> None:
 
 
 def test_errors_by_chance_are_those_of_calibrated_labels() -> None:
-    _, p = drawn(500, 3)
+    _, p = sharpened_answers(500, 3)
     simulated = errors_if_calibrated(p, draws=300)
-    again = [expected_calibration_error(*drawn(500, 3, seed=seed)) for seed in range(60)]
+    again = [expected_calibration_error(*sharpened_answers(500, 3, seed=seed)) for seed in range(60)]
     assert simulated["ece"].shape == (300,)
     assert simulated["ece"].mean() == pytest.approx(np.mean(again), rel=0.1)
     assert (errors_if_calibrated(p, draws=3, seed=1)["ece"] != simulated["ece"][:3]).any()
 
 
 def test_paired_differences_are_narrower_than_two_intervals() -> None:
-    labels, p = drawn(600, 3)
+    labels, p = sharpened_answers(600, 3)
     other = 0.9 * p + 0.1 * p[:, ::-1]
     one, two = judge(labels, p, resamples=400), judge(labels, other, resamples=400)
     low, high = percentile_interval(one.samples["log_loss"] - two.samples["log_loss"])

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers.commands import drawn
 from conftest import SmallRun
+from helpers.commands import drawn
 from skyclass.classifier.classifier import Classifier
 from skyclass.data.simulation.lensing import draw_truth
 from skyclass.explanation.faithfulness import EVERY, RANDOM

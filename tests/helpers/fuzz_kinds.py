@@ -22,12 +22,12 @@ import tifffile
 from astropy.io import fits
 from pyarrow import parquet
 
-from helpers.paths import WRITTEN
 from helpers import mutators
 from helpers.artefact_mutators import JSON, SAFETENSORS, YAML, ZIP
 from helpers.bad_reader import read_badly
 from helpers.hostile import compressed, plain
 from helpers.make_data import random_pixels, write_image, write_table
+from helpers.paths import WRITTEN
 from skyclass.data.sources.read import read_source
 from skyclass.images.formats.containers import read_column, stack_arrays
 from skyclass.images.formats.read import read_image

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.paths import PROJECT
 from helpers.make_data import random_pixels, write_image
+from helpers.paths import PROJECT
 from skyclass.core.errors import SkyclassError
 from skyclass.images.decode import decode_file
 from skyclass.images.formats.read import read_image

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.paths import PROJECT
 from helpers.make_data import random_pixels, toy_image, write_image
+from helpers.paths import PROJECT
 from skyclass.images.decode import (
     SATURATED,
     decode_file,

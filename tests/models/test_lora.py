@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
@@ -20,7 +21,6 @@ from skyclass.models.gradient_checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network
 from skyclass.recipes.data_settings import PixelRecipe
 from skyclass.recipes.model_settings import ModelRecipe
-from helpers.toys import toy_pack, toy_recipe, write_recipe
 
 IMAGES = torch.rand(4, 3, 24, 32, generator=torch.Generator().manual_seed(1))
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.toys import toy_pack, toy_recipe
+from helpers.trainings import fit_toy
 from skyclass.core.devices import computes_bfloat16, describe, free_memory, pick_device, pick_precision
 from skyclass.core.errors import SkyclassError
 from skyclass.models.fine_tuning import count_parameters, describe_trained, freeze
 from skyclass.models.network import architecture_of, build_network, check_backbone
 from skyclass.models.resnet_cifar import Block, ResNetCifar, resnet20_cifar
 from skyclass.recipes.model_settings import ModelRecipe
-from helpers.toys import toy_pack, toy_recipe
-from helpers.trainings import fit_toy
 
 BACKBONES = ("resnet20_cifar", "test_resnet", "test_efficientnet")
 CPU = torch.device("cpu")

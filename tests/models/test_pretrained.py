@@ -21,14 +21,14 @@ from safetensors.torch import load_file, save_file
 from timm.models import adapt_input_conv
 from torch import Tensor
 
+from helpers.paths import PROJECT
+from helpers.toys import toy_pack, toy_recipe
+from helpers.trainings import fit_toy
 from skyclass.core.errors import SkyclassError
 from skyclass.models import pretrained as weights
 from skyclass.models.network import Network, build_network
 from skyclass.models.pretrained import LoadedWeights, _unreachable, fill, load_weights, read_state
 from skyclass.recipes.model_settings import ModelRecipe
-from helpers.paths import PROJECT
-from helpers.toys import toy_pack, toy_recipe
-from helpers.trainings import fit_toy
 
 REAL = PROJECT.parent / "shared" / "weights" / "resnet18_imagenet_without_layer4_convs.safetensors"
 

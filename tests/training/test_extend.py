@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from helpers.commands import done, refused
+from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Leg, Run
 from skyclass.commands.evaluate import evaluate
@@ -22,7 +23,6 @@ from skyclass.core.errors import SkyclassError
 from skyclass.recipes.recipe import Recipe
 from skyclass.training.loop.checkpoints import BestCheckpoints
 from skyclass.training.loop.task import Task
-from helpers.toys import toy_pack, toy_recipe, write_recipe
 
 SETTINGS: dict[str, Any] = {"epochs": 2, "validations_per_epoch": 2, "checkpoint_steps": 1, "keep_every": 1}
 MORE = "training.epochs=+1"

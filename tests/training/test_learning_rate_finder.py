@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from helpers.commands import done, drawn
+from helpers.toys import toy_pack, toy_recipe, write_recipe
+from helpers.trainings import last_state, same
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
 from skyclass.core.errors import SkyclassError
@@ -25,8 +27,6 @@ from skyclass.training import learning_rate_finder as rate_finder
 from skyclass.training.figures import rates_figure
 from skyclass.training.learning_rate_finder import find_rate, suggest
 from skyclass.training.loop.task import Task
-from helpers.toys import toy_pack, toy_recipe, write_recipe
-from helpers.trainings import last_state, same
 
 CPU = torch.device("cpu")
 

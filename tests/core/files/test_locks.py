@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from helpers.commands import done, refused
 from conftest import SmallRun
+from helpers.commands import done, refused
+from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.run import Run
 from skyclass.core.errors import MachineError
 from skyclass.core.files.locks import HOLDER, LOCK, held, holder_of
 from skyclass.training.run import begin_run
-from helpers.toys import toy_pack, toy_recipe, write_recipe
 
 HOLD = """
 import sys, time

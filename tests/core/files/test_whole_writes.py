@@ -18,6 +18,7 @@ from torch import nn
 
 from helpers.commands import done, refused, skyclass
 from helpers.make_data import class_folders
+from helpers.toys import toy_pack
 from skyclass.core.errors import MachineError, SkyclassError
 from skyclass.core.files import replacing
 from skyclass.core.files.atomic_files import write_text, written_whole
@@ -27,7 +28,6 @@ from skyclass.core.files.replacing import REPLACING, finish_replacing, new_conte
 from skyclass.core.plotting import save_figure
 from skyclass.data.packs.pack import NOT_PACKED, Pack, new_pack
 from skyclass.models.weight_files import save_networks
-from helpers.toys import toy_pack
 
 HOLD = """
 import sys, time
@@ -346,9 +346,9 @@ def test_pixels_that_are_mapped_have_their_room_first(tmp_path: Path, monkeypatc
 
 
 def test_a_trial_that_the_machine_ended_has_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from helpers.toys import toy_recipe, write_recipe
     from skyclass.commands.tune import tune
     from skyclass.training.tuning import worker as work
-    from helpers.toys import toy_recipe, write_recipe
 
     pack = toy_pack(tmp_path / "pack")
     recipe = write_recipe(tmp_path, toy_recipe(training={"epochs": 1}))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import io
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np

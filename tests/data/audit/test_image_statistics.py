@@ -17,11 +17,11 @@ from scipy import ndimage
 
 from helpers.commands import CLASSES, Result, done
 from helpers.make_data import class_folders, random_pixels, toy_image, write_image
+from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.data.audit.image_statistics import survey_images
 from skyclass.data.packs.pack import Pack
 from skyclass.data.sources.read import read_source
 from skyclass.images.formats.read import Image, read_image
-from helpers.toys import toy_pack, toy_recipe, write_recipe
 
 SIZE = (24, 32)
 CLOCKWISE, ANTICLOCKWISE = "spiral_clockwise", "spiral_anticlockwise"

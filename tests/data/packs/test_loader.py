@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.make_data import random_pixels
+from helpers.toys import toy_pack
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs import loader as loaders
 from skyclass.data.packs.augment import augment, draw
 from skyclass.data.packs.loader import Batch, EpochOrder, Loader, augmenting
 from skyclass.recipes.data_settings import AugmentRecipe
-from helpers.toys import toy_pack
 
 CPU = torch.device("cpu")
 CLASSES = ["left", "other", "right"]

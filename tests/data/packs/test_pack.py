@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.make_data import bad_files, class_folders, odd_files, random_pixels, toy_image, write_image
+from helpers.toys import toy_pack
 from skyclass.core.errors import SkyclassError
 from skyclass.data.catalog import problems_frame
 from skyclass.data.packs import write as packing
@@ -27,7 +28,6 @@ from skyclass.data.packs.write import pack_catalog, prepare, settle
 from skyclass.images.formats.read import read_image
 from skyclass.images.preprocess import apply_recipe
 from skyclass.recipes.data_settings import DataRecipe, PixelRecipe, TrainingPixels
-from helpers.toys import toy_pack
 
 NO_PROBLEMS = problems_frame([])
 

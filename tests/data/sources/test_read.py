@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.paths import PROJECT
 from helpers.catalogs import faults, rows, touch
+from helpers.paths import PROJECT
 from skyclass.core.errors import SkyclassError
 from skyclass.data.open import open_source
 from skyclass.data.source_options import SourceOptions

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
+from helpers.figures import LONG, fits, legend_of
 from skyclass.evaluation import metrics
 from skyclass.evaluation.figures.scores import accuracy_by_figure, precision_recall_figure
 from skyclass.evaluation.subgroups import accuracy_by
-from test_evaluation_figures import LONG, fits, legend_of
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as pillow
 
-from helpers.paths import PROJECT
 from helpers.make_data import bad_files, class_folders, image_table, odd_files, random_pixels, vote_table, write_image
+from helpers.paths import PROJECT
 from skyclass.core import limits
 from skyclass.core.errors import SkyclassError
 from skyclass.core.limits import MAX_PIXELS

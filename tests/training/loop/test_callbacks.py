@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from helpers.commands import done
+from helpers.toys import toy_pack, toy_recipe, write_recipe
+from helpers.trainings import new_network
 from skyclass.classifier.run import Cost, Run
 from skyclass.commands.evaluate import evaluate
 from skyclass.commands.report import report
@@ -20,8 +22,6 @@ from skyclass.commands.train import train
 from skyclass.core.devices import forget_peak_memory, memory_in_use, peak_memory
 from skyclass.data.packs.pack import Pack
 from skyclass.training.loop.task import Task
-from helpers.toys import toy_pack, toy_recipe, write_recipe
-from helpers.trainings import new_network
 
 CPU = torch.device("cpu")
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.toys import toy_pack, toy_recipe, write_recipe
+from helpers.trainings import copied, fit_toy, last_state, new_network
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
 from skyclass.core.errors import SkyclassError
@@ -19,8 +21,6 @@ from skyclass.recipes.recipe import Recipe
 from skyclass.training.loop import first_step
 from skyclass.training.loop.losses import total_loss
 from skyclass.training.loop.task import Task
-from helpers.toys import toy_pack, toy_recipe, write_recipe
-from helpers.trainings import copied, fit_toy, last_state, new_network
 
 
 @pytest.fixture(scope="module")

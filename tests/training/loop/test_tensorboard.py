@@ -15,6 +15,8 @@ import torch
 from PIL import Image as pillow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from helpers.toys import SHAPES, toy_pack, toy_recipe, write_recipe
+from helpers.trainings import last_state, new_network, same
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
 from skyclass.core.devices import peak_memory
@@ -30,8 +32,6 @@ from skyclass.training.loop import fit as fit_module
 from skyclass.training.loop import tensorboard
 from skyclass.training.loop.task import Task
 from skyclass.training.loop.tensorboard import TensorBoardCallback, gradient_norms, parts_of, sampled_weights
-from helpers.toys import SHAPES, toy_pack, toy_recipe, write_recipe
-from helpers.trainings import last_state, new_network, same
 
 EVERYTHING = {"scalars": 0, "images": 0, "histograms": 0, "tensors": 0}
 

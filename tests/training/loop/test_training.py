@@ -18,6 +18,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers.toys import toy_pack, toy_recipe, write_recipe
+from helpers.trainings import fit_toy, last_state, new_network, plain_loop, same
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
@@ -34,8 +36,6 @@ from skyclass.training.loop.checkpoints import BestCheckpoints, LastCheckpoint
 from skyclass.training.loop.losses import loss_terms, total_loss
 from skyclass.training.loop.optimizers import OPTIMIZERS, SCHEDULES
 from skyclass.training.loop.task import Task
-from helpers.toys import toy_pack, toy_recipe, write_recipe
-from helpers.trainings import fit_toy, last_state, new_network, plain_loop, same
 
 AUGMENT = {
     "flip_horizontal": 0.5,

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.toys import toy_pack, toy_recipe
+from helpers.trainings import fit_toy, last_state
 from skyclass.classifier.run import Run
 from skyclass.recipes.recipe import Recipe
 from skyclass.training.loop.task import Task
 from skyclass.training.loop.weight_averaging import Averaging, ema, swa
-from helpers.toys import toy_pack, toy_recipe
-from helpers.trainings import fit_toy, last_state
 
 NAME = "network.backbone.conv1.weight"
 STATISTICS = "network.backbone.bn1.running_mean"

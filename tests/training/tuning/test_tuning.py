@@ -16,6 +16,8 @@ import yaml
 from rich.progress import Task, TaskID
 
 from helpers.commands import done, drawn, skyclass, the_error
+from helpers.toys import toy_pack, toy_recipe, write_recipe
+from helpers.tunings import curve, tuned, without_training
 from skyclass.commands.tune import device_of, tune
 from skyclass.core.console import RateColumn, say
 from skyclass.core.errors import SkyclassError
@@ -31,8 +33,6 @@ from skyclass.training.tuning.space import grid_values, recipe_with, sampler_for
 from skyclass.training.tuning.study import _open_study as opened
 from skyclass.training.tuning.study import open_tuning
 from skyclass.training.tuning.trial_locks import take
-from helpers.toys import toy_pack, toy_recipe, write_recipe
-from helpers.tunings import curve, tuned, without_training
 
 RATE = "training.learning_rate"
 GRID = {RATE: ["1e-4", 1e-3, 0.01], "model.freeze": [[], ["layer1"]]}

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from helpers.paths import PROJECT
 from helpers.hostile import FITS_FILES, card, compressed, fits_file, frame, with_card
 from helpers.make_data import random_pixels
+from helpers.paths import PROJECT
 from skyclass.core.errors import SkyclassError
 from skyclass.core.limits import MAX_HDUS, MAX_HEADER_BLOCKS
 from skyclass.data.tables.table_files import is_fits_table

@@ -16,8 +16,8 @@ from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.paths import PROJECT
 from helpers.make_data import random_pixels
+from helpers.paths import PROJECT
 from skyclass.core.errors import SkyclassError
 from skyclass.core.parallel import in_order
 from skyclass.images.formats.fits import cutouts

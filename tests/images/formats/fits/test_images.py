@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from helpers.paths import PROJECT
 from helpers.make_data import random_pixels, write_image
+from helpers.paths import PROJECT
 from skyclass.core.errors import SkyclassError
 from skyclass.images.formats.read import Image, decode_image, read_image
 
