@@ -28,7 +28,7 @@ test: $(READY)
 	$(BIN)/python -m pytest --numprocesses $(JOBS)
 
 fuzz: $(READY)
-	$(BIN)/python tests/fuzz.py --mutants $(or $(MUTANTS),20000) $(if $(SEED),--seed $(SEED))
+	PYTHONPATH=tests $(BIN)/python -m helpers.fuzz --mutants $(or $(MUTANTS),20000) $(if $(SEED),--seed $(SEED))
 
 # CRASH="--points 20 --only train" looks at less.
 test-crash: $(READY)

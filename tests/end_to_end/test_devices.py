@@ -129,8 +129,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         for job in JOBS
     ]
     (root / "jobs.json").write_text(json.dumps(jobs))
-    command = [sys.executable, str(TESTS / "helpers" / "joining.py"), str(root / "jobs.json")]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "helpers.joining", str(root / "jobs.json")]
+    environment = {**with_tests(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
     return Place(root, json.loads(result.stdout.splitlines()[-1]))

@@ -1,13 +1,12 @@
 """Damaged files of every kind: read, or one clear sentence; no crash, no hang, no memory eaten.
 
 The reading goes on in processes that may be lost: libraries in C can take Python down with them. `make fuzz` does the
-same with ten times as many files and another seed each time; `tests/fuzz.py` says how to read one of them again.
+same with ten times as many files and another seed each time; `helpers.fuzz` says how to read one of them again.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import sys
 import zipfile
 from pathlib import Path
@@ -31,8 +30,6 @@ SEED = 11
 def test_damaged_files_are_read_or_refused_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: dict[str, object]
 ) -> None:
-    tests = str(TESTS)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])]))
     share = -(-MUTANTS // len(KINDS))
     outcomes = fuzz.fuzz(tmp_path / "fuzz", SEED, share * len(kinds), [*kinds])
     assert [fault for outcome in outcomes for fault in outcome.faults] == [], f"seed {SEED}"
@@ -53,8 +50,6 @@ def test_a_mutant_follows_from_seed_kind_and_number() -> None:
 def test_what_ends_or_stops_a_process_is_a_fault_and_the_rest_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tests = str(TESTS)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])]))
     monkeypatch.setenv("FUZZ_BROKEN_READER", "1")
     monkeypatch.setattr(fuzz, "PATIENCE", 40.0)
     (outcome,) = fuzz.fuzz(tmp_path / "fuzz", SEED, 8, ["npy"])

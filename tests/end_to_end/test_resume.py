@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from helpers.killing import in_a_process
 from helpers.toys import toy_pack, toy_recipe, write_recipe

@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import binomtest
 from test_evaluation_figures import fits, legend_of
 
+from helpers.figures import fits, legend_of
 from skyclass.evaluation.comparison import (
     Candidate,
     Difference,

@@ -76,7 +76,7 @@ def test_what_does_not_vary_has_no_percentile_interval() -> None:
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     """60 test sets of 300 images each; the truth is measured on 100,000."""
     names = ("accuracy", "auroc_macro", "macro_f1", "log_loss")
-    truth = scores_of(*drawn(100_000, 3, seed=1, sharper=1.6))
+    truth = scores_of(*sharpened_answers(100_000, 3, seed=1, sharper=1.6))
     held = dict.fromkeys(names, 0)
     for seed in range(60):
         labels, p = drawn(300, 3, seed=seed + 2, sharper=1.6)
@@ -91,7 +91,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 
 @pytest.mark.parametrize("sharper", [1.0, 1.6])
 def test_calibration_errors_hold_the_truth_where_percentiles_do_not(sharper: float) -> None:
-    truth = scores_of(*drawn(100_000, 3, seed=1, sharper=sharper))["ece"]
+    truth = scores_of(*sharpened_answers(100_000, 3, seed=1, sharper=sharper))["ece"]
     held = plain = 0
     for seed in range(30):
         judged = bootstrap_scores(*drawn(300, 3, seed=seed + 2, sharper=sharper), resamples=200)
@@ -110,16 +110,16 @@ def test_an_error_far_above_chance_is_not_called_zero() -> None:
 
 
 def test_errors_by_chance_are_those_of_calibrated_labels() -> None:
-    _, p = drawn(500, 3)
+    _, p = sharpened_answers(500, 3)
     simulated = errors_if_calibrated(p, draws=300)
-    again = [expected_calibration_error(*drawn(500, 3, seed=seed)) for seed in range(60)]
+    again = [expected_calibration_error(*sharpened_answers(500, 3, seed=seed)) for seed in range(60)]
     assert simulated["ece"].shape == (300,)
     assert simulated["ece"].mean() == pytest.approx(np.mean(again), rel=0.1)
     assert (errors_if_calibrated(p, draws=3, seed=1)["ece"] != simulated["ece"][:3]).any()
 
 
 def test_paired_differences_are_narrower_than_two_intervals() -> None:
-    labels, p = drawn(600, 3)
+    labels, p = sharpened_answers(600, 3)
     other = 0.9 * p + 0.1 * p[:, ::-1]
     one, two = bootstrap_scores(labels, p, resamples=400), bootstrap_scores(labels, other, resamples=400)
     low, high = percentile_interval(one.samples["log_loss"] - two.samples["log_loss"])

@@ -1,8 +1,9 @@
 """The fuzzer: damaged files of every kind, each of which must be read or refused in one clear sentence.
 
-    python tests/fuzz.py --mutants 20000 --seed 7            # all kinds, in processes that may be lost
-    python tests/fuzz.py --seed 7 --kind hdf5 --only 412     # one mutant again
+    python -m helpers.fuzz --mutants 20000 --seed 7            # all kinds, in processes that may be lost
+    python -m helpers.fuzz --seed 7 --kind hdf5 --only 412     # one mutant again
 
+Both with PYTHONPATH=tests.
 A mutant follows from the seed, its kind and its number alone. Files that are not dealt with as they should be are kept.
 """
 
@@ -22,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from helpers.paths import with_tests
 
 SECONDS = 2.0  # of computing that one file may take
 MEMORY = 2**30  # bytes that one file may take, beside those of Python and its libraries
@@ -142,7 +145,8 @@ def _run_part(place: Path, seed: int, kinds: list[str], start: int, stop: int) -
     log = place / "log"
     words = [str(place), str(seed), ",".join(kinds), str(start), str(stop)]
     with log.open("w") as stream:
-        process = subprocess.Popen([sys.executable, __file__, "--worker", *words], stdout=stream, stderr=stream)
+        command = [sys.executable, "-m", "helpers.fuzz", "--worker", *words]
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=with_tests())
         seen, since = -1, time.monotonic()
         while process.poll() is None:
             time.sleep(0.2)
@@ -198,12 +202,12 @@ def main() -> int:
         print(outcome, *outcome.faults, sep="\n  ", flush=True)
     n_faults = sum(len(outcome.faults) for outcome in outcomes)
     print(f"{sum(outcome.mutants for outcome in outcomes):,} mutants, seed {given.seed}: {n_faults} faults")
-    print(f"again: python tests/fuzz.py --seed {given.seed} --kind KIND --only NUMBER; files in {folder}")
+    again = f"PYTHONPATH=tests python -m helpers.fuzz --seed {given.seed} --kind KIND --only NUMBER"
+    print(f"again: {again}; files in {folder}")
     return int(n_faults > 0)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
     if sys.argv[1:2] == ["--worker"]:
         place, seed, kinds, start, stop = sys.argv[2:]
         for index, kind in enumerate(kinds.split(",")):

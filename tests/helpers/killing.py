@@ -27,6 +27,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import optuna
 import torch
 
+from helpers.paths import with_tests
 from skyclass.classifier.classifier import Classifier
 from skyclass.commands.train import train
 from skyclass.commands.tune import tune
@@ -204,8 +205,8 @@ def together(jobs: list[dict[str, Any]]) -> None:
 def in_a_process(folder: Path, jobs: list[dict[str, Any]]) -> dict[str, list[str]]:
     """Let a process of its own do the jobs; the moments at which each was killed, by its folder below `folder`."""
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    command = [sys.executable, __file__, str(folder / "jobs.json")]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "helpers.killing", str(folder / "jobs.json")]
+    environment = {**with_tests(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=800, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
     kills = json.loads(result.stdout.splitlines()[-1])

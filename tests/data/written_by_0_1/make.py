@@ -17,18 +17,18 @@ os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import pandas as pd
+import tiny_backbone
 import torch
+from make_data import class_folders
+from skyclass.training.checkpoints import LastCheckpoint
+from skyclass.verbs.evaluate import evaluate
+from skyclass.verbs.explain import explain
+from skyclass.verbs.pack import pack
+from skyclass.verbs.predict import predict
+from skyclass.verbs.train import train
+from skyclass.verbs.tune import tune
 
-from helpers import tiny_backbone
-from helpers.make_data import class_folders
-from skyclass.classifier.classifier import Classifier
-from skyclass.commands.evaluate import evaluate
-from skyclass.commands.explain import explain
-from skyclass.commands.pack import pack
-from skyclass.commands.predict import predict
-from skyclass.commands.train import train
-from skyclass.commands.tune import tune
-from skyclass.training.loop.checkpoints import LastCheckpoint
+from skyclass.classifier import Classifier
 
 CLASSES = ("bar", "blob", "ring")
 PIXELS = ("uint8", "uint16", "float16", "float32")

@@ -14,6 +14,7 @@ from scipy.special import softmax
 from scipy.stats import kstest
 from test_calibration import drawn
 
+from helpers.probabilities import labels_drawn_from
 from skyclass.core.errors import SkyclassError
 from skyclass.evaluation.calibration.conformal import (
     PredictionSets,
@@ -32,7 +33,7 @@ def images(n: int, n_classes: int, seed: int, wrongness: float = 1.0) -> tuple[n
     """Probabilities, labels and ids of exchangeable images; p is overconfident by the power `wrongness`."""
     p = softmax(np.random.default_rng([seed, 7]).normal(size=(n, n_classes)) * 1.5, axis=1)
     bad = p**wrongness
-    return bad / bad.sum(axis=1, keepdims=True), drawn(p, seed), [f"image {seed} {row}" for row in range(n)]
+    return bad / bad.sum(axis=1, keepdims=True), labels_drawn_from(p, seed), [f"image {seed} {row}" for row in range(n)]
 
 
 def covered(sets: PredictionSets, p: np.ndarray, labels: np.ndarray, ids: list[str]) -> np.ndarray:

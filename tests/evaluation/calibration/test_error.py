@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from helpers.probabilities import sharpened_answers
 from skyclass.evaluation.calibration.error import (
     adaptive_calibration_error,
     class_wise_calibration_error,
@@ -20,15 +21,6 @@ from skyclass.evaluation.calibration.error import (
 from skyclass.evaluation.intervals import wilson_interval
 
 ERRORS = (expected_calibration_error, adaptive_calibration_error, class_wise_calibration_error)
-
-
-def drawn(n: int, n_classes: int, seed: int = 0, sharper: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Labels drawn from probabilities, which are then made too sharp (above 1) or too flat; 1 is calibrated."""
-    rng = np.random.default_rng(seed)
-    true = rng.dirichlet(np.full(n_classes, 0.7), n)
-    labels = (true.cumsum(axis=1) < rng.random(n)[:, None]).sum(axis=1).clip(max=n_classes - 1)
-    p = true**sharper
-    return labels, p / p.sum(axis=1, keepdims=True)
 
 
 def gap_by_hand(outcomes: np.ndarray, predicted: np.ndarray, groups: list[np.ndarray]) -> float:
@@ -43,7 +35,7 @@ def equal_mass(values: np.ndarray, bins: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("n_classes", [2, 3, 7])
 def test_errors_are_those_of_the_papers(n_classes: int) -> None:
-    labels, p = drawn(300, n_classes, sharper=1.8)
+    labels, p = sharpened_answers(300, n_classes, sharper=1.8)
     confidence, right = p.max(axis=1), p.argmax(axis=1) == labels
     ece = gap_by_hand(right, confidence, equal_mass(confidence, 15))
     assert expected_calibration_error(labels, p) == pytest.approx(ece)
@@ -61,9 +53,9 @@ def test_errors_are_those_of_the_papers(n_classes: int) -> None:
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_errors_of_calibrated_and_of_overconfident_probabilities(error: Callable[..., float]) -> None:
-    assert error(*drawn(20_000, 3)) < 0.012
-    assert error(*drawn(20_000, 3, sharper=3.0)) > 0.05
-    assert error(*drawn(20_000, 3, sharper=0.4)) > 0.05
+    assert error(*sharpened_answers(20_000, 3)) < 0.012
+    assert error(*sharpened_answers(20_000, 3, sharper=3.0)) > 0.05
+    assert error(*sharpened_answers(20_000, 3, sharper=0.4)) > 0.05
     certain = np.repeat([0, 1, 1], 20)
     assert error(certain, np.eye(2)[certain]) == 0.0
     assert error(certain, np.eye(2)[1 - certain]) == 1.0
@@ -76,7 +68,7 @@ def test_errors_of_calibrated_and_of_overconfident_probabilities(error: Callable
 def test_no_error_depends_on_the_order_of_images(n: int, n_classes: int, seed: int, decimals: int) -> None:
     """Few decimals make ties, which a sort would part by their order."""
     rng = np.random.default_rng(seed)
-    labels, p = drawn(n, n_classes, seed)
+    labels, p = sharpened_answers(n, n_classes, seed)
     p = p.round(decimals)
     order = rng.permutation(n)
     for error in ERRORS:
@@ -95,7 +87,7 @@ def test_bins_are_of_equal_mass_and_fewer_for_few_images() -> None:
 
 
 def test_reliability_bins_hold_what_the_error_is_made_of() -> None:
-    labels, p = drawn(450, 3, sharper=2.0)
+    labels, p = sharpened_answers(450, 3, sharper=2.0)
     bins = reliability_bins(labels, p)
     assert bins.n_images.tolist() == [30] * 15
     gap = (bins.n_images * np.abs(bins.accuracy - bins.confidence)).sum() / 450

@@ -12,6 +12,7 @@ from scipy.special import log_softmax
 from test_calibration import right
 
 from helpers.commands import done, drawn, refused
+from helpers.probabilities import calibrated_answers
 from skyclass.core.errors import SkyclassError
 from skyclass.evaluation.calibration.conformal import fit_prediction_sets, set_columns, set_scores
 from skyclass.evaluation.calibration.error import expected_calibration_error, reliability_bins
@@ -27,7 +28,7 @@ N_VAL, N_TEST = 300, 400
 
 def judged_file(path: Path, seed: int = 0) -> tuple[pd.DataFrame, dict[str, object]]:
     """Predictions of an overconfident classifier as a run leaves them: calibrated on val, with sets; 20 unlabelled."""
-    log_p, labels = right(N_VAL + N_TEST, 3, seed)
+    log_p, labels = calibrated_answers(N_VAL + N_TEST, 3, seed)
     log_p = log_softmax(3.0 * log_p, axis=1)
     ids = [f"J{row}" for row in range(len(labels))]
     calibration = fit_calibration(log_p[:N_VAL], labels[:N_VAL]).calibration

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from helpers.probabilities import calibrated_answers, labels_drawn_from
 from skyclass.core.errors import SkyclassError
 from skyclass.evaluation.calibration.error import expected_calibration_error
 from skyclass.evaluation.calibration.scaling import (
@@ -27,18 +28,6 @@ from skyclass.evaluation.metrics import log_loss
 from skyclass.recipes.training_settings import CalibrationSettings
 
 
-def drawn(p: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Labels (N,) drawn from probabilities (N, K): those are calibrated by construction."""
-    cuts = p.cumsum(axis=1)[:, :-1]
-    return (cuts < np.random.default_rng(seed).random((len(p), 1))).sum(axis=1)
-
-
-def right(n: int, n_classes: int = 3, seed: int = 0, spread: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """ln p (n, K) and labels drawn from p."""
-    scores = np.random.default_rng([seed, 1]).normal(size=(n, n_classes)) * spread
-    return log_softmax(scores, axis=1), drawn(softmax(scores, axis=1), seed)
-
-
 def loss_of(calibration: Calibration, log_p: np.ndarray, labels: np.ndarray) -> float:
     return log_loss(labels, calibration.apply(log_p))
 
@@ -49,7 +38,7 @@ def loss_of(calibration: Calibration, log_p: np.ndarray, labels: np.ndarray) -> 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
 def test_a_known_temperature_is_found(temperature: float) -> None:
     """Logits that are `temperature` times too large are divided by it."""
-    log_p, labels = right(6_000)
+    log_p, labels = calibrated_answers(6_000)
     found = temperature_scaling(log_softmax(log_p * temperature, axis=1), labels)
     assert found.method == "temperature"
     assert 1.0 / found.scale[0] == pytest.approx(temperature, rel=0.06)
@@ -59,7 +48,7 @@ def test_a_known_temperature_is_found(temperature: float) -> None:
 
 def test_the_temperature_is_where_the_log_loss_is_least() -> None:
     """Against scipy's scalar minimiser on the bare log loss; the prior moves it by less than one in a thousand."""
-    log_p, labels = right(5_000, 4, seed=3)
+    log_p, labels = calibrated_answers(5_000, 4, seed=3)
     log_p = log_softmax(1.7 * log_p, axis=1)
 
     def loss(log_scale: float) -> float:
@@ -73,7 +62,7 @@ def test_a_known_scale_and_bias_are_found() -> None:
     scale, bias = np.array([0.4, 0.8, 1.5]), np.array([0.7, -0.9, 0.2])
     scores = np.random.default_rng(0).normal(size=(12_000, 3)) * 3.0
     log_p = log_softmax(scores, axis=1)
-    labels = drawn(softmax(scale * log_p + bias, axis=1))
+    labels = labels_drawn_from(softmax(scale * log_p + bias, axis=1))
     found = fit_calibration(log_p, labels).calibration
     assert found.method == "vector"
     np.testing.assert_allclose(found.scale, scale, rtol=0.1)
@@ -83,7 +72,7 @@ def test_a_known_scale_and_bias_are_found() -> None:
 
 def test_the_gradient_is_that_of_the_loss() -> None:
     """At the minimum no small step lowers the penalised log loss of either map."""
-    log_p, labels = right(200, 3, seed=5)
+    log_p, labels = calibrated_answers(200, 3, seed=5)
     for fitted, k in ((temperature_scaling, 1), (vector_scaling, 3)):
         found = fitted(log_p, labels)
 
@@ -101,7 +90,7 @@ def test_the_gradient_is_that_of_the_loss() -> None:
 
 
 def test_calibrated_probabilities_stay_as_they_are() -> None:
-    log_p, labels = right(5_000, 5, seed=2)
+    log_p, labels = calibrated_answers(5_000, 5, seed=2)
     found = fit_calibration(log_p, labels).calibration
     np.testing.assert_allclose(found.apply(log_p), np.exp(log_p), atol=0.03)
 
@@ -115,7 +104,7 @@ def test_calibrated_probabilities_stay_as_they_are() -> None:
 )
 def test_calibration_helps_new_images(temperature: float, n_classes: int, n: int, seed: int) -> None:
     """Fitted on some images, the log loss of others falls, or rises by no more than chance does."""
-    log_p, labels = right(n + 4_000, n_classes, seed)
+    log_p, labels = calibrated_answers(n + 4_000, n_classes, seed)
     log_p = log_softmax(log_p * temperature, axis=1)
     found = fit_calibration(log_p[:n], labels[:n]).calibration
     before, after = log_loss(labels[n:], np.exp(log_p[n:])), loss_of(found, log_p[n:], labels[n:])
@@ -127,7 +116,7 @@ def test_calibration_helps_new_images(temperature: float, n_classes: int, n: int
 
 
 def test_temperature_changes_no_predicted_class_and_vector_may() -> None:
-    log_p, labels = right(3_000, 3, seed=1)
+    log_p, labels = calibrated_answers(3_000, 3, seed=1)
     skewed = log_softmax(log_p + np.array([1.5, 0.0, 0.0]), axis=1)
     warm, vector = temperature_scaling(skewed, labels), vector_scaling(skewed, labels)
     np.testing.assert_array_equal(warm.apply(skewed).argmax(axis=1), skewed.argmax(axis=1))
@@ -136,7 +125,7 @@ def test_temperature_changes_no_predicted_class_and_vector_may() -> None:
 
 
 def test_the_order_of_the_images_does_not_matter() -> None:
-    log_p, labels = right(500, 3, seed=4)
+    log_p, labels = calibrated_answers(500, 3, seed=4)
     order = np.random.default_rng(0).permutation(500)
     for method in ("temperature", "vector"):
         one = fit_calibration(log_p, labels, method).calibration
@@ -149,7 +138,7 @@ def test_the_order_of_the_images_does_not_matter() -> None:
 
 
 def test_every_method_of_the_recipe_gives_its_own_map() -> None:
-    log_p, labels = right(2_000, 3, seed=6)
+    log_p, labels = calibrated_answers(2_000, 3, seed=6)
     skewed = log_softmax(2.0 * log_p + np.array([1.5, 0.0, 0.0]), axis=1)
     wanted = CalibrationSettings.model_json_schema()["properties"]["method"]["enum"]
     found = {method: fit_calibration(skewed, labels, method).calibration.method for method in wanted}
@@ -157,7 +146,7 @@ def test_every_method_of_the_recipe_gives_its_own_map() -> None:
 
 
 def test_the_reason_says_why() -> None:
-    log_p, labels = right(200, 3)
+    log_p, labels = calibrated_answers(200, 3)
     few = slice(0, MIN_IMAGES - 1)
     assert "29 validation images are too few, 30 are needed" in fit_calibration(log_p[few], labels[few]).reason
     assert fit_calibration(log_p[few], labels[few], "vector").calibration == Calibration()
@@ -230,7 +219,7 @@ def test_rows_without_a_prediction_stay_so() -> None:
 
 def test_out_of_fold_probabilities_know_as_little_as_those_of_new_images() -> None:
     """With 20 parameters for 200 images, a map flatters the images that it was fitted on, and out_of_fold does not."""
-    log_p, labels = right(10_200, 10, seed=9)
+    log_p, labels = calibrated_answers(10_200, 10, seed=9)
     some, others = slice(0, 200), slice(200, None)
     vector = vector_scaling(log_p[some], labels[some])
     within = log_loss(labels[some], vector.apply(log_p[some])) - log_loss(labels[some], np.exp(log_p[some]))
@@ -249,7 +238,7 @@ def test_out_of_fold_probabilities_know_as_little_as_those_of_new_images() -> No
 
 @pytest.mark.parametrize("method", ["none", "temperature", "vector"])
 def test_json_and_back(method: str) -> None:
-    log_p, labels = right(200, 3)
+    log_p, labels = calibrated_answers(200, 3)
     calibration = fit_calibration(log_p, labels, method).calibration
     again = Calibration.from_json(json.loads(json.dumps(calibration.to_json(), allow_nan=False)))
     assert again == calibration

@@ -13,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image as pillow
 
+from helpers.figures import LONG, fits, legend_of, size_drawn
 from skyclass.core.errors import SkyclassError
 from skyclass.core.plotting import THUMBNAIL, colour_and_line, displayed, picture_grid, save_figure, thumbnail
 from skyclass.evaluation import metrics
@@ -21,32 +22,9 @@ from skyclass.reports.pages import Picture, figure_picture, file_picture, page, 
 from skyclass.reports.training_data import class_balance_figure
 from skyclass.training.figures import training_curves_figure
 
-LONG = ["spiral_anticlockwise", "in_between_round_smooth", "edge_on_without_bulge"]
-
 
 def sample_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6, title: str = "") -> Figure:
     return picture_grid([displayed(image) for image in images], captions, columns, title)
-
-
-def size_drawn(figure: Figure) -> tuple[int, int]:
-    """(height, width) in pixels of the figure, drawn in full."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="rgba")
-    width, height = figure.canvas.get_width_height()
-    assert len(buffer.getvalue()) == 4 * width * height
-    return height, width
-
-
-def fits(figure: Figure) -> bool:
-    """Whether all that is drawn lies on the figure."""
-    size_drawn(figure)
-    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    return bool(min(drawn.x0, drawn.y0, width - drawn.x1, height - drawn.y1) > -0.01)
-
-
-def legend_of(figure: Figure) -> list[str]:
-    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
-    return [text.get_text() for legend in legends for text in legend.get_texts()]
 
 
 @pytest.mark.parametrize("classes", [["lens", "none"], LONG, [f"{LONG[0]}_{k}" for k in range(10)]])

@@ -6,6 +6,7 @@ import pytest
 from sklearn import metrics as sk
 from test_evaluation_figures import LONG, fits, legend_of
 
+from helpers.figures import LONG, fits, legend_of
 from skyclass.evaluation import metrics
 from skyclass.evaluation.figures.scores import accuracy_by_figure, precision_recall_figure
 from skyclass.evaluation.subgroups import accuracy_by
