@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
-from test_resume import assert_same_run
 
 from helpers.commands import done, refused
-from helpers.paths import TESTS
+from helpers.paths import with_tests
+from helpers.same_runs import assert_same_run
 from helpers.toys import SHAPES, toy_pack, toy_recipe, write_recipe
 from helpers.trainings import last_state
 from skyclass.classifier.classifier import Classifier

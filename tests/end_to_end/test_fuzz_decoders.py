@@ -16,7 +16,6 @@ import pytest
 
 from helpers import fuzz, hostile
 from helpers.fuzz_kinds import IMAGES, KINDS, OUR_OWN, TABLES
-from helpers.paths import TESTS
 from skyclass.core.errors import SkyclassError
 from skyclass.images.formats.read import read_image
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tiny_backbone  # noqa: F401  (timm has to know the backbone)
 import yaml
 
+from helpers import tiny_backbone  # noqa: F401  (timm has to know the backbone)
 from helpers.paths import WRITTEN
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
-from test_evaluation_figures import fits, legend_of
 
 from helpers.figures import fits, legend_of
 from skyclass.evaluation.comparison import (

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_calibration_error import drawn
 
+from helpers.probabilities import sharpened_answers
 from skyclass.evaluation.bootstrap import bootstrap_scores, scores_of
 from skyclass.evaluation.calibration.error import errors_if_calibrated, expected_calibration_error
 from skyclass.evaluation.intervals import (
@@ -79,7 +79,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     truth = scores_of(*sharpened_answers(100_000, 3, seed=1, sharper=1.6))
     held = dict.fromkeys(names, 0)
     for seed in range(60):
-        labels, p = drawn(300, 3, seed=seed + 2, sharper=1.6)
+        labels, p = sharpened_answers(300, 3, seed=seed + 2, sharper=1.6)
         samples = bootstrap(labels, functools.partial(weighted_scores, sort_by_score(labels, p)), 200)
         for name in names:
             low, high = percentile_interval(samples[name])
@@ -94,7 +94,7 @@ def test_calibration_errors_hold_the_truth_where_percentiles_do_not(sharper: flo
     truth = scores_of(*sharpened_answers(100_000, 3, seed=1, sharper=sharper))["ece"]
     held = plain = 0
     for seed in range(30):
-        judged = bootstrap_scores(*drawn(300, 3, seed=seed + 2, sharper=sharper), resamples=200)
+        judged = bootstrap_scores(*sharpened_answers(300, 3, seed=seed + 2, sharper=sharper), resamples=200)
         held += bool(judged.low["ece"] <= max(truth - 0.005, 0.0) and truth <= judged.high["ece"])
         plain += bool(percentile_interval(judged.samples["ece"])[0] <= truth)
     assert held >= 26
@@ -102,7 +102,7 @@ def test_calibration_errors_hold_the_truth_where_percentiles_do_not(sharper: flo
 
 
 def test_an_error_far_above_chance_is_not_called_zero() -> None:
-    judged = bootstrap_scores(*drawn(2000, 3, sharper=3.0), resamples=200)
+    judged = bootstrap_scores(*sharpened_answers(2000, 3, sharper=3.0), resamples=200)
     for name in ("ece", "adaptive_ece", "class_wise_ece"):
         assert 0.5 * judged.scores[name] < judged.low[name] < judged.scores[name] < judged.high[name]
         assert judged.by_chance[name] < judged.low[name]

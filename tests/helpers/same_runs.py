@@ -23,7 +23,7 @@ def assert_same_run(run: Run, expected: Run) -> None:
     assert_same(weights, others, "classifier")
     frames = [pd.read_parquet(one.predictions_file) for one in (run, expected)]
     pd.testing.assert_frame_equal(*frames, check_exact=True)
-    assert run.legs() == expected.legs()
+    assert run.stages() == expected.stages()
     assert run.recipe() == expected.recipe()
 
 

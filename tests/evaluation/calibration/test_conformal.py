@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import kstest
-from test_calibration import drawn
 
 from helpers.probabilities import labels_drawn_from
 from skyclass.core.errors import SkyclassError

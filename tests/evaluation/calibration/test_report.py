@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import log_softmax
-from test_calibration import right
 
 from helpers.commands import done, drawn, refused
 from helpers.probabilities import calibrated_answers

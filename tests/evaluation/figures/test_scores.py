@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as sk
-from test_evaluation_figures import LONG, fits, legend_of
 
 from helpers.figures import LONG, fits, legend_of
 from skyclass.evaluation import metrics
