@@ -92,7 +92,7 @@ def _finish(run: Run, rows: TrainingRows | None, device: str, devices: int, *, i
         finish_on_devices(run, rows, device, devices)
     except SkyclassError:
         # Where there is nothing to resume, the name is free for another try.
-        if is_new and rank() == 0 and not run.open_run:
+        if is_new and rank() == 0 and not run.resumable:
             shutil.rmtree(run.path)
         raise
     except KeyboardInterrupt:
