@@ -67,5 +67,5 @@ def do_recall(arguments: Given, content: bytearray) -> tuple[Given, None]:
 
 
 def serve() -> None:
-    child.TASKS.update({name: ("decoder_tasks", f"do_{name}") for name in NAMES})
+    child.TASKS.update({name: ("helpers.decoder_tasks", f"do_{name}") for name in NAMES})
     child.main()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from helpers.hostile import compressed, frame, hcompress_of_other_size
-from helpers.paths import TESTS
+from helpers.paths import with_tests
 from skyclass.core.errors import SkyclassError
 from skyclass.core.parallel import in_order
 from skyclass.images.decode import decode_files
@@ -27,9 +27,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="one process a f
 def _fresh_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own tasks are found by the processes that are started from here on."""
     process_module._pool.close()
-    tests = str(TESTS)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])]))
-    monkeypatch.setattr(process_module, "CHILD", ["-c", "import decoder_tasks; decoder_tasks.serve()"])
+    monkeypatch.setenv("PYTHONPATH", with_tests()["PYTHONPATH"])
+    monkeypatch.setattr(process_module, "CHILD", ["-c", "from helpers import decoder_tasks; decoder_tasks.serve()"])
 
 
 def test_what_a_task_gives_arrives() -> None:
