@@ -256,6 +256,7 @@ def test_uncertainty_is_the_chance_of_being_wrong_where_there_is_a_head_for_it(h
     np.testing.assert_allclose(chance, 1 / (1 + np.exp(-error_logits.double().numpy())), atol=1e-6)
     np.testing.assert_allclose(p, torch.softmax(logits.double(), 1).numpy(), atol=1e-6)
     np.testing.assert_array_equal(model.predict_proba(stored), p)
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(stored)), p, atol=1e-12)
     frame = model.predict(grey_images())
     np.testing.assert_allclose(frame["uncertainty"], chance, atol=1e-6)
     np.testing.assert_allclose(p_of(frame, model), p, atol=1e-6)
