@@ -12,7 +12,7 @@ from ..data.source_options import SourceOptions
 from .errors import say_error, show_traceback
 from .options import Check, Device, Form, Kind, Overwrite, PackForm, Set, Source, Splits, reads_a_source, shares_of
 from .recipes import recipes_app
-from .training import compare, train, tune
+from .training import compare, evaluate, train, tune
 
 app = typer.Typer(
     help="Astronomical images into trained, calibrated, explained classifiers.",
@@ -97,7 +97,8 @@ def inspect(
         bool, typer.Option("--duplicates/--no-duplicates", help="look for images that show the same")
     ] = True,
     run: Annotated[
-        list[Path] | None, typer.Option(metavar="RUN", help="a run whose held-out predictions doubt labels; repeat")
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="a run, or predictions file, whose held-out predictions doubt labels; repeat"),
     ] = None,
     check: Check = False,
 ) -> None:
@@ -186,28 +187,7 @@ def predict(
     )
 
 
-@app.command()
-def evaluate(
-    path: Annotated[Path, typer.Argument(help="a run or a predictions file")],
-    out: Annotated[Path | None, typer.Option(help="folder for the metrics and figures")] = None,
-    split: Annotated[str | None, typer.Option(help="train, val, test or all (default: test where known)")] = None,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="accuracy against a column, such as a magnitude; repeat for more"),
-    ] = None,
-    catalog: Annotated[
-        Path | None, typer.Option(help="a table or a pack with the columns (default: the run's pack)")
-    ] = None,
-    uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="compare scores of uncertainty that need a run's networks again")
-    ] = False,
-    device: Device = "auto",
-    check: Check = False,
-) -> None:
-    """Judge predictions against their labels, with 95 % intervals."""
-    from ..commands.evaluate import evaluate as verb
-
-    verb(path, out=out, split=split, by=by or (), catalog=catalog, uncertainty=uncertainty, device=device, check=check)
+app.command()(evaluate)
 
 
 @app.command()

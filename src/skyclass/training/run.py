@@ -53,7 +53,6 @@ def begin_run(
     """A new run in the empty folder `out`, and the rows it will train on.
 
     members : of an ensemble, where more than one
-
     find_rate : the training shall begin with a learning-rate range test, and take the rate that it suggests
 
     Faults of the data, and a recipe that was written for other classes, show before the folder is made.
