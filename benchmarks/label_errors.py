@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from skyclass.classifier.prediction_formats import read_predictions
+from skyclass.classifier.run import predictions_of
 from skyclass.commands.simulate import simulate
 from skyclass.commands.train import train
 from skyclass.data.packs.pack import Pack, PackChunk, write_pack
@@ -59,7 +61,7 @@ def out_of_fold(pack: Pack, folds: int, epochs: int, folder: Path) -> HeldOut:
     for fold, run in enumerate(runs):
         overrides = [f"data.folds={folds}", f"data.fold={fold}"]
         train(recipe, pack.path, out=run, overrides=overrides)
-    return held_out(runs)
+    return held_out({str(run): read_predictions(predictions_of(run)) for run in runs})
 
 
 def tell(held_out: HeldOut, catalog: pd.DataFrame, share: float) -> None:

@@ -16,10 +16,11 @@ from captum.attr import LayerGradCam
 from conftest import SmallRun
 from helpers.make_data import bad_files, class_folders, random_pixels, write_image
 from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.prediction_formats import read_predictions
 from skyclass.classifier.run import Run
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
-from skyclass.evaluation.predictions import probabilities, read_predictions
+from skyclass.evaluation.predictions import probabilities
 from skyclass.explanation.gradcam import grad_cam, heatmaps
 from skyclass.explanation.maps import FOLDING_PAYS
 from skyclass.explanation.methods import METHODS

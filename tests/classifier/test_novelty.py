@@ -16,13 +16,13 @@ from helpers.commands import done
 from helpers.toys import toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.novelty import Gaussians, fit_gaussians, fit_novelty
+from skyclass.classifier.prediction_formats import read_predictions
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
 from skyclass.data.packs.training_rows import training_rows
 from skyclass.data.packs.write import resize_for_training
-from skyclass.evaluation.predictions import read_predictions
 from skyclass.training import finish
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from conftest import SmallRun
 from helpers.commands import P, done, drawn, refused
+from skyclass.classifier.prediction_formats import read_predictions
 from skyclass.classifier.run import Run
-from skyclass.evaluation.predictions import predictions_writer, read_predictions
+from skyclass.evaluation.predictions import predictions_writer
 from skyclass.recipes.recipe import dump_recipe
 
 

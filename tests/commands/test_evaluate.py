@@ -14,10 +14,10 @@ import pytest
 
 from conftest import SmallRun
 from helpers.commands import done, drawn, refused
+from skyclass.classifier.prediction_formats import read_predictions
 from skyclass.classifier.training_data import duplicates_of_training
 from skyclass.data.packs.pack import Pack
 from skyclass.evaluation import metrics
-from skyclass.evaluation.predictions import read_predictions
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ import pytest
 from helpers.commands import refused, skyclass
 from skyclass.core import console
 from skyclass.core.errors import SkyclassError, one_line
-from skyclass.core.passwords import masked, secrets_in
-from skyclass.data.public.download import _host
+from skyclass.core.passwords import host_of, masked, secrets_in
 from skyclass.training.tuning import study
 
 SECRET = "hunter2!x"
@@ -77,7 +76,7 @@ def test_errors_messages_and_hosts_are_without_passwords(capsys: pytest.CaptureF
     assert SECRET not in one_line(ValueError(url))
     console.say(url)
     assert SECRET not in capsys.readouterr().err
-    assert _host(f"https://me:{SECRET}@machine:80/file") == "machine:80"
+    assert host_of(f"https://me:{SECRET}@machine:80/file") == "machine:80"
 
 
 def test_a_traceback_has_no_password(tmp_path: Path) -> None:

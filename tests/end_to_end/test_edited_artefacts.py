@@ -18,13 +18,14 @@ import torch
 from helpers.commands import P, done, refused, skyclass
 from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.prediction_formats import read_predictions
 from skyclass.classifier.sampling import ClassifierOutput
 from skyclass.commands.train import train
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
 from skyclass.data.packs.verify import VERIFIED
 from skyclass.data.packs.write import resize_for_training
-from skyclass.evaluation.predictions import NO_NUMBERS, read_predictions
+from skyclass.evaluation.predictions import NO_NUMBERS
 from skyclass.recipes.data_settings import PixelSettings
 from skyclass.training.loop.checkpoints import read_checkpoint
 

@@ -15,11 +15,12 @@ import torch
 from helpers.commands import done, drawn, refused, skyclass
 from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.prediction_formats import read_predictions
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
 from skyclass.data.packs.pack import Pack
 from skyclass.data.packs.training_rows import training_rows
-from skyclass.evaluation.predictions import probabilities, read_predictions
+from skyclass.evaluation.predictions import probabilities
 from skyclass.training import ensemble
 from skyclass.training.ensemble import pooled
 from skyclass.training.loop.task import Task

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.toys import toy_pack, toy_recipe, write_recipe
-from skyclass.classifier.run import Run
+from skyclass.classifier.prediction_formats import read_predictions
+from skyclass.classifier.run import Run, predictions_of
 from skyclass.commands.evaluate import evaluate
 from skyclass.commands.explain import explain
 from skyclass.commands.report import report
@@ -182,7 +183,7 @@ def test_runs_of_all_folds_predict_every_image_held_out(tmp_path: Path) -> None:
     runs = [tmp_path / f"fold-{fold}" for fold in range(3)]
     for fold, run in enumerate(runs):
         train(recipe, pack.path, out=run, overrides=[f"data.fold={fold}"], device="cpu")
-    frame, classes, n_in_training = held_out(runs)
+    frame, classes, n_in_training = held_out({str(run): read_predictions(predictions_of(run)) for run in runs})
     assert (classes, n_in_training) == (["bar", "blob", "ring"], 0)
     frame = frame.set_index("image_id").loc[pack.catalog["image_id"]]
     assert frame["label"].tolist() == pack.catalog["label"].tolist()

@@ -14,6 +14,7 @@ import yaml
 from helpers import tiny_backbone  # noqa: F401  (timm has to know the backbone)
 from helpers.paths import WRITTEN
 from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.prediction_formats import read_predictions
 from skyclass.classifier.run import Run
 from skyclass.commands.evaluate import evaluate
 from skyclass.commands.explain import explain
@@ -23,7 +24,6 @@ from skyclass.commands.report import report
 from skyclass.commands.train import train
 from skyclass.commands.tune import tune
 from skyclass.data.packs.pack import Pack
-from skyclass.evaluation.predictions import read_predictions
 
 CLASSIFIERS = {
     "ended": ("runs/ended", "packs/uint8"),

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
+from skyclass.classifier.prediction_formats import read_predictions
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
 from skyclass.core.errors import SkyclassError
-from skyclass.evaluation.predictions import read_predictions
 from skyclass.models.fine_tuning import adapt, count_parameters, describe_trained, merge_lora
 from skyclass.models.gradient_checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network

@@ -16,7 +16,7 @@ from ..core.files.json_documents import read_document
 from ..core.files.locks import holder_of
 from ..core.files.replacing import finish_replacing, new_contents
 from ..recipes.recipe import Recipe, dump_recipe, load_recipe
-from .run_documents import CostDocument, EnvironmentDocument, RunDocument, StageDocument
+from .run_documents import Cost, EnvironmentDocument, RunDocument, StageDocument
 
 
 @dataclass(frozen=True)
@@ -37,52 +37,11 @@ class Stage:
     asked: tuple[int, str | None] | None = None
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Time and memory that the training of a run took.
-
-    seconds : of training, with its validations and checkpoints, over all sessions and stages, also those that were
-        given up for an earlier checkpoint. Where a process was killed, the time since its last checkpoint is not known
-    images : training images in that time, each as often as it was used
-    images_per_second : their ratio; None where nothing was trained
-    peak_memory_bytes : the most memory at once: of the GPU, as torch allocated it, else resident memory of the process,
-        with its code and its images. Of one of the processes, where several trained
-    trained_parameters, total_parameters : `total_parameters` does not count adapters
-    epochs : epochs done, such as 2.25
-    device : in words
-    """
-
-    seconds: float
-    images: int
-    images_per_second: float | None
-    peak_memory_bytes: int
-    trained_parameters: int
-    total_parameters: int
-    epochs: float
-    device: str
-
-    def __str__(self) -> str:
-        """Such as 3 min 12 s (83 images/s), 1.2 GB at most."""
-        rate = self.images_per_second
-        speed = f" ({rate:{',.0f' if rate >= 10.0 else '.2g'}} images/s)" if rate else ""
-        return f"{duration(self.seconds)}{speed}, {self.peak_memory_bytes / 1e9:.2g} GB at most"
-
-
 def resume_hint(path: Path) -> str:
-    """What to do about a run that has not ended."""
+    """The way out where a run has not ended."""
     if holder := holder_of(path):
         return f"wait for it: it is being trained by {holder}"
     return f"continue it with `skyclass train --resume {shlex.quote(str(path))}`, or name another folder"
-
-
-def duration(seconds: float) -> str:
-    """Such as 0.8 s, 3 min 12 s or 2 h 5 min."""
-    if seconds < 10.0:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 AGAIN = "copy the run's folder again, or train a new run"
@@ -227,8 +186,7 @@ class Run:
         """Time and memory that the training took so far; None where they are unknown."""
         if not self.training_file.is_file():
             return None
-        _, found = read_document(self.training_file, "cost of a training", CostDocument, AGAIN)
-        return Cost(**{field.name: getattr(found, field.name) for field in fields(Cost)})
+        return read_document(self.training_file, "cost of a training", Cost, AGAIN)[1]
 
     def resume_checkpoint(self) -> str | None:
         """Name of the checkpoint that a requested resume starts from, until it is applied."""
@@ -281,3 +239,16 @@ def is_run(path: Path) -> bool:
     """Whether a folder was made by `skyclass train`."""
     finish_replacing(path)
     return (path / "run.json").is_file()
+
+
+def predictions_of(path: Path) -> Path:
+    """The predictions file of a run that has ended; any other path names such a file itself.
+
+    Errors: SkyclassError for a run that has not ended.
+    """
+    if not is_run(path):
+        return path
+    run = Run.open(path)
+    if not run.finished:
+        raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=resume_hint(path))
+    return run.predictions_file

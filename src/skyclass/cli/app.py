@@ -24,7 +24,7 @@ from .options import (
     shares_of,
 )
 from .recipes import recipes_app
-from .training import compare, train, tune
+from .training import compare, evaluate, train, tune
 
 app = typer.Typer(
     help="Astronomical images into trained, calibrated, explained classifiers.",
@@ -110,7 +110,7 @@ def inspect(
     ] = True,
     run: Annotated[
         list[Path] | None,
-        typer.Option(metavar="RUN", help="a run whose held-out predictions find wrong labels; repeat"),
+        typer.Option(metavar="RUN", help="a run, or predictions file, whose held-out predictions doubt labels; repeat"),
     ] = None,
     check: Check = False,
 ) -> None:
@@ -199,28 +199,7 @@ def predict(
     )
 
 
-@app.command()
-def evaluate(
-    path: Annotated[Path, typer.Argument(help="a run or a predictions file")],
-    out: Annotated[Path | None, typer.Option(help="folder for the metrics and figures")] = None,
-    split: Annotated[str | None, typer.Option(help="train, val, test or all (default: test where known)")] = None,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="accuracy against a column, such as a magnitude; repeat for more"),
-    ] = None,
-    catalog: Annotated[
-        Path | None, typer.Option(help="a table or a pack with the columns (default: the run's pack)")
-    ] = None,
-    uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="compare scores of uncertainty that need a run's networks again")
-    ] = False,
-    device: Device = "auto",
-    check: Check = False,
-) -> None:
-    """Evaluate predictions against their labels, with 95 % intervals."""
-    from ..commands.evaluate import evaluate as verb
-
-    verb(path, out=out, split=split, by=by or (), catalog=catalog, uncertainty=uncertainty, device=device, check=check)
+app.command()(evaluate)
 
 
 @app.command()

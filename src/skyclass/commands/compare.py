@@ -10,14 +10,16 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from ..classifier.run import Cost, Run, duration, resume_hint
+from ..classifier.prediction_formats import read_predictions
+from ..classifier.run import Run, predictions_of
+from ..classifier.run_documents import Cost
 from ..core.console import say, say_where
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import write_text
 from ..core.files.csv_files import write_csv
 from ..core.plotting import save_figure
 from ..core.sample_sizes import class_notes
-from ..core.text import quantity
+from ..core.text import duration, quantity
 from ..evaluation.comparison import (
     Candidate,
     comparison_markdown,
@@ -28,7 +30,7 @@ from ..evaluation.comparison import (
 from ..evaluation.figures.scores import comparison_figure
 from ..evaluation.intervals import RESAMPLES
 from ..evaluation.metrics import labelled_rows
-from ..evaluation.predictions import labelled_predictions, probabilities, read_predictions
+from ..evaluation.predictions import labelled_predictions, probabilities
 
 
 def compare(
@@ -93,10 +95,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _tested(run: Run, name: str, split: str) -> Candidate:
     """The labelled predictions of the run's split."""
-    if not run.finished:
-        raise SkyclassError("the run has not ended: it has no predictions", where=run.path, fix=resume_hint(run.path))
-    frame, classes, _ = read_predictions(run.predictions_file)
-    rows, _ = labelled_predictions(frame, split, run.predictions_file)
+    file = predictions_of(run.path)
+    frame, classes, _ = read_predictions(file)
+    rows, _ = labelled_predictions(frame, split, file)
     rows = rows[rows["label"].notna()]
     labels, p, _ = labelled_rows(rows["label"], probabilities(rows, classes), classes)
     images = rows[["image_id", "file"]].reset_index(drop=True)

@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..classifier.prediction_formats import read_predictions_file
-from ..classifier.run import Run, is_run, resume_hint
-from ..classifier.training_data import leaked_into, pack_of_run
+from ..classifier.prediction_formats import read_predictions
+from ..classifier.run import Run, is_run, predictions_of
+from ..classifier.training_data import columns_of, leaked_into
 from ..core.arguments import check_out
 from ..core.console import say, say_where
-from ..core.errors import SkyclassError, did_you_mean
+from ..core.errors import SkyclassError
 from ..core.files.atomic_files import read_json, sha256_of, write_json, write_text
 from ..core.files.csv_files import write_csv
 from ..core.files.json_documents import sealed
 from ..core.files.replacing import new_contents
 from ..core.plotting import save_figure
-from ..data.open import columns_by_id
 from ..evaluation import metrics
 from ..evaluation.bootstrap import score_table, with_interval
 from ..evaluation.calibration.report import calibration_report
@@ -96,25 +95,21 @@ def evaluate(
     check : first compare every byte of the run and its pack with their hashes
     """
     path = Path(path)
-    file, folder, run = path, path.parent / f"{path.stem}-evaluation", None
-    if is_run(path):
-        run = Run.open(path)
-        if not run.finished:
-            raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=resume_hint(path))
-        file, folder = run.predictions_file, run.evaluation
-        if check:
-            check_run(run)
+    file, run = predictions_of(path), Run.open(path) if is_run(path) else None
     if check and run is None:
         raise SkyclassError("a file of predictions has no hashes to check", where="--check", fix="name the run")
+    if check and run:
+        check_run(run)
     if uncertainty and run is None:
         what = "the networks are asked again, and a file of predictions has none"
         raise SkyclassError(what, where="--uncertainty", fix="name the run")
-    folder = check_out(Path(out) if out else folder)
-    frame, classes, provenance = read_predictions_file(file)
+    usual = run.evaluation if run else path.parent / f"{path.stem}-evaluation"
+    folder = check_out(Path(out) if out else usual)
+    frame, classes, provenance = read_predictions(file)
     rows, split = labelled_predictions(frame, split, file)
     labels = rows["label"].where(rows["label"].notna() & (rows["label"] != ""), None).to_numpy(dtype=object)
     p = probabilities(rows, classes)
-    columns = _columns(rows.reset_index(drop=True), by, run, Path(catalog) if catalog else None)
+    columns = columns_of(rows.reset_index(drop=True), by, run, Path(catalog) if catalog else None)
     with new_contents(folder, "metrics.json", lambda: _files_of(folder)) as new:
         result = _written(
             EvaluationData(
@@ -278,33 +273,6 @@ SECTIONS: tuple[Callable[[EvaluationData, dict[str, Any]], dict[str, Any]], ...]
     _by_columns,
     _uncertainty,
 )
-
-
-def _columns(rows: pd.DataFrame, by: Sequence[str], run: Run | None, catalog: Path | None) -> pd.DataFrame:
-    """The requested columns: of the predictions, the table, or the run's pack.
-
-    Errors: SkyclassError for an unknown column, a table with none of the images, and one for no column.
-    """
-    if catalog and not by:
-        raise SkyclassError("a table of columns, and none to group by", where="--catalog", fix="add --by COLUMN")
-    table, where, path = rows, "the predictions", catalog
-    if path is None and run and not set(by) <= set(table):
-        pack = pack_of_run(run)
-        path = pack.path if pack else None
-    if path is not None and "image_id" in table:
-        more = columns_by_id(path)
-        if not table["image_id"].isin(more.index).any():
-            fix = f"its ids are like {more.index[0]!r}, those of the predictions like {table['image_id'].iloc[0]!r}"
-            raise SkyclassError("the table has none of the evaluated images", where=path, fix=fix)
-        new = [name for name in more.columns if name not in table]
-        table, where = table.join(more[new], on="image_id"), f"the predictions and {path}"
-    for name in by:
-        if name not in table:
-            fix = did_you_mean(name, table.columns) or f"the columns of {where} are {', '.join(table.columns)}"
-            if path is None:
-                fix += "; --catalog names a table with more"
-            raise SkyclassError(f"no column {name!r} to group by", where="--by", fix=fix)
-    return table[list(dict.fromkeys(by))]
 
 
 def _score_line(result: dict[str, Any]) -> str:

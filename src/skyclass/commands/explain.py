@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..classifier.classifier import BATCH, Classifier
+from ..classifier.classifier import Classifier
+from ..classifier.predicting import BATCH
+from ..classifier.prediction_formats import read_predictions
 from ..classifier.run import Run, is_run
 from ..core.arguments import check_at_least_one, check_out
 from ..core.console import progress, say, say_where
@@ -20,7 +22,6 @@ from ..data.open import open_source
 from ..data.packs.pack import Pack
 from ..data.packs.training_rows import training_rows
 from ..data.source_options import SourceOptions
-from ..evaluation.predictions import read_predictions
 from ..explanation.grading import MapSettings, has_substructure, write_grades
 from ..explanation.grading import grade as grade_maps
 from ..explanation.methods import CLASS_ACTIVATION, METHODS, check_method

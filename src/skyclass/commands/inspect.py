@@ -11,6 +11,8 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
+from ..classifier.prediction_formats import read_predictions
+from ..classifier.run import predictions_of
 from ..core.arguments import check_out
 from ..core.console import console, say, say_where
 from ..core.errors import SkyclassError
@@ -123,8 +125,8 @@ def _band_counts(statistics: ImageStatistics) -> list[int | None]:
 
 
 def _label_errors(catalog: pd.DataFrame, runs: Sequence[str | Path], source: str | Path) -> pd.DataFrame:
-    """The catalog's images that were held out in some run, the label that is most likely wrong first."""
-    predicted = held_out(runs)
+    """The catalog's images of the runs' classes that were held out in some run, the most doubtful label first."""
+    predicted = held_out({str(path): read_predictions(predictions_of(Path(path))) for path in runs})
     labelled = catalog.loc[catalog["label"].isin(predicted.classes), ["image_id", "file", "label"]]
     both = labelled.merge(predicted.frame.drop(columns="label"), on="image_id")
     if both.empty:

@@ -13,6 +13,7 @@ from ..core.console import say_where
 from ..core.errors import SkyclassError, one_line
 from ..core.files.atomic_files import write_text
 from ..core.files.json_documents import SEAL
+from ..core.files.replacing import finish_replacing
 from ..core.version import __version__
 from ..reports import examples, provenance, scores, training_data
 from ..reports.checked_metrics import checked_metrics
@@ -49,6 +50,8 @@ def report(run: str | Path, *, out: str | Path | None = None, check: bool = Fals
     finished = Run.open(Path(run))
     if not finished.finished:
         raise SkyclassError("the run has not ended", where=run, fix=resume_hint(Path(run)))
+    for folder in (finished.evaluation, finished.explanations):
+        finish_replacing(folder)  # a killed command may have left something to be put in place
     if not (finished.evaluation / "metrics.json").is_file():
         raise SkyclassError("the run has no evaluation", where=run, fix=f"run `skyclass evaluate {run}` first")
     if check:

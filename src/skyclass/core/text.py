@@ -32,6 +32,16 @@ def _plural(noun: str) -> str:
     return f"{head}s{of}{rest}"
 
 
+def duration(seconds: float) -> str:
+    """Such as 0.8 s, 3 min 12 s or 2 h 5 min."""
+    if seconds < 10.0:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
 # < and > become entities; an underscore between letters is one to Markdown too.
 _SIGNS = re.compile(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_]))")
 _HEADS = re.compile(r"^(\d*)([-+#=>.)])(?=\s|[-+#=]|$)")  # what begins a list, a heading or a quotation

@@ -26,6 +26,8 @@ LIST = "explanations.csv"
 """The images explained, one row each, with the files that were made of them."""
 MISTAKES = "mistakes.png"
 """The sheet of the surest mistakes, which the list does not name."""
+GRADES = ("grades.csv", "grades.json", "grades-curves.png", "grades-sanity.png", "grades-localisation.png")
+"""The table of grades, by which a reader knows that there are any, and what else `--grade` leaves."""
 FEW_CELLS = 4
 """Cells along a side; a map of fewer shows hardly more than the side of an image where the evidence is."""
 

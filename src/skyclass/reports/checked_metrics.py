@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic import Field
 
+from ..classifier.prediction_formats import read_predictions
 from ..classifier.run import Run
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import sha256_of
 from ..core.files.json_documents import SEAL, Document, read_document
 from ..evaluation import metrics
-from ..evaluation.predictions import labelled_predictions, probabilities, read_predictions
+from ..evaluation.predictions import labelled_predictions, probabilities
 
 COMPARED = ("n", "accuracy", "log_loss", "brier")
 """Computed again of an evaluation without a hash: what no version defines in another way."""

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from ..classifier.files import read_classifier
+from ..classifier.prediction_formats import read_predictions
 from ..classifier.run import Run
 from ..classifier.training_data import pack_of_run
 from ..core.plotting import thumbnail
 from ..data.packs.pack import Pack
-from ..evaluation.predictions import read_predictions
 from ..recipes.recipe import Recipe
 from .pages import Picture, file_picture, thumbnail_picture
 

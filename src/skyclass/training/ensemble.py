@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from ..classifier.classifier import Classifier
-from ..classifier.run import Cost, Run
+from ..classifier.run import Run
+from ..classifier.run_documents import Cost
 from ..classifier.training_data import data_of
 from ..core.console import say
 from ..core.distributed import broadcast_from_first, rank
@@ -115,7 +116,7 @@ def _write_training(run: Run, members: Sequence[Run], best_epoch: float) -> None
     """The members' cost in all; their mean history, with the mean of their best epochs marked in the curves."""
     costs = [cost for member in members if (cost := member.cost())]
     if len(costs) == len(members):
-        write_json(run.training_file, asdict(_total(costs)))
+        write_json(run.training_file, _total(costs).model_dump())
     histories = [member.history() for member in members]
     history = pd.concat(histories).groupby("epoch", as_index=False).mean().astype({"step": int})[histories[0].columns]
     write_csv(history, run.history_file)

@@ -15,7 +15,8 @@ from ..classifier.run import Run, Stage
 from ..core.console import say
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import write_text, written_whole
-from ..explanation.output import remove_listed
+from ..core.files.replacing import finish_replacing
+from ..explanation.output import GRADES, remove_listed
 from ..recipes.recipe import dump_recipe
 from .loop.callbacks import cut_history, write_history
 from .loop.checkpoints import SUFFIX, ResumeState, best_names, read_checkpoint, resume_state
@@ -80,11 +81,13 @@ def find_checkpoint(run: Run, name: str) -> Path:
 def _remove_results(run: Run) -> None:
     """Remove the old classifier and what was made with it: predictions, evaluation, explanations, report."""
     run.predictions_file.unlink(missing_ok=True)
+    for folder in (run.evaluation, run.explanations, run.classifier):
+        finish_replacing(folder)  # what a killed command had still to put in place is as old
     run.report_file.unlink(missing_ok=True)
     (run.evaluation / "metrics.json").unlink(missing_ok=True)
     remove_listed(run.explanations)
-    for path in run.explanations.glob("grades*"):
-        path.unlink(missing_ok=True)
+    for name in GRADES:
+        (run.explanations / name).unlink(missing_ok=True)
     for name in ("README.md", META, WEIGHTS, NOVELTY):
         (run.classifier / name).unlink(missing_ok=True)
 

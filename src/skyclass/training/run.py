@@ -53,8 +53,7 @@ def begin_run(
     """A new run in the empty folder `out`, and the rows it will train on.
 
     members : of an ensemble, where more than one
-
-    find_rate : begin with a learning-rate range test, and take the rate that it suggests
+    find_rate : the training shall begin with a learning-rate range test, and take the rate that it suggests
 
     Faults of the data, and a recipe for other classes, are raised before the folder is made.
     Errors: SkyclassError for these, and where something is in the folder already.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,11 @@ from helpers.toys import SHAPES, toy_pack, toy_recipe, write_recipe
 from helpers.trainings import last_state, new_network, same
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
+from skyclass.core.console import ShownProgress
 from skyclass.core.devices import peak_memory
 from skyclass.core.plotting import displayed
 from skyclass.data.packs.pack import Pack
-from skyclass.explanation.figures import beside_overlay
+from skyclass.explanation.figures import beside_overlay, enlargement
 from skyclass.explanation.gradcam import grad_cam, heatmaps
 from skyclass.images.preprocess import channel_statistics
 from skyclass.models.network import build_network
@@ -108,6 +111,23 @@ def test_the_row_of_a_step(tmp_path: Path, pack: Pack, monkeypatch: pytest.Monke
     assert 0.1 < memory[0] <= memory[1] + 0.01 <= peak_memory(torch.device("cpu")) / 1e9 + 0.02
 
 
+def test_a_disk_that_fills_up_is_one_error_and_no_traceback_of_a_thread(
+    tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    stopped: list[ShownProgress] = []
+    hook = threading.excepthook
+    monkeypatch.setattr(ShownProgress, "stop", lambda shown: stopped.append(shown))  # a function, to be bound
+    monkeypatch.setattr("tensorboard.compat.tensorflow_stub.io.gfile.LocalFileSystem._write", full)
+    with pytest.raises(OSError, match="No space left"):
+        run_of(tmp_path, pack, toy_recipe())
+    assert threading.excepthook is hook
+    assert "Traceback" not in capfd.readouterr().err
+    assert len(stopped) == 1  # the bar of the training
+
+
 def test_every_score_of_the_history_is_shown(tmp_path: Path, pack: Pack) -> None:
     """Losses, accuracy of each class, mean chance of an error, and how well it ranks the errors."""
     recipe = toy_recipe(model={"uncertainty": True}, training={"validations_per_epoch": 2})
@@ -154,7 +174,8 @@ def test_weights_and_maps_are_those_that_are_validated(tmp_path: Path, pack: Pac
         expected = beside_overlay(image, heatmaps(result.maps, (12, 16))[0].numpy())
         assert shown.shape == expected.shape
         assert np.abs(shown - expected).max() < 0.02
-        assert np.abs(shown[:, :16] - displayed(image)[..., None]).max() < 0.01
+        times = enlargement((12, 16))
+        assert np.abs(shown[::times, : 16 * times : times] - displayed(image)[..., None]).max() < 0.01
         chance = float(torch.softmax(result.logits, 1).max())
         predicted = sorted(SHAPES)[int(result.targets)]
         assert line == f"| {name} | {name.split('-')[1]} | {predicted} | {chance:.3f} |"

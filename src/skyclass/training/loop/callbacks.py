@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import math
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from ...classifier.run import Cost, Run
+from ...classifier.run import Run
+from ...classifier.run_documents import Cost
 from ...core.console import ShownProgress, say
 from ...core.devices import device_name, peak_memory, reset_peak_memory
 from ...core.errors import SkyclassError
@@ -61,22 +61,33 @@ class CostCallback(Callback):
         if self.before:
             seconds, images = seconds + self.before.seconds, images + self.before.images
             peak = max(peak, self.before.peak_memory_bytes)
+        trained, total = count_parameters(pl_module.network)
         cost = Cost(
-            seconds,
-            images,
-            images / seconds,
-            peak,
-            *count_parameters(pl_module.network),
-            self.plan.epochs_at(self._stop),
-            device_name(pl_module.device),
+            seconds=seconds,
+            images=images,
+            images_per_second=images / seconds,
+            peak_memory_bytes=peak,
+            trained_parameters=trained,
+            total_parameters=total,
+            epochs=self.plan.epochs_at(self._stop),
+            device=device_name(pl_module.device),
         )
-        write_json(self.run.training_file, asdict(cost))
+        write_json(self.run.training_file, cost.model_dump())
 
 
 def write_no_cost(run: Run, network: Network, device: str) -> None:
     """The cost of a run in which nothing is trained."""
-    cost = Cost(0.0, 0, None, 0, 0, count_parameters(network)[1], 0.0, device)
-    write_json(run.training_file, asdict(cost))
+    cost = Cost(
+        seconds=0.0,
+        images=0,
+        images_per_second=None,
+        peak_memory_bytes=0,
+        trained_parameters=0,
+        total_parameters=count_parameters(network)[1],
+        epochs=0.0,
+        device=device,
+    )
+    write_json(run.training_file, cost.model_dump())
 
 
 # What the line of a validation calls its scores, in words that leave it shorter than 80 columns.
@@ -134,7 +145,14 @@ class ProgressCallback(Callback):
         say(f"epoch {in_words(self.plan.epochs_at(segment.stop)):>3}/{self.plan.epochs}  {'  '.join(parts)}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Show nothing more, also after an error."""
+        """Show nothing more."""
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Show nothing more: what is said of the error stands below the bar."""
+        self._stop()
+
+    def _stop(self) -> None:
         if self._shown:
             self._shown.stop()
             self._shown = None
