@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.console import progress, say
 from ..core.errors import SkyclassError
-from ..data.packs.write import resize_for_training
+from ..data.packs.resize import resize_for_training
 from ..evaluation.uncertainty import scores_of_samples
 from ..models.network import BATCH
 from .classifier import Classifier

@@ -23,8 +23,9 @@ from skyclass.core.errors import SkyclassError
 from skyclass.data.catalog import problems_frame
 from skyclass.data.packs import write as write_module
 from skyclass.data.packs.pack import Pack, PackChunk, is_pack, new_pack, write_pack
+from skyclass.data.packs.resize import resize_for_training
 from skyclass.data.packs.training_rows import training_rows
-from skyclass.data.packs.write import pack_catalog, resize_for_training, settle
+from skyclass.data.packs.write import pack_catalog, settle
 from skyclass.images.formats.read import read_image
 from skyclass.images.preprocess import apply_settings
 from skyclass.recipes.data_settings import DataSettings, PixelSettings, TrainingPixels
