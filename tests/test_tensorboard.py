@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 from PIL import Image as pillow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from skyclass.console import ShownProgress
 from skyclass.data.pack import Pack
 from skyclass.drawing import displayed
 from skyclass.explanation.figures import beside_overlay
@@ -105,6 +108,23 @@ def test_the_row_of_a_step(tmp_path: Path, pack: Pack, monkeypatch: pytest.Monke
     memory = [event.value for event in log.Scalars("peak_memory_gb")]
     # The kernel counts pages in batches: its peak may lag by some hundred kilobytes.
     assert 0.1 < memory[0] <= memory[1] + 0.01 <= peak_memory(torch.device("cpu")) / 1e9 + 0.02
+
+
+def test_a_disk_that_fills_up_is_one_error_and_no_traceback_of_a_thread(
+    tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    stopped: list[ShownProgress] = []
+    hook = threading.excepthook
+    monkeypatch.setattr(ShownProgress, "stop", lambda shown: stopped.append(shown))  # a function, to be bound
+    monkeypatch.setattr("tensorboard.compat.tensorflow_stub.io.gfile.LocalFileSystem._write", full)
+    with pytest.raises(OSError, match="No space left"):
+        run_of(tmp_path, pack, toy_recipe())
+    assert threading.excepthook is hook
+    assert "Traceback" not in capfd.readouterr().err
+    assert len(stopped) == 1  # the bar of the training
 
 
 def test_every_score_of_the_history_is_shown(tmp_path: Path, pack: Pack) -> None:

@@ -14,7 +14,8 @@ import torch
 
 # `images` of a training counts those that were gone through again.
 TIMES = {"seconds", "images", "images_per_second", "peak_memory_bytes", "command", "folder"}
-LOGS = re.compile(r"(^|/)log/|\.log$|(^|/)\.lock|(^|/)\.locks/|study\.db$|(^|/)train\.lock")
+# `verified.json` remembers a check that was made; without it the next command makes it again.
+LOGS = re.compile(r"(^|/)log/|(^|/)verified\.json$|\.log$|(^|/)\.lock|(^|/)\.locks/|study\.db$|(^|/)train\.lock")
 LEFT = re.compile(r"\.part($|/)|(^|/)\.replacing($|/)|-journal$")
 MADE = re.compile(r"\d{4}-\d\d-\d\d at \d\d:\d\d UTC")
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +48,7 @@ class TensorBoardCallback(Callback):
     def __init__(self, folder: Path, every: int, shown: Batch | None, names: list[str] | None) -> None:
         self.folder, self.every, self.shown, self.names = folder, every, shown, names
         self._writer: SummaryWriter | None = None
+        self._hook: Callable[[threading.ExceptHookArgs], object] | None = None
         self._losses: list[float] = []
         self._parts: dict[str, list[torch.nn.Parameter]] = {}
 
@@ -55,6 +59,7 @@ class TensorBoardCallback(Callback):
         from torch.utils.tensorboard import SummaryWriter  # half a second to import
 
         self._parts = parts_of(pl_module.network)
+        self._hook, threading.excepthook = threading.excepthook, self._on_thread_error
         self._writer = SummaryWriter(str(self.folder), purge_step=trainer.global_step + 1)
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -96,10 +101,27 @@ class TensorBoardCallback(Callback):
             self._writer.flush()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Close the file, also after an error."""
-        if self._writer:
-            self._writer.close()
-            self._writer = None
+        """Close the file."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the file; if that fails too, it is the disk, which the exception tells of."""
+        with suppress(OSError):
+            self._close()
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        try:
+            if writer:
+                writer.close()
+        finally:
+            if self._hook:
+                threading.excepthook, self._hook = self._hook, None
+
+    def _on_thread_error(self, failed: threading.ExceptHookArgs) -> None:
+        """Print no traceback of a full disk in the writer's thread: the writer's next call raises the error here."""
+        if self._hook and not isinstance(failed.exc_value, OSError):
+            self._hook(failed)
 
     def _write(self, row: dict[str, float], step: int) -> None:
         assert self._writer

@@ -73,7 +73,14 @@ class ProgressCallback(Callback):
         say(f"epoch {in_words(self.plan.epochs_at(segment.stop)):>3}/{self.plan.epochs}  {'  '.join(parts)}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Show nothing more, also after an error."""
+        """Show nothing more."""
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Show nothing more: what is said of the error stands below the bar."""
+        self._stop()
+
+    def _stop(self) -> None:
         if self._shown:
             self._shown.stop()
             self._shown = None
