@@ -22,7 +22,9 @@ import pandas as pd
 from skyclass.data.pack import Chunk, Pack, write_pack
 from skyclass.evaluation.label_errors import HeldOut, held_out, rank_label_errors
 from skyclass.evaluation.metrics import accuracy
+from skyclass.prediction_formats import read_predictions
 from skyclass.predictions import probabilities
+from skyclass.run import predictions_of
 from skyclass.verbs.simulate import simulate
 from skyclass.verbs.train import train
 
@@ -59,7 +61,7 @@ def out_of_fold(pack: Pack, folds: int, epochs: int, folder: Path) -> HeldOut:
     for fold, run in enumerate(runs):
         overrides = [f"data.folds={folds}", f"data.fold={fold}"]
         train(recipe, pack.path, out=run, overrides=overrides)
-    return held_out(runs)
+    return held_out({str(run): read_predictions(predictions_of(run)) for run in runs})
 
 
 def tell(held_out: HeldOut, catalog: pd.DataFrame, share: float) -> None:

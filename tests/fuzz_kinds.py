@@ -253,7 +253,7 @@ def read_last(folder: Path) -> None:
 
 
 def read_table_of_predictions(folder: Path) -> None:
-    from skyclass.predictions import read_predictions
+    from skyclass.prediction_formats import read_predictions
 
     read_predictions(folder / "predictions.parquet")
 

@@ -15,7 +15,8 @@ from skyclass.classifier import Classifier
 from skyclass.data.pack import Pack
 from skyclass.evaluation.calibration import Calibration, fit_calibration, out_of_fold
 from skyclass.evaluation.prediction_sets import PredictionSets, fit_prediction_sets, read_names
-from skyclass.predictions import UNCALIBRATED, probabilities, read_predictions
+from skyclass.prediction_formats import read_predictions
+from skyclass.predictions import UNCALIBRATED, probabilities
 from skyclass.run import Run
 from skyclass.verbs.predict import predict
 from skyclass.verbs.train import train

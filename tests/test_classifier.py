@@ -24,7 +24,8 @@ from skyclass.explanation.methods import METHODS
 from skyclass.images import read_image
 from skyclass.models.network import build_network
 from skyclass.pixels import apply_recipes
-from skyclass.predictions import probabilities, read_predictions
+from skyclass.prediction_formats import read_predictions
+from skyclass.predictions import probabilities
 from skyclass.recipe import ModelRecipe, PixelRecipe
 from skyclass.run import Run
 

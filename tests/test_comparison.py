@@ -155,6 +155,12 @@ def test_the_figure_shows_the_scores_and_their_intervals() -> None:
     np.testing.assert_allclose(intervals, expected)
     assert [text.get_text() for text in accuracy.texts] == [f"{one['accuracy']:.3f}" for one in rows]
     assert len(figure.axes[1].texts) == 2  # nobody reports a balanced accuracy
-    assert legend_of(figure) == ["here, 95 % interval", "reported by others, on their data"]
+    ece = figure.axes[3]
+    marks = [line for line in ece.lines if line.get_label() == "ECE by chance alone"]
+    np.testing.assert_allclose([line.get_xdata()[0] for line in marks], [one["ece_by_chance"] for one in rows[:2]])
+    assert [line.get_ydata()[0] for line in marks] == [0, 1]
+    assert not any(line.get_label() == "ECE by chance alone" for axes in figure.axes[:3] for line in axes.lines)
+    ours, chance = "here, 95 % interval", "ECE by chance alone"
+    assert legend_of(figure) == [ours, chance, "reported by others, on their data"]
     assert fits(figure)
-    assert legend_of(comparison_figure(rows[:1])) == ["here, 95 % interval"]
+    assert legend_of(comparison_figure(rows[:1])) == [ours, chance]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import torch
 from commands import done
 from skyclass.data.pack import Pack
 from skyclass.models.hardware import forget_peak_memory, memory_in_use, peak_memory
-from skyclass.run import Cost, Run
+from skyclass.run import Run
+from skyclass.run_documents import Cost
 from skyclass.training.task import Task
 from skyclass.verbs.evaluate import evaluate
 from skyclass.verbs.report import report
@@ -101,7 +101,16 @@ def test_no_training_costs_nothing(tmp_path: Path, pack: Pack) -> None:
     run = train(write_recipe(tmp_path, toy_recipe(training={"epochs": 0})), pack.path, out=tmp_path / "r", device="cpu")
     cost = cost_of(run)
     total = sum(one.numel() for one in new_network(toy_recipe(), 1, 3).parameters())
-    assert cost == Cost(0.0, 0, None, 0, 0, total, 0.0, "cpu, 1 thread")
+    assert cost == Cost(
+        seconds=0.0,
+        images=0,
+        images_per_second=None,
+        peak_memory_bytes=0,
+        trained_parameters=0,
+        total_parameters=total,
+        epochs=0.0,
+        device="cpu, 1 thread",
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,10 +118,19 @@ def test_no_training_costs_nothing(tmp_path: Path, pack: Pack) -> None:
     [(0.84, "0.8 s"), (42.4, "42 s"), (59.6, "1 min 0 s"), (192.0, "3 min 12 s"), (7499.0, "2 h 4 min")],
 )
 def test_the_cost_in_words(seconds: float, words: str) -> None:
-    cost = Cost(seconds, 100, 1283.4, 1_230_000_000, 1, 1, 1.0, "cpu")
+    cost = Cost(
+        seconds=seconds,
+        images=100,
+        images_per_second=1283.4,
+        peak_memory_bytes=1_230_000_000,
+        trained_parameters=1,
+        total_parameters=1,
+        epochs=1.0,
+        device="cpu",
+    )
     assert str(cost) == f"{words} (1,283 images/s), 1.2 GB at most"
-    assert "(1.3 images/s)" in str(replace(cost, images_per_second=1.32))
-    assert str(replace(cost, images_per_second=None)) == f"{words}, 1.2 GB at most"
+    assert "(1.3 images/s)" in str(cost.model_copy(update={"images_per_second": 1.32}))
+    assert str(cost.model_copy(update={"images_per_second": None})) == f"{words}, 1.2 GB at most"
 
 
 def test_the_peak_is_that_since_it_was_forgotten() -> None:

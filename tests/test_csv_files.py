@@ -13,7 +13,7 @@ from commands import done
 from make_data import class_folders
 from skyclass.csv_files import guarded, read_csv, unguarded, write_csv
 from skyclass.data.catalog import problems_frame, write_problems
-from skyclass.predictions import read_predictions
+from skyclass.prediction_formats import read_predictions
 
 RISKY = ["=1+1", "+cmd", "-2 and more", "@SUM(A1)", "\tx", "\rx", "\nx", "＝1", "'=1", "''-x", "-", "="]
 PLAIN = ["a", "", "'quoted'", "a=b", "-17", "+3.5", "-1e-5", ".5", "-.5", "10:23:01", "'"]

@@ -22,7 +22,8 @@ from skyclass.data.pack_check import VERIFIED
 from skyclass.data.packing import prepare
 from skyclass.errors import SkyclassError
 from skyclass.models.sampling import Look
-from skyclass.predictions import NO_NUMBERS, read_predictions
+from skyclass.prediction_formats import read_predictions
+from skyclass.predictions import NO_NUMBERS
 from skyclass.recipe import PixelRecipe
 from skyclass.training.checkpoints import read_checkpoint
 from skyclass.verbs.train import train

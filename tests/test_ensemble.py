@@ -18,7 +18,8 @@ from skyclass.classifier import Classifier
 from skyclass.data.pack import Pack
 from skyclass.data.training_rows import training_rows
 from skyclass.ensemble_run import pooled
-from skyclass.predictions import probabilities, read_predictions
+from skyclass.prediction_formats import read_predictions
+from skyclass.predictions import probabilities
 from skyclass.run import Run
 from skyclass.training.task import Task
 from skyclass.verbs.train import train

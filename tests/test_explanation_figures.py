@@ -10,7 +10,14 @@ import pandas as pd
 import pytest
 
 from skyclass.errors import SkyclassError
-from skyclass.explanation.figures import class_sheet, explanation_figure, half_contour, overlay
+from skyclass.explanation.figures import (
+    beside_overlay,
+    class_sheet,
+    enlargement,
+    explanation_figure,
+    half_contour,
+    overlay,
+)
 from skyclass.explanation_files import LIST, listed_files, remove_listed
 from skyclass.explanation_folder import ON_SHEET, ExplanationFolder, Sheet
 from skyclass.replacing import new_contents
@@ -29,25 +36,27 @@ def image_and_heatmap(n_bands: int = 3, height: int = 24, width: int = 40) -> tu
 @pytest.mark.parametrize("n_bands", [1, 2, 3, 5])
 def test_an_overlay_is_the_image_where_it_is_cold_and_tinted_where_it_is_hot(n_bands: int) -> None:
     image, heatmap = image_and_heatmap(n_bands)
-    blended = overlay(image, heatmap)
+    times = enlargement(heatmap.shape)
+    every = overlay(image, heatmap)
+    assert every.shape == (times * 24, times * 40, 3)
+    assert every.dtype == np.float32
+    blended = every[times // 2 :: times, times // 2 :: times]
     shown = {1: [0, 0, 0], 3: [0, 1, 2], 5: [4, 2, 0]}  # the band that is red, green, blue
     bands = image[shown[n_bands]] if n_bands in shown else image.mean(axis=0, keepdims=True).repeat(3, 0)
     picture = np.moveaxis(bands, 0, -1) / 255.0
-    assert blended.shape == (24, 40, 3)
-    assert blended.dtype == np.float32
     cold = (heatmap == 0) & (half_contour(heatmap) == 0)
     assert cold.sum() > 0.8 * cold.size
     np.testing.assert_allclose(blended[cold], picture[cold], atol=1e-6)
     hot = 0.55 * picture[7, 32] + 0.45 * np.array(mpl.colormaps["inferno"](0.85)[:3])
     np.testing.assert_allclose(blended[7, 32], hot, atol=0.1)  # its heat is 0.87
-    assert blended.min() >= 0.0
-    assert blended.max() <= 1.0
+    assert every.min() >= 0.0
+    assert every.max() <= 1.0
 
 
-def disk_of_heat(size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def disk_of_heat(size: int = 256) -> tuple[np.ndarray, np.ndarray]:
     """A Gaussian of heat, and how far each pixel is from its centre."""
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
-    return np.exp(-(x**2 + y**2) / 200.0).astype(np.float32), np.hypot(x, y)
+    return np.exp(-(x**2 + y**2) / (0.05 * size**2)).astype(np.float32), np.hypot(x, y)
 
 
 @pytest.mark.parametrize("peak", [1.0, 0.4])
@@ -56,19 +65,40 @@ def test_the_contour_lies_at_half_of_the_peak_and_shows_on_any_background(
     peak: float, background: int, colour: float
 ) -> None:
     heat, radius = disk_of_heat()
-    blended = overlay(np.full((1, 64, 64), background, np.uint8), peak * heat)
-    line = (np.abs(blended - colour) < 0.1).all(axis=2) & (radius < 20)
-    half = np.sqrt(200.0 * np.log(2.0))
-    assert line.sum() > 40
+    blended = overlay(np.full((1, *heat.shape), background, np.uint8), peak * heat)
+    line = (np.abs(blended - colour) < 0.45).all(axis=2) & (radius < 80)
+    half = np.sqrt(0.05 * 256**2 * np.log(2.0))
+    assert line.sum() > 160
     assert np.abs(radius[line] - half).max() < 1.3
+
+
+@pytest.mark.parametrize("size", [48, 64, 128, 256])
+def test_the_contour_is_as_thin_on_small_images_as_on_large_ones(size: int) -> None:
+    """A line of a pixel on an image of 48 is a ring that hides the object within."""
+    heat, _ = disk_of_heat(size)
+    blended = overlay(np.zeros((1, size, size), np.uint8), heat)
+    assert blended.shape[0] >= 256
+    assert 0.003 < (blended.mean(axis=2) > 0.5).mean() < 0.012
+    assert blended.max() < 0.9  # what lies beneath it shines through
+
+
+def test_an_enlarged_image_has_the_same_pixels_beside_its_overlay() -> None:
+    image, heatmap = image_and_heatmap(3)
+    pair = beside_overlay(image, 0 * heatmap)
+    times, (_, height, width) = enlargement(image.shape[1:]), image.shape
+    assert pair.shape[0] == times * height
+    for side in (pair[:, : times * width], pair[:, -times * width :]):
+        squares = side.reshape(height, times, width, times, 3)
+        expected = np.moveaxis(image, 0, -1)[:, None, :, None] / 255.0
+        np.testing.assert_allclose(squares, np.broadcast_to(expected, squares.shape), atol=1e-6)
 
 
 def test_the_object_stays_visible_under_the_heat() -> None:
     """A spot at the peak keeps half of its contrast, and no heat changes nothing."""
     heat, radius = disk_of_heat()
-    image = np.where(radius < 3, 230, 40).astype(np.uint8)[None]
+    image = np.where(radius < 12, 230, 40).astype(np.uint8)[None]
     blended = overlay(image, heat).mean(axis=2)
-    assert blended[radius < 2].mean() - blended[(radius > 4) & (radius < 6)].mean() > 0.5 * (230 - 40) / 255
+    assert blended[radius < 8].mean() - blended[(radius > 16) & (radius < 24)].mean() > 0.5 * (230 - 40) / 255
     np.testing.assert_allclose(overlay(image, 0 * heat)[..., 0], image[0] / 255.0, atol=1e-6)
     np.testing.assert_array_equal(half_contour(np.ones((8, 9), np.float32)), 0.0)
 
@@ -112,10 +142,10 @@ def test_a_sheet_holds_pairs_of_image_and_overlay() -> None:
     assert [axes.get_title() for axes in figure.axes] == [*captions, ""]
     assert figure.get_suptitle() == "every class"
     pair = figure.axes[1].images[0].get_array()
-    np.testing.assert_allclose(pair[:, :40, 0], image[0] / 255.0, atol=1e-6)
-    np.testing.assert_allclose(pair[:, -40:], overlay(image, heatmap), atol=1e-6)
-    assert (pair[:, 40:-40] == 1.0).all()
-    assert pair[:, 40:-40].shape[1] == 1
+    width = 40 * enlargement(heatmap.shape)
+    np.testing.assert_allclose(pair[:, -width:], overlay(image, heatmap), atol=1e-6)
+    assert (pair[:, width:-width] == 1.0).all()
+    assert pair[:, width:-width].shape[1] == width // 40
     one_column = class_sheet([image] * 3, np.stack([heatmap] * 3), captions, columns=1)
     assert one_column.get_figheight() > figure.get_figheight()
     assert one_column.get_figwidth() < figure.get_figwidth()

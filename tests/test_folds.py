@@ -16,8 +16,9 @@ from skyclass.data.split import assign_splits
 from skyclass.data.training_rows import fold_splits, training_rows
 from skyclass.errors import SkyclassError
 from skyclass.evaluation.label_errors import held_out
+from skyclass.prediction_formats import read_predictions
 from skyclass.recipe import DataRecipe, VotesRecipe, parse_recipe
-from skyclass.run import Run
+from skyclass.run import Run, predictions_of
 from skyclass.verbs.evaluate import evaluate
 from skyclass.verbs.explain import explain
 from skyclass.verbs.report import report
@@ -181,7 +182,7 @@ def test_runs_of_all_folds_predict_every_image_held_out(tmp_path: Path) -> None:
     runs = [tmp_path / f"fold-{fold}" for fold in range(3)]
     for fold, run in enumerate(runs):
         train(recipe, pack.path, out=run, overrides=[f"data.fold={fold}"], device="cpu")
-    frame, classes, n_in_training = held_out(runs)
+    frame, classes, n_in_training = held_out({str(run): read_predictions(predictions_of(run)) for run in runs})
     assert (classes, n_in_training) == (["bar", "blob", "ring"], 0)
     frame = frame.set_index("image_id").loc[pack.catalog["image_id"]]
     assert frame["label"].tolist() == pack.catalog["label"].tolist()

@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from commands import drawn
 from conftest import SmallRun
+from skyclass import grading
 from skyclass.classifier import Classifier
+from skyclass.drawing import save_figure
 from skyclass.explanation.methods import METHODS
-from skyclass.grading import CHECKS, EVERY, RANDOM, grade, grade_table, has_substructure, write_grades
+from skyclass.explanation_files import GRADES
+from skyclass.grading import CHECKS, EVERY, RANDOM, Grades, grade, grade_table, has_substructure, write_grades
 from skyclass.models.heads import LinearHead
 from skyclass.models.network import Network
 from skyclass.recipe import ModelRecipe, PixelRecipe
@@ -180,6 +183,33 @@ def test_maps_are_compared_with_the_truth_on_the_simulated_image() -> None:
     assert own["area_near"].between(0.003, 0.3).all()
     assert own["ring_near"].between(0.001, 0.5).all()
     assert found[found["method"] == RANDOM]["heat_near"].isna().all()
+
+
+def test_a_kill_while_grades_are_written_leaves_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def grades(**changes: object) -> Grades:
+        images, curve = images_table(**changes), np.linspace(0.0, 1.0, 21)[None].repeat(12, 0)
+        table = grade_table(images)
+        table.insert(1, "layer", None)
+        curves = {name: dict.fromkeys(("gradcam", RANDOM), curve) for name in ("deletion", "insertion")}
+        return Grades(images, curves, table)
+
+    def killed(figure: object, path: Path) -> None:
+        if path.name == "grades-sanity.png":
+            raise KeyboardInterrupt
+        save_figure(figure, path)
+
+    (tmp_path / "grades-notes.txt").write_text("mine")
+    write_grades(grades(), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(before) == {*GRADES, "grades-notes.txt"}
+    with monkeypatch.context() as patch:
+        patch.setattr(grading, "save_figure", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_grades(grades(stability=0.1), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    write_grades(grades(stability=0.1, heat_near=np.nan), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*before} - {"grades-localisation.png"}
+    assert (tmp_path / "grades.csv").read_bytes() != before["grades.csv"]
 
 
 def test_grades_are_written_and_told(small_run: SmallRun, tmp_path: Path) -> None:

@@ -11,12 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyclass.errors import SkyclassError
-from skyclass.evaluation.label_errors import (
-    confident_classes,
-    held_out,
-    rank_label_errors,
-)
+from skyclass.evaluation.label_errors import HeldOut, confident_classes, held_out, rank_label_errors
+from skyclass.prediction_formats import read_predictions
 from skyclass.predictions import predictions_writer
+from skyclass.run import predictions_of
 
 CLASSES = ("spiral", "smooth", "star")
 
@@ -185,10 +183,14 @@ def write(
     return path
 
 
+def held_out_of(paths: list[Path]) -> HeldOut:
+    return held_out({str(path): read_predictions(predictions_of(path)) for path in paths})
+
+
 def test_training_images_are_left_out_and_the_others_averaged(tmp_path: Path) -> None:
     first = write(tmp_path / "1.parquet", [("x", "a", "test", 0.2), ("y", "b", "val", 0.5), ("z", None, "train", 0.9)])
     second = write(tmp_path / "2.parquet", [("x", "a", "val", 0.4), ("y", "b", "train", 0.9), ("w", None, None, 0.75)])
-    frame, classes, n_in_training = held_out([first, second])
+    frame, classes, n_in_training = held_out_of([first, second])
     assert (classes, n_in_training) == (["a", "b"], 2)
     assert frame.columns.tolist() == ["image_id", "label", "p_a", "p_b"]
     assert frame["image_id"].tolist() == ["x", "y", "w"]
@@ -199,14 +201,14 @@ def test_training_images_are_left_out_and_the_others_averaged(tmp_path: Path) ->
 def test_the_order_of_the_classes_may_differ_between_files(tmp_path: Path) -> None:
     paths = [write(tmp_path / "1.parquet", [("x", "a", "test", 0.25)])]
     paths.append(write(tmp_path / "2.parquet", [("x", "a", "test", 0.75)], classes=("b", "a")))
-    frame, classes, _ = held_out(paths)
+    frame, classes, _ = held_out_of(paths)
     assert classes == ["a", "b"]
     assert frame["p_a"].tolist() == [0.5]
 
 
 def test_a_foreign_table_without_splits_is_held_out_altogether(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("image_id,label,p_a,p_b\n7,a,0.5,0.5\n8,,0.25,0.75\n")
-    frame, _, n_in_training = held_out([tmp_path / "p.csv"])
+    frame, _, n_in_training = held_out_of([tmp_path / "p.csv"])
     assert frame["image_id"].tolist() == ["7", "8"]
     assert frame["label"].tolist() == ["a", None]
     assert n_in_training == 0
@@ -215,7 +217,7 @@ def test_a_foreign_table_without_splits_is_held_out_altogether(tmp_path: Path) -
 def test_an_image_that_one_run_could_not_read_keeps_the_prediction_of_the_other(tmp_path: Path) -> None:
     first = write(tmp_path / "1.parquet", [("x", "a", "test", np.nan), ("y", "a", "test", np.nan)])
     second = write(tmp_path / "2.parquet", [("x", "a", "test", 0.5)])
-    frame = held_out([first, second]).frame
+    frame = held_out_of([first, second]).frame
     assert frame["p_a"].tolist()[0] == 0.5
     assert np.isnan(frame["p_a"][1])
 
@@ -224,17 +226,17 @@ def test_predictions_that_cannot_be_put_together(tmp_path: Path) -> None:
     first = write(tmp_path / "1.parquet", [("x", "a", "test", 0.5), ("y", "a", "train", 0.5)])
     relabelled = write(tmp_path / "2.parquet", [("x", "b", "test", 0.5)])
     with pytest.raises(SkyclassError, match=r"2.parquet: 1 images have another label .* 'x', here 'b'"):
-        held_out([first, relabelled])
+        held_out_of([first, relabelled])
     (tmp_path / "3.csv").write_text("image_id,p_a,p_c\nx,0.5,0.5\n")
     with pytest.raises(SkyclassError, match=r"3.csv: its classes are a, c, and those of .* are a, b"):
-        held_out([first, tmp_path / "3.csv"])
+        held_out_of([first, tmp_path / "3.csv"])
     only_train = write(tmp_path / "4.parquet", [("x", "a", "train", 0.5)])
     with pytest.raises(SkyclassError, match=r"no prediction is of an image held out .* data.folds"):
-        held_out([only_train])
+        held_out_of([only_train])
     (tmp_path / "5.csv").write_text("p_a,p_b\n0.5,0.5\n")
     with pytest.raises(SkyclassError, match=r"5.csv: no column image_id"):
-        held_out([tmp_path / "5.csv"])
+        held_out_of([tmp_path / "5.csv"])
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text('{"pack": "p", "pack_hash": "h", "classes": []}')
     with pytest.raises(SkyclassError, match="the run has not ended"):
-        held_out([tmp_path / "run"])
+        held_out_of([tmp_path / "run"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from commands import done, refused
 from skyclass.classifier import Classifier
 from skyclass.errors import SkyclassError
 from skyclass.recipe import Recipe
+from skyclass.replacing import REPLACING
 from skyclass.run import Leg, Run
 from skyclass.training.checkpoints import BestCheckpoints
 from skyclass.training.task import Task
@@ -165,16 +167,26 @@ def test_more_epochs_from_an_early_checkpoint_give_up_what_followed(run: Run) ->
     assert {f"epoch-00{epoch}.ckpt" for epoch in (1, 2, 3, 4)} < names
 
 
+def killed_while_replacing(folder: Path, key: str) -> None:
+    """Leave in `folder` what a command leaves that is killed before it puts its new files in place."""
+    shutil.copytree(folder, folder.with_name("new"), ignore=lambda *_: {"mine.txt", "README.md"})
+    (folder.with_name("new") / ".order.json").write_text(json.dumps({"key": key, "remove": []}))
+    folder.with_name("new").rename(folder / REPLACING)
+
+
 def test_results_of_the_old_leg_are_not_taken_for_the_new_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     explain(run.path, per_class=1, device="cpu")
     report(run.path)
     (run.explanations / "mine.txt").write_text("a note")
+    killed_while_replacing(run.classifier, "classifier.json")
+    killed_while_replacing(run.explanations, "explanations.csv")
     monkeypatch.setattr(Task, "training_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         train(resume=run.path, overrides=[MORE], device="cpu")
     assert not run.finished
     assert not run.report_file.exists()
     assert [path.name for path in run.explanations.iterdir()] == ["mine.txt"]
+    assert not list(run.classifier.iterdir())
     for verb in (evaluate, report):
         with pytest.raises(SkyclassError, match="the run has not ended"):
             verb(run.path)

@@ -15,7 +15,7 @@ from skyclass.errors import SkyclassError
 from skyclass.models.adapt import adapt, count_parameters, describe_trained, merge_lora
 from skyclass.models.checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network
-from skyclass.predictions import read_predictions
+from skyclass.prediction_formats import read_predictions
 from skyclass.recipe import ModelRecipe, PixelRecipe
 from skyclass.run import Run
 from skyclass.verbs.train import train

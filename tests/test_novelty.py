@@ -20,7 +20,7 @@ from skyclass.data.packing import prepare
 from skyclass.data.training_rows import training_rows
 from skyclass.errors import SkyclassError
 from skyclass.evaluation.novelty import Gaussians, fit_gaussians, fit_novelty
-from skyclass.predictions import read_predictions
+from skyclass.prediction_formats import read_predictions
 from skyclass.run import Run
 from skyclass.verbs.train import train
 from toys import toy_recipe, write_recipe

@@ -14,8 +14,9 @@ from astropy.table import Table
 
 from commands import done, refused, toy_run
 from make_data import image_table
-from skyclass.prediction_formats import FORMATS, predictions_file, read_predictions_file
-from skyclass.predictions import carried_schema, read_predictions
+from skyclass.errors import SkyclassError
+from skyclass.prediction_formats import FORMATS, predictions_file, read_predictions
+from skyclass.predictions import carried_schema
 
 LONG = 6917528997577384321  # of Gaia's length: the nearest float64 is another number
 CLASSES = ["FR I", "p_FR-I", "spirale barrée", "none"]
@@ -67,7 +68,7 @@ def written(path: Path, frame: pd.DataFrame) -> Path:
 def test_every_format_gives_back_what_was_written(tmp_path: Path, suffix: str) -> None:
     frame = made()
     path = written(tmp_path / f"p{suffix}", frame)
-    read, classes, origin = read_predictions_file(path)
+    read, classes, origin = read_predictions(path)
     assert classes == CLASSES
     assert suffix == ".csv" or origin == ORIGIN  # CSV has no place for it
     np.testing.assert_array_equal(
@@ -128,7 +129,7 @@ def test_no_rows_and_other_integers(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"p{suffix}"
     with predictions_file(path, CLASSES, ORIGIN, carried) as append:
         append(frame)
-    read = read_predictions_file(path)[0]
+    read = read_predictions(path)[0]
     assert [str(read[name][0]) for name in ("small", "byte", "huge", "short")] == ["-3", "200", str(2**63 + 5), "9"]
     with predictions_file(path, CLASSES, ORIGIN, carried):
         pass  # a source without an image
@@ -160,21 +161,50 @@ def test_predict_writes_every_format_and_evaluate_reads_it(trained: Path, tmp_pa
     out = tmp_path / f"p{suffix}"
     words = ("predict", trained / "run", trained / "sky/labels.csv", "--out", out)
     done(*words, "--columns", "SOURCE_ID,redshift", "--columns", "confidence")
-    frame = read_predictions_file(out)[0]
+    frame = read_predictions(out)[0]
     assert len(frame) == 13
     assert frame["image_id"].tolist()[:2] == [str(LONG), str(LONG + 1)]
     if suffix == ".csv":  # whose columns say no type
         frame["SOURCE_ID"] = pd.read_csv(out, dtype={"SOURCE_ID": "Int64"})["SOURCE_ID"]
-    assert [int(one) for one in frame["SOURCE_ID"][:12]] == [LONG + row for row in range(12)]
-    np.testing.assert_allclose(frame["redshift"][:12].astype(float), np.linspace(0, 1, 12))
-    assert frame["ra"][:12].notna().all()
-    assert [int(one) for one in frame["table_confidence"][:12]] == [5] * 12
+    # The last one's file is not there, and its row says of it all that the table does.
+    assert [int(one) for one in frame["SOURCE_ID"]] == [*range(LONG, LONG + 12), LONG + 99]
+    np.testing.assert_allclose(frame["redshift"].astype(float), [*np.linspace(0, 1, 12), 0.0])
+    table = pd.read_csv(trained / "sky/labels.csv")
+    np.testing.assert_allclose(frame[["ra", "dec"]].astype(float), table[["ra", "dec"]])
+    assert frame["label"].tolist() == table["label"].tolist()
+    assert frame["error"].notna().tolist() == [False] * 12 + [True]
+    assert [int(one) for one in frame["table_confidence"]] == [5] * 13
     done("evaluate", out, "--out", tmp_path / "evaluation", "--by", "redshift")
     scores = json.loads((tmp_path / "evaluation/metrics.json").read_text())
     assert scores["n"] == 12
     done(*words[:-1], tmp_path / "plain.parquet")
     done("evaluate", tmp_path / "plain.parquet", "--out", tmp_path / "plain")
     assert scores["accuracy"] == json.loads((tmp_path / "plain/metrics.json").read_text())["accuracy"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_inspect_doubts_labels_by_predictions_of_every_format(trained: Path, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"p{suffix}"
+    done("predict", trained / "run", trained / "sky/labels.csv", "--out", out)
+    words = ("inspect", trained / "sky/labels.csv", "--no-duplicates", "--run", out, "--out", tmp_path / "audit")
+    assert "12 labelled images with predictions by a network that was not trained on them" in done(*words).err
+    ranked = pd.read_csv(tmp_path / "audit/label_errors.csv", dtype={"image_id": str})
+    p = read_predictions(out)[0].set_index("image_id").loc[ranked["image_id"]]
+    expected = [row[f"p_{row['label']}"] for row in p.to_dict("records")]
+    np.testing.assert_allclose(ranked["p_label"], np.asarray(expected, float), atol=1e-6)
+
+
+def test_tables_that_other_programs_saved_again(tmp_path: Path) -> None:
+    table = "image_id\tp_a\tp_b\tprediction_set\tambiguous\tlabel\n007\t0.75\t0.25\t\ttrue\ta\n"
+    (tmp_path / "p.tsv").write_text(table)
+    frame, classes, origin = read_predictions(tmp_path / "p.tsv")
+    assert (classes, origin) == (["a", "b"], {})
+    assert frame[["image_id", "label", "prediction_set"]].to_numpy().tolist() == [["007", "a", ""]]
+    (tmp_path / "odd.tsv").write_text(table.replace("true", "perhaps"))
+    with pytest.raises(SkyclassError, match=r"odd\.tsv: the column `ambiguous` holds something else"):
+        read_predictions(tmp_path / "odd.tsv")
+    Table({"image_id": ["x"], "p_a": [0.25], "p_b": [0.75]}).write(tmp_path / "p.xml", format="votable")
+    assert read_predictions(tmp_path / "p.xml")[0]["p_b"].tolist() == [0.75]
 
 
 def test_what_predict_and_evaluate_refuse(trained: Path, tmp_path: Path) -> None:

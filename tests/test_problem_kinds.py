@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image as pillow
 
+from commands import done
+from make_data import write_image
 from skyclass.console import said_to
 from skyclass.data.catalog import problems_frame, tell_problems
 from skyclass.data.file_kinds import Look, file_problems, mixture_problems
@@ -105,3 +107,22 @@ def test_mixtures_are_named_once_for_the_whole_set() -> None:
     assert found["colour"].startswith("5 grey images among 10 in colour")
     assert mixture_problems([Look("20x20", "grey", "uint8")] * 5, "/data") == []
     assert mixture_problems([], "/data") == []
+
+
+def test_a_pack_that_was_just_made_says_what_became_of_mixed_images(tmp_path: Path) -> None:
+    for number, (side, kind) in enumerate([(16, np.uint8), (16, np.uint8), (20, np.uint16), (24, np.uint16)]):
+        pixels = np.random.default_rng(number).integers(0, np.iinfo(kind).max, (side, side)).astype(kind)
+        write_image(tmp_path / "images" / "ab"[number % 2] / f"{number}.npy", pixels)
+    before = done("inspect", tmp_path / "images").err
+    assert "`skyclass pack SOURCE PACK --pixels size=...` brings them to one" in before
+    done("pack", tmp_path / "images", tmp_path / "pack", "--no-duplicates")
+    problems = pd.read_csv(tmp_path / "pack" / "problems.csv").set_index("kind")["problem"]
+    assert problems["size"].startswith("3 sizes (height x width): 16x16 (2), ")
+    assert problems["size"].endswith("all are 16x16 in the pack (pixels.size chooses another size)")
+    assert "all are float32 in the pack, where scales may differ" in problems["depth"]
+    assert not problems.str.contains("skyclass pack SOURCE").any()
+    scaled = ("--no-duplicates", "--pixels", "interval=minmax", "--pixels", "size=12")
+    done("pack", tmp_path / "images", tmp_path / "scaled", *scaled)
+    problems = pd.read_csv(tmp_path / "scaled" / "problems.csv").set_index("kind")["problem"]
+    assert "all are 12x12 in the pack" in problems["size"]
+    assert problems["depth"].endswith("; each was scaled by interval=minmax in the pack")

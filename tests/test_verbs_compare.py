@@ -12,7 +12,8 @@ import pytest
 
 from commands import P, done, drawn, refused
 from conftest import SmallRun
-from skyclass.predictions import predictions_writer, read_predictions
+from skyclass.prediction_formats import read_predictions
+from skyclass.predictions import predictions_writer
 from skyclass.recipe import dump_recipe
 from skyclass.run import Run
 

@@ -17,7 +17,7 @@ from conftest import SmallRun
 from skyclass.data.leaks import doubled_in_training
 from skyclass.data.pack import Pack
 from skyclass.evaluation import metrics
-from skyclass.predictions import read_predictions
+from skyclass.prediction_formats import read_predictions
 
 
 @pytest.fixture

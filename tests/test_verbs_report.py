@@ -160,6 +160,19 @@ def test_a_report_elsewhere_and_without_explanations_or_pack(run: Path, tmp_path
     assert not (copy / "report.html").exists()
 
 
+def test_a_report_has_what_a_killed_command_had_still_to_put_in_place(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    (copy / "explanations").rename(copy / "new")
+    order = {"key": "explanations.csv", "remove": []}
+    (copy / "new" / ".order.json").write_text(json.dumps(order))
+    (copy / "explanations").mkdir()
+    (copy / "new").rename(copy / "explanations" / ".replacing")
+    done("report", copy)
+    assert "None were made" not in Page(copy / "report.html").source
+    assert (copy / "explanations" / "explanations.csv").is_file()
+    assert not (copy / "explanations" / ".replacing").exists()
+
+
 def test_a_report_of_an_old_evaluation_is_refused(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)

@@ -24,6 +24,7 @@ ONLY = {
     ("models.hardware", "check_devices"): {"train"},
     ("models.weights", None): {"train", "tune"},
     ("data.augment", "mirror_pairs"): {"train", "tune"},
+    ("data.leaks", "columns_of"): {"evaluate"},
     ("training_processes", None): {"train"},
     ("data.pack", None): {"pack", "simulate"},
     ("models.hardware", "pick_device"): {"simulate", "train", "tune", "predict", "evaluate", "explain"},

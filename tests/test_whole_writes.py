@@ -208,6 +208,23 @@ def test_a_folder_that_vanishes_under_a_command(tmp_path: Path) -> None:
         write(tmp_path / "gone" / "a.csv")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource limits there")
+@pytest.mark.parametrize("kind", ["lensing", "galaxies"])
+def test_class_folders_that_the_disk_refuses_are_said_with_the_path(tmp_path: Path, kind: str) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, before[1]))
+    try:
+        told = refused("simulate", kind, tmp_path / "out", "--per-class", 1, "--size", 32, "--as", "folders")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"Error: {tmp_path / 'out'}/" in told
+    assert f"{kind}-0-0000000." in told
+    assert "the file is larger than this disk, or a limit of the system (ulimit -f), allows; make room there" in told
+    assert not any((tmp_path / "out").iterdir())
+
+
 # An output in place of an old one
 
 

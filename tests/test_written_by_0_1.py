@@ -14,7 +14,7 @@ import yaml
 import tiny_backbone  # noqa: F401  (timm has to know the backbone)
 from skyclass.classifier import Classifier
 from skyclass.data.pack import Pack
-from skyclass.predictions import read_predictions
+from skyclass.prediction_formats import read_predictions
 from skyclass.run import Run
 from skyclass.verbs.evaluate import evaluate
 from skyclass.verbs.explain import explain

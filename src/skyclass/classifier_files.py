@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from .files import sha256_of, written_whole
 from .models.network import Network
 from .models.weight_files import load_networks, save_networks
 from .recipe import ModelRecipe, StoredPixels
+from .replacing import finish_replacing, new_contents
 from .run import Run, is_run
 
 META = "classifier.json"
@@ -72,6 +74,7 @@ def read_classifier(folder: Path) -> tuple[dict[str, Any], ClassifierDocument]:
 
     Errors: SkyclassError where it is damaged, or was changed after it was written.
     """
+    finish_replacing(folder)
     return read_document(folder / META, "classifier", ClassifierDocument, AGAIN)
 
 
@@ -86,10 +89,21 @@ def check_classifier(folder: Path) -> None:
 def classifier_folder(path: Path) -> Path:
     """The folder of a classifier, or of the one in a run. Errors: SkyclassError for a folder that is neither."""
     folder = Run.open(path).classifier if is_run(path) else path
+    finish_replacing(folder)
     if not (folder / META).is_file():
         what = "an unfinished run: it has no classifier yet" if is_run(path) else "this is no classifier"
         raise SkyclassError(what, where=path, fix="give the folder that `skyclass train` made, once it has ended")
     return folder
+
+
+@contextmanager
+def classifier_contents(folder: Path) -> Iterator[Path]:
+    """A hidden folder in `folder`, whose classifier takes the place of the old one when the block ends well.
+
+    At any moment the one or the other can be read by `classifier_folder`; files of other names stay.
+    """
+    with new_contents(folder, META, lambda: (META, WEIGHTS, NOVELTY)) as new:
+        yield new
 
 
 def write_weights(folder: Path, networks: Sequence[Network]) -> str:
@@ -109,10 +123,9 @@ def read_weights(folder: Path, sha256: str, networks: Sequence[Network]) -> None
 
 def write_novelty(folder: Path, novelty: Novelty | None) -> dict[str, Any] | None:
     """Write the Gaussians of each network; returns what `classifier.json` says of them."""
-    path = folder / NOVELTY
     if novelty is None:
-        path.unlink(missing_ok=True)  # of another classifier that lay here
         return None
+    path = folder / NOVELTY
     tensors: dict[str, np.ndarray] = {}
     for number, own in enumerate(novelty.gaussians, 1):
         tensors |= {f"{number}.means": own.means, f"{number}.whitening": np.ascontiguousarray(own.whitening)}

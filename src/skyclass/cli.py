@@ -23,7 +23,7 @@ from .cli_options import (
     shares_of,
 )
 from .cli_recipes import recipes_app
-from .cli_training import compare, train, tune
+from .cli_training import compare, evaluate, train, tune
 from .data.source_options import SourceOptions
 
 app = typer.Typer(
@@ -109,7 +109,8 @@ def inspect(
         bool, typer.Option("--duplicates/--no-duplicates", help="look for images that show the same")
     ] = True,
     run: Annotated[
-        list[Path] | None, typer.Option(metavar="RUN", help="a run whose held-out predictions doubt labels; repeat")
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="a run, or predictions file, whose held-out predictions doubt labels; repeat"),
     ] = None,
     check: Check = False,
 ) -> None:
@@ -198,28 +199,7 @@ def predict(
     )
 
 
-@app.command()
-def evaluate(
-    path: Annotated[Path, typer.Argument(help="a run or a predictions file")],
-    out: Annotated[Path | None, typer.Option(help="folder for the metrics and figures")] = None,
-    split: Annotated[str | None, typer.Option(help="train, val, test or all (default: test where known)")] = None,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="accuracy against a column, such as a magnitude; repeat for more"),
-    ] = None,
-    catalog: Annotated[
-        Path | None, typer.Option(help="a table or a pack with the columns (default: the run's pack)")
-    ] = None,
-    uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="compare scores of uncertainty that need a run's networks again")
-    ] = False,
-    device: Device = "auto",
-    check: Check = False,
-) -> None:
-    """Judge predictions against their labels, with 95 % intervals."""
-    from .verbs.evaluate import evaluate as verb
-
-    verb(path, out=out, split=split, by=by or (), catalog=catalog, uncertainty=uncertainty, device=device, check=check)
+app.command()(evaluate)
 
 
 @app.command()

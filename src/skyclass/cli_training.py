@@ -1,4 +1,4 @@
-"""The commands that train, tune and compare. Heavy imports happen inside the verb."""
+"""The commands that train, tune, evaluate and compare. Heavy imports happen inside the verb."""
 
 from __future__ import annotations
 
@@ -108,6 +108,29 @@ def tune(
         device=device,
         check=check,
     )
+
+
+def evaluate(
+    path: Annotated[Path, typer.Argument(help="a run or a predictions file")],
+    out: Annotated[Path | None, typer.Option(help="folder for the metrics and figures")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test or all (default: test where known)")] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="accuracy against a column, such as a magnitude; repeat for more"),
+    ] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="a table or a pack with the columns (default: the run's pack)")
+    ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="compare scores of uncertainty that need a run's networks again")
+    ] = False,
+    device: Device = "auto",
+    check: Check = False,
+) -> None:
+    """Judge predictions against their labels, with 95 % intervals."""
+    from .verbs.evaluate import evaluate as verb
+
+    verb(path, out=out, split=split, by=by or (), catalog=catalog, uncertainty=uncertainty, device=device, check=check)
 
 
 def compare(

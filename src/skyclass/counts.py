@@ -1,4 +1,4 @@
-"""Counts in sentences: "1 image", "2,000 images"."""
+"""Counts and times in sentences: "1 image", "2,000 images", "3 min 12 s"."""
 
 from __future__ import annotations
 
@@ -28,3 +28,13 @@ def _plural(noun: str) -> str:
     if re.search(r"[^aeiou]y$", head):
         return f"{head[:-1]}ies{of}{rest}"
     return f"{head}s{of}{rest}"
+
+
+def duration(seconds: float) -> str:
+    """Such as 0.8 s, 3 min 12 s or 2 h 5 min."""
+    if seconds < 10.0:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

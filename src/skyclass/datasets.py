@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,19 @@ class RemoteFile(Settings):
     checksum: str | None = Field(
         None, pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$", description="as its publisher states it"
     )
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the file there has the checksum, if one is known."""
+        kind, _, value = (self.checksum or "").partition(":")
+        if not value:
+            return True
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, kind).hexdigest() == value
+
+    def by_hand(self, target: Path, page: str) -> str:
+        """The way out where it cannot be fetched here; `page` is where a person can get it."""
+        address = page if self.via == "kaggle" else self.url
+        return f"download it from {address} on another machine, put it at {target} and run the command again"
 
 
 class PublicDataset(Settings):

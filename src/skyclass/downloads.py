@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pooch
 import requests
@@ -26,6 +25,7 @@ from .console import shown_progress
 from .datasets import RemoteFile
 from .errors import SkyclassError, one_line
 from .files import read_json, sync, write_text
+from .passwords import host_of
 
 CHUNK = 1 << 20
 ATTEMPTS = 5  # without a single new byte
@@ -49,21 +49,14 @@ def download(file: RemoteFile, folder: Path, page: str) -> Path:
         and a missing Kaggle token, each with the way out.
     """
     target = folder / file.name
-    address = page if file.via == "kaggle" else file.url
-    by_hand = f"download it from {address} on another machine, put it at {target} and run the command again"
+    by_hand = file.by_hand(target, page)
     if not target.exists():
         _transfer(file, target, by_hand)
-    elif _is_page(target) or not _has(target, file.checksum):
+    elif _is_page(target) or not file.is_at(target):
         what = f"its checksum is not {file.checksum}" if file.checksum else "it is a web page"
         fix = "it is damaged or not the file: delete it and run the command again"
         raise SkyclassError(what, where=target, fix=fix)
     return target
-
-
-def _has(path: Path, checksum: str | None) -> bool:
-    """Whether the file has the checksum, if one is known."""
-    kind, _, value = (checksum or "").partition(":")
-    return not value or pooch.file_hash(path, alg=kind) == value
 
 
 def _transfer(file: RemoteFile, target: Path, by_hand: str) -> None:
@@ -77,18 +70,14 @@ def _transfer(file: RemoteFile, target: Path, by_hand: str) -> None:
         pooch.retrieve(file.url, file.checksum, fname=target.name, path=target.parent, downloader=run)
     except ValueError as error:  # pooch's word for a wrong checksum
         fix = "run the command again; if it repeats, the publisher has changed the file: see its page"
-        raise SkyclassError(f"what {_host(file.url)} sent has not {file.checksum}", where=target, fix=fix) from error
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[2]  # without a user and password
+        raise SkyclassError(f"what {host_of(file.url)} sent has not {file.checksum}", where=target, fix=fix) from error
 
 
 def _out_of_reach(url: str, target: Path, by_hand: str, reason: str, kept: bool) -> SkyclassError:
     """The one error of a network that is not there or breaks."""
     stays = "what has arrived is kept, so run the command again to go on; " if kept else ""
     fix = f"{stays}without a network here, {by_hand}"
-    return SkyclassError(f"{_host(url)} could not be reached ({reason})", where=target.name, fix=fix)
+    return SkyclassError(f"{host_of(url)} could not be reached ({reason})", where=target.name, fix=fix)
 
 
 def _is_page(path: Path) -> bool:
@@ -198,7 +187,7 @@ def _keep_tag(response: requests.Response, part: Path) -> None:
 
 def _refuse_answer(response: requests.Response, target: Path, by_hand: str) -> None:
     """Errors: SkyclassError for an answer that will not change, requests.HTTPError for one that may."""
-    status, host = response.status_code, _host(response.url)
+    status, host = response.status_code, host_of(response.url)
     if status in _PATIENCE:
         raise requests.HTTPError(f"it answers {status}, too busy or out of order")
     if status in (404, 410):
@@ -297,7 +286,7 @@ def _hub(url: str, target: Path, output: Path, by_hand: str) -> None:
     except Exception as error:  # its transport, and with it the kinds of its errors, differs between its versions
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise
-        what = f"the Hub's client could not get the file from {_host(url)} ({one_line(error)[:200]})"
+        what = f"the Hub's client could not get the file from {host_of(url)} ({one_line(error)[:200]})"
         fix = f"run the command again to go on; without a network here, {by_hand}"
         raise SkyclassError(what, where=target.name, fix=fix) from error
     shutil.move(path, output)

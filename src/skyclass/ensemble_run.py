@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,8 @@ from .evaluation.figures import curves_figure
 from .files import write_json
 from .processes import agreed, rank
 from .recipe import Recipe, recipe_hash
-from .run import Cost, Run
+from .run import Run
+from .run_documents import Cost
 from .training.legs import carry_out
 from .training_run import begin_run, data_of, finish_run
 
@@ -112,7 +113,7 @@ def _write_training(run: Run, members: Sequence[Run], best_epoch: float) -> None
     """The members' cost in all; their mean history, with the mean of their best epochs marked in the curves."""
     costs = [cost for member in members if (cost := member.cost())]
     if len(costs) == len(members):
-        write_json(run.training_file, asdict(_total(costs)))
+        write_json(run.training_file, _total(costs).model_dump())
     histories = [member.history() for member in members]
     history = pd.concat(histories).groupby("epoch", as_index=False).mean().astype({"step": int})[histories[0].columns]
     write_csv(history, run.history_file)

@@ -10,6 +10,8 @@ LIST = "explanations.csv"
 """The images explained, one row each, with the files that were made of them."""
 MISTAKES = "mistakes.png"
 """The sheet of the surest mistakes, which the list does not name."""
+GRADES = ("grades.csv", "grades.json", "grades-curves.png", "grades-sanity.png", "grades-localisation.png")
+"""The table of grades, by which a reader knows that there are any, and what else `--grade` leaves."""
 FEW_CELLS = 4
 """Cells along a side; a map of fewer tells hardly more than towards which side of an image the evidence lies."""
 

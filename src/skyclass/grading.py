@@ -17,11 +17,14 @@ from .drawing import save_figure
 from .evaluation.evidence import LEAST_GRADED, doubt_of_maps, doubt_of_network
 from .explanation import faithfulness as faith
 from .explanation.grade_figures import EVERY, RANDOM, curves_figure, localisation_figure, sanity_figure
+from .explanation.grade_text import grades_in_words
 from .explanation.localisation import beyond_chance, near, ring_map, substructure_mask
 from .explanation.methods import METHODS, layer_for, resolution
+from .explanation_files import GRADES
 from .files import write_json
 from .pixels import unit_scale
 from .placement import placement, put_back
+from .replacing import new_contents
 from .simulation.lensing import FIELD, PSF_FWHM, SUBSTRUCTURE
 
 CURVES = ("deletion", "insertion")
@@ -146,58 +149,22 @@ def grade_table(images: pd.DataFrame, doubt: str = "") -> pd.DataFrame:
 def write_grades(grades: Grades, folder: Path) -> list[str]:
     """Write `grades.csv` (the table), `grades.json` (with the curves and what the checks ask) and the figures.
 
-    Returns lines that tell the grades.
+    They take the places of old ones together, once all are whole. Returns lines that tell the grades.
     """
     table = grades.table
-    write_csv(table, folder / "grades.csv", float_format="%.4f")
     rows = [{key: None if value != value else value for key, value in row.items()} for row in table.to_dict("records")]
     curves = {name: {key: one.mean(axis=0).tolist() for key, one in of.items()} for name, of in grades.curves.items()}
     asked = {"rank_correlation_below": CHANGES, "orientation_correlation_from": STAYS, "standard_errors": ERRORS}
     checks = {"names": CHECKS, **asked, "least_images": LEAST_GRADED}
-    write_json(folder / "grades.json", {"grades": rows, "curves": curves, "checks": checks})
     n_images = int((grades.images["method"] == RANDOM).sum())
-    save_figure(curves_figure(grades.curves, n_images), folder / "grades-curves.png")
-    save_figure(sanity_figure(table, STAYS, CHANGES), folder / "grades-sanity.png")
-    (folder / "grades-localisation.png").unlink(missing_ok=True)
-    if table["n_localised"].any():
-        save_figure(localisation_figure(table), folder / "grades-localisation.png")
-    return _in_words(table)
-
-
-def _in_words(table: pd.DataFrame) -> list[str]:
-    """The table as a person reads it, and a line a method, or one where no check can be called passed."""
-    shown = {
-        "method": table["method"],
-        "class": table["class"],
-        "images": table["n"],
-        "deletion": table["deletion"] - table["deletion_random"],
-        "insertion": table["insertion"] - table["insertion_random"],
-        "random network": table["randomised_network"],
-        "orientations": table["stability"],
-        "heat": table["heat_beyond_ring"],
-        "maxima": table["peak_beyond_ring"],
-        "passed": [_passed(row) for row in table.to_dict("records")],
-    }
-    lines = pd.DataFrame(shown).to_string(index=False, float_format="{:.2f}".format, na_rep="").splitlines()
-    lines += [f"class activation maps are those of {name}" for name in table["layer"].dropna().unique()]
-    lines.append("deletion (good below 0) and insertion (good above 0): area beyond that of random maps")
-    if table["n_localised"].any():
-        lines.append(
-            "heat and maxima near the substructure, beyond those of a map of the Einstein ring (1: all, 0: as it)"
-        )
-    every = table[table["class"] == EVERY].to_dict("records")
-    reasons = dict.fromkeys(row["cannot_tell"] for row in every if row["cannot_tell"])
-    lines += [f"Too few to tell how far these maps can be believed: {reason}" for reason in reasons]
-    for row in every:
-        if not row["cannot_tell"]:
-            lines.append(
-                f"{row['method']}: {_passed(row)} checks passed" + f"; not {row['failed']}" * bool(row["failed"])
-            )
-    return lines
-
-
-def _passed(row: Mapping[Any, Any]) -> str:
-    return "too few to tell" if row["cannot_tell"] else f"{row['passed']:.0f} of {row['checks']}"
+    with new_contents(folder, GRADES[0], lambda: GRADES) as new:
+        write_csv(table, new / "grades.csv", float_format="%.4f")
+        write_json(new / "grades.json", {"grades": rows, "curves": curves, "checks": checks})
+        save_figure(curves_figure(grades.curves, n_images), new / "grades-curves.png")
+        save_figure(sanity_figure(table, STAYS, CHANGES), new / "grades-sanity.png")
+        if table["n_localised"].any():
+            save_figure(localisation_figure(table), new / "grades-localisation.png")
+    return grades_in_words(table)
 
 
 def _grades_of(own: pd.DataFrame, random: pd.DataFrame) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from urllib.parse import parse_qsl, unquote, unquote_plus
+from urllib.parse import parse_qsl, unquote, unquote_plus, urlsplit
 
 MASK = "***"
 SHORTEST = 4  # letters of a secret that is masked by its value alone: shorter ones stand in ordinary words
@@ -65,3 +65,8 @@ def _masked_pair(match: re.Match[str]) -> str:
     value = match["value"]
     quote = value[0] if value[0] in "'\"" else ""
     return f"{match['key']}{match['between']}{quote}{MASK}{quote}"
+
+
+def host_of(url: str) -> str:
+    """The host of an address, without a user and a password."""
+    return urlsplit(url).netloc.rpartition("@")[2]

@@ -1,4 +1,5 @@
-"""Predictions as CSV, FITS, VOTable and ECSV, for TOPCAT and spreadsheets, and back; Parquet is `predictions`' own.
+"""Predictions as CSV, FITS, VOTable and ECSV, for TOPCAT and spreadsheets, and the one reader of all formats; Parquet
+is written by `predictions`.
 
 What a format cannot hold is written as near to it as it can: absent text is empty, absent numbers are NaN, or for
 integers the format's own mark, and integers keep every digit. FITS and VOTable have names of letters, digits and
@@ -19,14 +20,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from astropy.io import fits
 from astropy.table import Column, MaskedColumn, Table
 
-from .csv_files import write_csv
-from .data.table_files import read_rows
+from .csv_files import read_csv, write_csv
+from .data.columns import plain
+from .data.table_files import FITS_SUFFIXES, read_rows, table_suffix
 from .errors import SkyclassError
 from .files import written_whole
-from .predictions import PREFIX, TEXT, frame_of, predictions_writer, read_predictions, schema_of, table_of, without_lost
+from .predictions import PREFIX, TEXT, frame_of, predictions_writer, schema_of, table_of, without_lost
 
 KEY = "skyclass"  # of what the file says of itself
 _CODED = "Predictions of Skyclass; how they were made, in base64:"
@@ -57,19 +60,56 @@ def predictions_file(
     WRITERS[path.suffix.lower()](pa.concat_tables(tables), path)
 
 
-def read_predictions_file(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
-    """As `predictions.read_predictions`, from any of the formats, also where another program saved it again.
+def read_predictions(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
+    """The table, its classes in order, and what it was made from (empty for a foreign file).
+
+    The suffix says the format: `.csv`, `.tsv`, `.ecsv`, FITS and VOTable as `data.table_files` has them, else Parquet,
+    also where another program has written or saved the file: it needs one column `p_<class>` a class.
 
     Raises
     ------
-    SkyclassError : for a missing or damaged file, or one without columns `p_<class>`
+    SkyclassError : for a missing or damaged file, or one without such columns
     """
-    if path.suffix.lower() not in WRITERS or not path.is_file():
-        return read_predictions(path)
-    if path.suffix.lower() == ".csv":
-        frame, classes, origin = read_predictions(path)
-        return _with_texts(frame), classes, origin
-    frame = read_rows(path, frozenset())
+    if not path.is_file():
+        raise SkyclassError("no such predictions file", where=path, fix="make it with `skyclass predict`")
+    suffix = table_suffix(path)
+    origin: dict[str, Any] = {}
+    if suffix == ".csv":
+        frame = _with_texts(_read_csv(path), path)
+    elif suffix not in (None, ".parquet") or path.name.lower().endswith(FITS_SUFFIXES):
+        frame, origin = _read_table(path)
+        frame = _with_texts(frame, path)
+    else:
+        frame, origin = _read_parquet(path)
+    columns = [str(name).removeprefix(PREFIX) for name in frame.columns if str(name).startswith(PREFIX)]
+    said = origin.pop("classes", None)
+    classes = [str(name) for name in said] if said and isinstance(said, list) else columns
+    if not classes:
+        raise SkyclassError("no column p_<class>", where=path, fix="one column of probabilities a class is needed")
+    return without_lost(frame, classes, path), classes, origin
+
+
+def _read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    try:
+        table = pq.read_table(path)
+        origin = json.loads((table.schema.metadata or {}).get(KEY.encode(), b"{}"))
+        frame = frame_of(table)
+    except (OSError, TypeError, ValueError, RecursionError, pa.ArrowException):
+        raise SkyclassError("not a table of predictions", where=path, fix="predict again") from None
+    if not isinstance(origin, dict):
+        raise SkyclassError("damaged predictions: it says nothing of its making", where=path, fix="predict again")
+    return frame, origin
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        return read_csv(path, dtype=dict.fromkeys(TEXT, "string"))
+    except (OSError, TypeError, ValueError, RecursionError):
+        raise SkyclassError("not a table of predictions", where=path, fix="predict again") from None
+
+
+def _read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    frame = read_rows(path, frozenset(map(plain, TEXT)))
     said = str(frame.attrs.get(KEY, ""))
     try:
         if said.startswith(_CODED):
@@ -79,26 +119,34 @@ def read_predictions_file(path: Path) -> tuple[pd.DataFrame, list[str], dict[str
         origin = {}
     renamed = origin.pop("columns", None)
     frame = frame.rename(columns=renamed if isinstance(renamed, dict) else {})
-    frame = _with_texts(frame)
-    columns = [name.removeprefix(PREFIX) for name in frame.columns if name.startswith(PREFIX)]
-    classes = [str(name) for name in origin.pop("classes", ())]
-    if not classes or not set(classes) <= set(columns):  # renamed since
-        classes = columns
-    if not classes:
-        raise SkyclassError("no column p_<class>", where=path, fix="one column of probabilities a class is needed")
-    return without_lost(frame, classes, path), classes, origin
+    classes = origin.get("classes")
+    if not isinstance(classes, list) or not {f"{PREFIX}{name}" for name in classes} <= set(frame.columns):
+        origin.pop("classes", None)  # renamed since
+    return frame, origin
 
 
-def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with its text as text: what is empty is absent, or a set that holds no class."""
+def _with_texts(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table with its text as text: what is empty is absent, or a set that holds no class.
+
+    Errors: SkyclassError where `ambiguous` is neither true nor false.
+    """
     for name in (name for name in TEXT if name in frame.columns):
         text = frame[name].astype(object).map(str, na_action="ignore")
         frame[name] = text.where(frame[name].notna() & (text != ""), None)
     if "prediction_set" in frame and "ambiguous" in frame:
-        known = frame["ambiguous"].astype("boolean").fillna(False).to_numpy(dtype=bool)
-        empty = frame["prediction_set"].isna().to_numpy() & known & frame["predicted"].notna().to_numpy()
+        try:
+            known = frame["ambiguous"].astype("boolean").fillna(False).to_numpy(dtype=bool)
+        except (TypeError, ValueError):
+            what = "the column `ambiguous` holds something else than true and false"
+            raise SkyclassError(what, where=path, fix="predict again") from None
+        empty = frame["prediction_set"].isna().to_numpy() & known & _predicted(frame)
         frame["prediction_set"] = frame["prediction_set"].mask(empty, "")
     return frame
+
+
+def _predicted(frame: pd.DataFrame) -> np.ndarray:
+    """(N,) whether a row has a prediction."""
+    return frame["predicted"].notna().to_numpy() if "predicted" in frame else np.ones(len(frame), bool)
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The predictions table: Parquet, written as it is made, with the classes and the origin in its schema.
+"""The predictions table: Parquet, written as it is made, with the classes and the origin in its schema; all formats
+are read by `prediction_formats.read_predictions`.
 
 Columns: `image_id`, `p_<class>` for each class (summing to one; NaN where there is no prediction), `predicted`,
 `confidence` (the largest probability), `uncertainty` (0 to 1: the uncertainty head's chance that `predicted` is wrong
@@ -25,7 +26,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .csv_files import read_csv
 from .errors import SkyclassError
 from .files import written_whole
 
@@ -122,34 +122,6 @@ def frame_of(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def read_predictions(path: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
-    """The table, its classes in order, and what it was made from (empty for a foreign file).
-
-    A CSV or Parquet file of another program serves too, if it has `p_<class>` columns.
-    Errors: SkyclassError for a missing or damaged file, or one without such columns.
-    """
-    if not path.is_file():
-        raise SkyclassError("no such predictions file", where=path, fix="make it with `skyclass predict`")
-    origin: dict[str, Any] = {}
-    try:
-        if path.suffix.lower() == ".csv":
-            frame = read_csv(path, dtype=dict.fromkeys(TEXT, "string"))
-        else:
-            table = pq.read_table(path)
-            origin = json.loads((table.schema.metadata or {}).get(b"skyclass", b"{}"))
-            frame = frame_of(table)
-    except (OSError, TypeError, ValueError, RecursionError, pa.ArrowException):
-        raise SkyclassError("not a table of predictions", where=path, fix="predict again") from None
-    if not isinstance(origin, dict):
-        raise SkyclassError("damaged predictions: it says nothing of its making", where=path, fix="predict again")
-    classes = origin.pop("classes", None) or [
-        str(name).removeprefix(PREFIX) for name in frame.columns if str(name).startswith(PREFIX)
-    ]
-    if not classes:
-        raise SkyclassError("no column p_<class>", where=path, fix="one column of probabilities a class is needed")
-    return without_lost(frame, [str(name) for name in classes], path), [str(name) for name in classes], origin
-
-
 def without_lost(frame: pd.DataFrame, classes: list[str], path: Path) -> pd.DataFrame:
     """The table, with `predicted` empty and an `error` where a probability is NaN or infinite: that is no prediction.
 
@@ -177,7 +149,7 @@ def probabilities(frame: pd.DataFrame, classes: list[str], prefix: str = PREFIX)
 
 
 def lost_rows(frame: pd.DataFrame) -> pd.Series:
-    """Whether a row (N,) has no prediction, as `read_predictions` tells it in `error`."""
+    """Whether a row (N,) has no prediction, as `without_lost` tells it in `error`."""
     return frame["error"].eq(NO_NUMBERS) if "error" in frame else pd.Series(False, index=frame.index)
 
 

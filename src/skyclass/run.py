@@ -15,7 +15,7 @@ from .errors import SkyclassError
 from .files import new_folder, write_json, write_text
 from .recipe import Recipe, dump_recipe, load_recipe
 from .replacing import finish_replacing, new_contents
-from .run_documents import CostDocument, EnvironmentDocument, LegDocument, RunDocument
+from .run_documents import Cost, EnvironmentDocument, LegDocument, RunDocument
 from .run_lock import holder_of
 
 
@@ -37,52 +37,11 @@ class Leg:
     asked: tuple[int, str | None] | None = None
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What the training of a run took.
-
-    seconds : of training, with its validations and checkpoints, over all sessions and legs, also those that were given
-        up for an earlier checkpoint. Where a process was killed, the time since its last checkpoint is not known
-    images : training images that were gone through in that time, repetitions counted
-    images_per_second : their ratio; None where nothing was trained
-    peak_memory_bytes : the most memory at once: of the GPU, as torch allocated it, else resident memory of the process,
-        with its code and its images. Of one of the processes, where several trained
-    trained_parameters, total_parameters : as the recipe has them trained; adapters are not among all
-    epochs : epochs done, such as 2.25
-    device : in words
-    """
-
-    seconds: float
-    images: int
-    images_per_second: float | None
-    peak_memory_bytes: int
-    trained_parameters: int
-    total_parameters: int
-    epochs: float
-    device: str
-
-    def __str__(self) -> str:
-        """Such as 3 min 12 s (83 images/s), 1.2 GB at most."""
-        rate = self.images_per_second
-        speed = f" ({rate:{',.0f' if rate >= 10.0 else '.2g'}} images/s)" if rate else ""
-        return f"{duration(self.seconds)}{speed}, {self.peak_memory_bytes / 1e9:.2g} GB at most"
-
-
 def to_resume(path: Path) -> str:
     """The way out where a run has not ended."""
     if holder := holder_of(path):
         return f"wait for it: it is being trained by {holder}"
     return f"continue it with `skyclass train --resume {shlex.quote(str(path))}`, or name another folder"
-
-
-def duration(seconds: float) -> str:
-    """Such as 0.8 s, 3 min 12 s or 2 h 5 min."""
-    if seconds < 10.0:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 AGAIN = "copy the run's folder again, or train a new run"
@@ -227,8 +186,7 @@ class Run:
         """What the training took so far; None where nothing is known of it."""
         if not self.training_file.is_file():
             return None
-        _, found = read_document(self.training_file, "cost of a training", CostDocument, AGAIN)
-        return Cost(**{field.name: getattr(found, field.name) for field in fields(Cost)})
+        return read_document(self.training_file, "cost of a training", Cost, AGAIN)[1]
 
     def turned_to(self) -> str | None:
         """Name of the checkpoint that the run is about to go on from, while that is not carried out."""
@@ -281,3 +239,16 @@ def is_run(path: Path) -> bool:
     """Whether a folder was made by `skyclass train`."""
     finish_replacing(path)
     return (path / "run.json").is_file()
+
+
+def predictions_of(path: Path) -> Path:
+    """The predictions file of a run that has ended; any other path names such a file itself.
+
+    Errors: SkyclassError for a run that has not ended.
+    """
+    if not is_run(path):
+        return path
+    run = Run.open(path)
+    if not run.finished:
+        raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=to_resume(path))
+    return run.predictions_file

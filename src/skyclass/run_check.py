@@ -6,8 +6,9 @@ from pathlib import Path
 
 from .classifier_files import META, check_classifier
 from .console import say
-from .data.pack import Pack, is_pack
-from .errors import SkyclassError
+from .data.leaks import open_pack_of
+from .data.pack import is_pack
+from .replacing import finish_replacing
 from .run import Run, is_run
 from .training.checkpoints import SUFFIX, check_checkpoint
 
@@ -19,6 +20,7 @@ def check_run(run: Run) -> None:
     """
     for path in sorted(run.checkpoints.glob(f"*{SUFFIX}")):
         check_checkpoint(path)
+    finish_replacing(run.classifier)
     if (run.classifier / META).is_file():
         check_classifier(run.classifier)
     for path in filter(is_run, run.member_paths):
@@ -28,13 +30,8 @@ def check_run(run: Run) -> None:
 
 def _check_pack(run: Run) -> None:
     """Errors: SkyclassError for a pack that is damaged, or another one than the run was trained on."""
-    origin = run.origin()
-    path = Path(origin["pack"])
+    path = Path(run.origin()["pack"])
     if not is_pack(path):
         say(f"The run's pack is not there, and was not checked: {path}")
         return
-    pack = Pack.open(path)
-    pack.verify(every_byte=True)
-    if pack.hash != origin["pack_hash"]:
-        fix = "restore the old pack, or train a new run on this one"
-        raise SkyclassError("the pack has changed since this run began", where=path, fix=fix)
+    open_pack_of(run).verify(every_byte=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from .counts import duration
 from .documents import Document
 
 
@@ -30,8 +31,19 @@ class RunDocument(Document):
     turning_to: str | None = None
 
 
-class CostDocument(Document):
-    """A `Cost` in training.json."""
+class Cost(Document, frozen=True):
+    """What the training of a run took, as training.json has it.
+
+    seconds : of training, with its validations and checkpoints, over all sessions and legs, also those that were given
+        up for an earlier checkpoint. Where a process was killed, the time since its last checkpoint is not known
+    images : training images that were gone through in that time, repetitions counted
+    images_per_second : their ratio; None where nothing was trained
+    peak_memory_bytes : the most memory at once: of the GPU, as torch allocated it, else resident memory of the process,
+        with its code and its images. Of one of the processes, where several trained
+    trained_parameters, total_parameters : as the recipe has them trained; adapters are not among all
+    epochs : epochs done, such as 2.25
+    device : in words
+    """
 
     seconds: float
     images: int
@@ -41,6 +53,12 @@ class CostDocument(Document):
     total_parameters: int
     epochs: float
     device: str
+
+    def __str__(self) -> str:
+        """Such as 3 min 12 s (83 images/s), 1.2 GB at most."""
+        rate = self.images_per_second
+        speed = f" ({rate:{',.0f' if rate >= 10.0 else '.2g'}} images/s)" if rate else ""
+        return f"{duration(self.seconds)}{speed}, {self.peak_memory_bytes / 1e9:.2g} GB at most"
 
 
 class EnvironmentDocument(Document):

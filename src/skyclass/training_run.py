@@ -20,12 +20,12 @@ from .console import say
 from .counts import quantity
 from .data.audit import handed_classes
 from .data.augment import mirror_pairs
+from .data.leaks import open_pack_of
 from .data.loaders import Batch, Loader, augmenting
 from .data.pack import Pack
 from .data.packing import prepare, tell_distortion, tell_enlarging, tell_padding
 from .data.training_rows import TrainingRows, tell_classes, training_rows
 from .drawing import save_figure
-from .errors import SkyclassError
 from .evaluation.figures import curves_figure
 from .models.adapt import adapt, describe_trained, merge_lora
 from .models.checkpointing import checkpoint_blocks
@@ -52,7 +52,6 @@ def begin_run(
     """A new run in the empty folder `out`, and the rows it will train on.
 
     members : of an ensemble, where more than one
-
     find_rate : the training shall begin with a learning-rate range test, and take the rate that it suggests
 
     Faults of the data, and a recipe that was written for other classes, show before the folder is made.
@@ -88,14 +87,11 @@ def finish_run(
 def data_of(run: Run, rows: TrainingRows | None = None) -> tuple[Pack, TrainingRows]:
     """The pack that a run is trained on, and its rows, where they are not known already.
 
-    Errors: SkyclassError for a pack that is gone, damaged or has changed.
+    Errors: as of `open_pack_of`, and SkyclassError for images that are not those that were packed.
     """
-    data = Pack.open(Path(run.origin()["pack"]))
+    data = open_pack_of(run)
     if rows is None:  # else the pack of a new run, which was verified before it began
         agreed(data.verify)
-    if data.hash != run.origin()["pack_hash"]:
-        fix = "train a new run on it, or restore the old pack"
-        raise SkyclassError("the pack has changed since this run began", where=data.path, fix=fix)
     return data, rows or training_rows(data, run.recipe().data)
 
 

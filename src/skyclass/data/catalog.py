@@ -40,11 +40,15 @@ Kind = Literal["folders", "table", "files", "arrays", "parquet images", "band fi
 
 
 class Found(NamedTuple):
-    """What a reader of sources found: rows with at least the columns of REQUIRED, and what is wrong with the rest."""
+    """What a reader of sources found: rows with at least the columns of REQUIRED, and what is wrong with the rest.
+
+    left_out : the rows that name images and are not in the catalog, one an id, with its columns
+    """
 
     catalog: pd.DataFrame
     problems: list[Problem]
     kind: Kind
+    left_out: pd.DataFrame | None = None
 
 
 def warning(file: Path, problem: str, image_id: str = "", kind: str = "row") -> Problem:

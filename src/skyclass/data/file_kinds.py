@@ -11,6 +11,7 @@ from PIL import Image as pillow
 
 from ..counts import quantity
 from ..images import Image
+from ..recipe import PixelRecipe
 from .catalog import Problem
 
 USUAL = 0.8  # share of the images that must agree before another size, number of bands or type is odd
@@ -78,19 +79,21 @@ def look_of(image: Image) -> Look:
     return Look(f"{height}x{width}", " ".join(image.bands), str(image.pixels.dtype))
 
 
-def mixture_problems(looks: Sequence[Look], place: str) -> list[Problem]:
+def mixture_problems(looks: Sequence[Look], place: str, packed: PixelRecipe | None = None) -> list[Problem]:
     """A warning each where no size, no type, or neither grey nor colour is that of nearly all images.
 
     Parameters
     ----------
     looks : of all images
     place : what names the source
+    packed : the pixels of the pack that was just made of the images, every setting filled in; None where there is none
     """
     found = []
     sizes, bands, types = zip(*looks, strict=True) if looks else ((), (), ())
+    of_sizes, of_types = _ways_out(packed)
     for kind, what, values, then in (
-        ("size", "sizes (height x width)", sizes, "`skyclass pack SOURCE PACK --pixels size=...` brings them to one"),
-        ("depth", "types of pixels", types, "scales may differ: `skyclass pack SOURCE PACK --pixels interval=...`"),
+        ("size", "sizes (height x width)", sizes, of_sizes),
+        ("depth", "types of pixels", types, of_types),
     ):
         counts = Counter(value for value in values if value is not None)
         if len(counts) > 1 and counts.most_common(1)[0][1] < USUAL * counts.total():
@@ -105,3 +108,15 @@ def mixture_problems(looks: Sequence[Look], place: str) -> list[Problem]:
         )
         found.append(("colour", text))
     return [Problem(image_id="", file=place, problem=text, severity="warning", kind=kind) for kind, text in found]
+
+
+def _ways_out(packed: PixelRecipe | None) -> tuple[str, str]:
+    """What becomes, or has become, of mixed sizes and of mixed types in a pack."""
+    if packed is None or packed.size is None:
+        size = "`skyclass pack SOURCE PACK --pixels size=...` brings them to one"
+        return size, "scales may differ: `skyclass pack SOURCE PACK --pixels interval=...`"
+    height, width = packed.size
+    size = f"all are {height}x{width} in the pack (pixels.size chooses another size)"
+    if packed.interval != "none":
+        return size, f"each was scaled by interval={packed.interval} in the pack"
+    return size, f"all are {packed.dtype} in the pack, where scales may differ: pixels.interval brings them to one"

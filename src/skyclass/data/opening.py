@@ -16,11 +16,15 @@ from .sources import read_source
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A catalog and what is wrong with it; `pack` where the images lie decoded in one, in the catalog's order."""
+    """A catalog and what is wrong with it; `pack` where the images lie decoded in one, in the catalog's order.
+
+    left_out : the rows of images that are not in the catalog, such as those whose files are not there, one an id
+    """
 
     catalog: pd.DataFrame
     problems: pd.DataFrame
     pack: Pack | None
+    left_out: pd.DataFrame
 
 
 def open_source(path: str | Path, options: SourceOptions = SourceOptions(), *, check: bool = False) -> Opened:
@@ -38,8 +42,8 @@ def open_source(path: str | Path, options: SourceOptions = SourceOptions(), *, c
         pack = Pack.open(Path(path))
         if check:
             pack.verify(every_byte=True)
-        return Opened(pack.catalog, problems_frame([]), pack)
+        return Opened(pack.catalog, problems_frame([]), pack, pack.catalog.iloc[:0])
     if check:
         raise SkyclassError("only a pack has hashes to check", where="--check", fix="leave it out, or give a pack")
     found = read_source(path, options)
-    return Opened(found.catalog, found.problems, None)
+    return Opened(found.catalog, found.problems, None, found.left_out)

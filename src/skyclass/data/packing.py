@@ -72,7 +72,7 @@ def pack_catalog(
     table: list[pd.DataFrame] = []
 
     def finish(packed: pd.DataFrame) -> pd.DataFrame:
-        found.extend(dict(row) for row in mixture_problems(looks, str(source.get("source", ""))))
+        found.extend(dict(row) for row in mixture_problems(looks, str(source.get("source", "")), pixels))
         if duplicates:
             pairs = find_duplicates(prints)
             packed["duplicates"] = duplicate_clusters(packed, pairs)

@@ -83,10 +83,18 @@ def checked_rows(
         raise SkyclassError(what, where=path, fix=fix)
     rest = [name for name in frame.columns if name not in REQUIRED]
     kept = frame.drop(index=out)[[*REQUIRED, *rest]]
+    left_out = frame.loc[out, [*REQUIRED, *rest]].assign(file=[problems[row]["file"] for row in out])
     odd = odd[odd.index.isin(kept.index)]
     named = zip(odd, kept.loc[odd.index, "file"], kept.loc[odd.index, "image_id"], strict=True)
     oddities = [warning(Path(file), text, image_id) for text, file, image_id in named]
-    return Found(kept, [*problems.values(), *oddities], kind)
+    return Found(kept, [*problems.values(), *oddities], kind, _one_an_id(left_out, kept))
+
+
+def _one_an_id(left_out: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
+    """The first row of each id that is not among the kept ones, without a label where its rows have several."""
+    rows = left_out[left_out["image_id"].notna() & ~left_out["image_id"].isin(kept["image_id"])]
+    several = rows.groupby("image_id")["label"].transform("nunique") > 1
+    return rows.assign(label=rows["label"].mask(several, None)).drop_duplicates("image_id")
 
 
 def _problems(

@@ -41,12 +41,14 @@ class Source:
     catalog : as `check_catalog` gives it, with absolute files, in the order of the names or of the table
     problems : rows left out (errors), and oddities of what was kept or passed over (warnings)
     kind : what it turned out to be
+    left_out : the rows of images that are not in the catalog, one an id, with the catalog's columns
     """
 
     catalog: pd.DataFrame
     problems: pd.DataFrame
     kind: Kind
     path: Path
+    left_out: pd.DataFrame
 
 
 def read_source(path: str | Path, options: SourceOptions = SourceOptions()) -> Source:
@@ -66,12 +68,16 @@ def read_source(path: str | Path, options: SourceOptions = SourceOptions()) -> S
     else:
         found = _read_folder(path, options) if path.is_dir() else _read_file(path, options)
     catalog = found.catalog
+    left_out = catalog.iloc[:0] if found.left_out is None else found.left_out
     questions = questions_of(map(str, catalog.columns)) if catalog["label"].isna().all() else {}
     if options.votes or _one(questions, path):
         catalog = label_by_votes(catalog, parse_votes(options.votes), path)
+        left_out = left_out.assign(label=None)
     if options.class_names:
-        catalog = catalog.assign(label=name_classes(catalog["label"], options.class_names, path))
-    return Source(check_catalog(catalog, path), problems_frame(found.problems), found.kind, path)
+        named = name_classes(catalog["label"], options.class_names, path)
+        left_out = left_out.assign(label=left_out["label"].map(dict(zip(catalog["label"], named, strict=True))))
+        catalog = catalog.assign(label=named)
+    return Source(check_catalog(catalog, path), problems_frame(found.problems), found.kind, path, left_out)
 
 
 def _one(questions: Questions, path: Path) -> bool:

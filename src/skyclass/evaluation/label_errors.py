@@ -7,16 +7,14 @@ is less easily led astray by rare classes than its distance from the class's thr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ..errors import SkyclassError
-from ..predictions import PREFIX, read_predictions
-from ..run import Run, is_run, to_resume
+from ..predictions import PREFIX
 from .metrics import labelled_rows
 
 ROUNDING = 1e-6  # the mean of equal probabilities can come out above each of them
@@ -87,49 +85,40 @@ def confident_classes(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
     return np.where(reached.max(axis=1) >= 0.0, reached.argmax(axis=1), -1)
 
 
-def held_out(paths: Sequence[str | Path]) -> HeldOut:
-    """The predictions, in runs or in files, of images that were not in the training split of their own network.
+def held_out(predictions: Mapping[str, tuple[pd.DataFrame, list[str], Any]]) -> HeldOut:
+    """The predictions of images that were not in the training split of their own network.
 
     An image that several networks predicted gets the mean of their probabilities. A file that knows no splits counts
     as held out altogether. The splits are those that the file tells: predictions that `skyclass predict` made of a
     pack tell the pack's, which are not those of a run with `data.folds`; give the runs themselves.
 
-    paths : one at least, of runs or of predictions files
-    Errors: SkyclassError for a run that has not ended, files that differ in their classes or in the label of an image,
-    and where no prediction is held out.
+    predictions : run or file, one at least -> its table and classes, as `read_predictions` gives them
+    Errors: SkyclassError for files that differ in their classes or in the label of an image, and where no prediction
+    is held out.
     """
     frames: list[pd.DataFrame] = []
     classes: list[str] = []
-    for path in map(Path, paths):
-        frame, found, _ = read_predictions(_predictions_file(path))
+    first = next(iter(predictions))
+    for path, (frame, found, _) in predictions.items():
         classes = classes or found
         if sorted(found) != sorted(classes):
-            what = f"its classes are {', '.join(found)}, and those of {paths[0]} are {', '.join(classes)}"
+            what = f"its classes are {', '.join(found)}, and those of {first} are {', '.join(classes)}"
             raise SkyclassError(what, where=path, fix="give predictions of the same classes")
         if "image_id" not in frame:
             raise SkyclassError("no column image_id", where=path, fix="add the id of each image")
         columns = [f"{PREFIX}{name}" for name in classes]
         known = frame.reindex(columns=["image_id", "label", "split", *columns])
-        frames.append(known.astype({"image_id": str} | dict.fromkeys(columns, np.float64)).assign(path=str(path)))
+        frames.append(known.astype({"image_id": str} | dict.fromkeys(columns, np.float64)).assign(path=path))
     every = pd.concat(frames, ignore_index=True)
     in_training = every["split"] == "train"
     kept = every[~in_training]
     if kept.empty:
         fix = "train with data.folds, and give the runs of all folds"
-        raise SkyclassError("no prediction is of an image held out from training", where=paths[0], fix=fix)
+        raise SkyclassError("no prediction is of an image held out from training", where=first, fix=fix)
     _check_labels(kept)
     means = kept.groupby("image_id", sort=False).agg({"label": "first"} | dict.fromkeys(columns, "mean"))
     means["label"] = means["label"].astype(object).where(means["label"].notna(), None)
     return HeldOut(means.reset_index(), classes, int(in_training.sum()))
-
-
-def _predictions_file(path: Path) -> Path:
-    if not is_run(path):
-        return path
-    run = Run.open(path)
-    if not run.finished:
-        raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=to_resume(path))
-    return run.predictions_file
 
 
 def _check_labels(frame: pd.DataFrame) -> None:

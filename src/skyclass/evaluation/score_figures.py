@@ -20,6 +20,14 @@ from .judging import scores_of
 from .metrics import labelled_rows
 
 _REPORTED: dict[str, Any] = {"marker": "D", "color": "#D55E00", "markerfacecolor": "none", "linestyle": "none"}
+_BY_CHANCE: dict[str, Any] = {
+    "marker": "|",
+    "color": "0.35",
+    "linestyle": "none",
+    "markersize": 13,
+    "markeredgewidth": 1.8,
+    "label": "ECE by chance alone",
+}
 
 
 def precision_recall_figure(labels: Iterable[object], probabilities: np.ndarray, classes: Sequence[str]) -> Figure:
@@ -116,7 +124,8 @@ def _room(table: pd.DataFrame) -> tuple[float, float]:
 def comparison_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Methods side by side: a panel a score, a line a method, with 95 % intervals and the numbers.
 
-    rows : as `comparison.comparison_markdown` takes them. Figures that others report are open diamonds.
+    rows : as `comparison.comparison_markdown` takes them. Figures that others report are open diamonds. A grey tick
+        stands where the ECE of a perfectly calibrated classifier with the same probabilities lies.
     """
     names = [_method_label(row) for row in rows]
     longest = max(len(line) for name in names for line in name.split("\n"))
@@ -135,9 +144,10 @@ def comparison_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         panels[0].set_yticks(range(len(rows)), names)
         panels[0].set_ylabel("method")
         ours = Line2D([], [], marker="o", color=colour_and_line(0)[0], markersize=5, label="here, 95 % interval")
-        theirs = Line2D([], [], **_REPORTED, label="reported by others, on their data")
-        handles = [ours, theirs] if any(row.get("reported_by") for row in rows) else [ours]
-        figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False)
+        handles = [ours, Line2D([], [], **_BY_CHANCE)] if any("ece_by_chance" in row for row in rows) else [ours]
+        if any(row.get("reported_by") for row in rows):
+            handles.append(Line2D([], [], **_REPORTED, label="reported by others, on their data"))
+        figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False)
     return figure
 
 
@@ -152,6 +162,8 @@ def _draw_method(axes: Axes, row: Mapping[str, Any], score: str, place: int) -> 
         low, high = (row[f"{score}_{end}"] for end in ("low", "high"))
         if not np.isnan(low):
             axes.plot([low, high], [place, place], "-", color=colour_and_line(0)[0], linewidth=1.6)
+        if score == "ece":
+            axes.plot(row["ece_by_chance"], place, **_BY_CHANCE)
         axes.plot(value, place, "o", color=colour_and_line(0)[0], markersize=5)
     axes.annotate(
         f"{value:.3f}", (value, place), xytext=(0, 5), textcoords="offset points", ha="center", va="bottom", fontsize=8

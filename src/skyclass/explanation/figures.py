@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from scipy.ndimage import zoom
 
 from ..drawing import displayed, figure_style, picture_grid, show_picture
 from ..errors import SkyclassError
@@ -17,13 +18,17 @@ HEAT = "inferno"
 COLOURS = (0.3, 0.85)  # the part of it that an overlay shows: neither the black nor the pale end, which hide and vanish
 STRONGEST = 0.45  # opacity of the overlay where the heat is 1; it falls with the heat, to none where there is none
 HALF = 0.5  # of the peak, where the contour lies
+LINE = 0.75  # opacity of the contour
+DRAWN_AT = 256  # pixels of the longer side at least: on fewer, a line of a pixel or two would hide the object
 
 
 def overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     """The heatmap laid over the image: clear where there is no heat, a tint through which the object shows where there
-    is, and a contour at half of the peak, white on dark images and black on bright ones.
+    is, and a thin contour at half of the peak, white on dark images and black on bright ones.
 
-    image : (C, H, W), any dtype; heatmap : (H, W) in [0, 1]. Returns (H, W, 3) float32 in [0, 1].
+    Small images are enlarged by a whole number k first (`enlargement`), their pixels staying squares.
+
+    image : (C, H, W), any dtype; heatmap : (H, W) in [0, 1]. Returns (k H, k W, 3) float32 in [0, 1].
     Errors: SkyclassError where the sizes differ.
     """
     picture = displayed(image)
@@ -35,10 +40,22 @@ def overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     opacity = STRONGEST * heatmap[:, :, None]  # (H, W, 1)
     low, high = COLOURS
     heat = mpl.colormaps[HEAT](low + (high - low) * heatmap)[:, :, :3]  # (H, W, 3)
-    tinted = (1.0 - opacity) * _coloured(picture) + opacity * heat
-    line = half_contour(heatmap)[:, :, None]  # (H, W, 1)
+    times = enlargement(heatmap.shape)
+    tinted = _enlarged((1.0 - opacity) * _coloured(picture) + opacity * heat, times)  # (k H, k W, 3)
+    smooth = zoom(heatmap, times, order=1, mode="nearest", grid_mode=True)  # (k H, k W)
+    line = LINE * half_contour(smooth)[:, :, None]  # (k H, k W, 1)
     bright = line.any() and np.average(tinted.mean(axis=2), weights=line[:, :, 0]) > 0.5
     return ((1.0 - line) * tinted + line * (0.0 if bright else 1.0)).astype(np.float32)
+
+
+def enlargement(size: Sequence[int]) -> int:
+    """The whole number of times by which a picture of (height, width) is enlarged before it is drawn upon."""
+    return max(1, -(-DRAWN_AT // max(size)))
+
+
+def _enlarged(picture: np.ndarray, times: int) -> np.ndarray:
+    """(H, W, 3) -> (k H, k W, 3), each pixel a square of k x k."""
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def half_contour(heatmap: np.ndarray) -> np.ndarray:
@@ -68,11 +85,12 @@ def half_contour(heatmap: np.ndarray) -> np.ndarray:
 
 
 def beside_overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """The image and its overlay side by side, parted by a white gap: (H, W', 3) float32 in [0, 1].
+    """The image and its overlay side by side, parted by a white gap: (k H, W', 3) float32 in [0, 1].
 
-    Takes and refuses what `overlay` does.
+    Takes, enlarges and refuses what `overlay` does.
     """
-    return _side_by_side(_coloured(displayed(image)), overlay(image, heatmap))
+    over = overlay(image, heatmap)
+    return _side_by_side(_enlarged(_coloured(displayed(image)), enlargement(heatmap.shape)), over)
 
 
 def explanation_figure(image: np.ndarray, heatmap: np.ndarray, title: str = "") -> Figure:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import SkyclassError, one_line
 from ..recipe import ModelRecipe
+from ..replacing import finish_replacing
 from .network import OWN_BACKBONES, Network
 
 OFFLINE = (
@@ -91,6 +92,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Errors: SkyclassError for a missing file, a damaged one, or one that holds pickled objects.
     """
     if path.is_dir():
+        for folder in (path, path / "classifier"):
+            finish_replacing(folder)
         inside = [path / "model.safetensors", path / "classifier" / "model.safetensors"]
         path = next((file for file in inside if file.is_file()), path)
     if not path.is_file():

@@ -12,7 +12,8 @@ from ..documents import SEAL, Document, read_document
 from ..errors import SkyclassError
 from ..evaluation import metrics
 from ..files import sha256_of
-from ..predictions import judged_rows, probabilities, read_predictions
+from ..prediction_formats import read_predictions
+from ..predictions import judged_rows, probabilities
 from ..run import Run
 
 COMPARED = ("n", "accuracy", "log_loss", "brier")

@@ -14,7 +14,7 @@ from ..classifier_files import read_classifier
 from ..data.leaks import pack_of_run
 from ..data.pack import Pack
 from ..drawing import Picture, file_picture, thumbnail, thumbnail_picture
-from ..predictions import read_predictions
+from ..prediction_formats import read_predictions
 from ..recipe import Recipe
 from ..run import Run
 

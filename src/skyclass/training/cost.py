@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 
 from lightning import Callback, LightningModule, Trainer
 
@@ -11,7 +10,8 @@ from ..files import write_json
 from ..models.adapt import count_parameters
 from ..models.hardware import describe, forget_peak_memory, peak_memory
 from ..models.network import Network
-from ..run import Cost, Run
+from ..run import Run
+from ..run_documents import Cost
 from .plan import Plan
 from .task import Task
 
@@ -52,19 +52,30 @@ class CostCallback(Callback):
         if self.before:
             seconds, images = seconds + self.before.seconds, images + self.before.images
             peak = max(peak, self.before.peak_memory_bytes)
+        trained, total = count_parameters(pl_module.network)
         cost = Cost(
-            seconds,
-            images,
-            images / seconds,
-            peak,
-            *count_parameters(pl_module.network),
-            self.plan.epochs_at(self._stop),
-            describe(pl_module.device),
+            seconds=seconds,
+            images=images,
+            images_per_second=images / seconds,
+            peak_memory_bytes=peak,
+            trained_parameters=trained,
+            total_parameters=total,
+            epochs=self.plan.epochs_at(self._stop),
+            device=describe(pl_module.device),
         )
-        write_json(self.run.training_file, asdict(cost))
+        write_json(self.run.training_file, cost.model_dump())
 
 
 def write_no_cost(run: Run, network: Network, device: str) -> None:
     """The cost of a run in which nothing is trained."""
-    cost = Cost(0.0, 0, None, 0, 0, count_parameters(network)[1], 0.0, device)
-    write_json(run.training_file, asdict(cost))
+    cost = Cost(
+        seconds=0.0,
+        images=0,
+        images_per_second=None,
+        peak_memory_bytes=0,
+        trained_parameters=0,
+        total_parameters=count_parameters(network)[1],
+        epochs=0.0,
+        device=device,
+    )
+    write_json(run.training_file, cost.model_dump())

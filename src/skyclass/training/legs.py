@@ -13,9 +13,10 @@ from pathlib import Path
 from ..classifier_files import META, NOVELTY, WEIGHTS
 from ..console import say
 from ..errors import SkyclassError
-from ..explanation_files import remove_listed
+from ..explanation_files import GRADES, remove_listed
 from ..files import write_text, written_whole
 from ..recipe import dump_recipe
+from ..replacing import finish_replacing
 from ..run import Leg, Run
 from .checkpoints import SUFFIX, Stand, best_names, read_checkpoint, stand_of
 from .watching import cut_history, write_history
@@ -80,11 +81,13 @@ def find_checkpoint(run: Run, name: str) -> Path:
 def _forget_results(run: Run) -> None:
     """Remove what was made with the old classifier, and it: predictions, evaluation, explanations, report."""
     run.predictions_file.unlink(missing_ok=True)
+    for folder in (run.evaluation, run.explanations, run.classifier):
+        finish_replacing(folder)  # what a killed command had still to put in place is as old
     run.report_file.unlink(missing_ok=True)
     (run.evaluation / "metrics.json").unlink(missing_ok=True)
     remove_listed(run.explanations)
-    for path in run.explanations.glob("grades*"):
-        path.unlink(missing_ok=True)
+    for name in GRADES:
+        (run.explanations / name).unlink(missing_ok=True)
     for name in ("README.md", META, WEIGHTS, NOVELTY):
         (run.classifier / name).unlink(missing_ok=True)
 

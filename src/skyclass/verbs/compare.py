@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 
 from ..console import say, say_where
-from ..counts import quantity
+from ..counts import duration, quantity
 from ..csv_files import write_csv
 from ..drawing import save_figure
 from ..errors import SkyclassError
@@ -27,8 +27,10 @@ from ..evaluation.intervals import RESAMPLES
 from ..evaluation.metrics import labelled_rows
 from ..evaluation.score_figures import comparison_figure
 from ..files import write_text
-from ..predictions import judged_rows, probabilities, read_predictions
-from ..run import Cost, Run, duration, to_resume
+from ..prediction_formats import read_predictions
+from ..predictions import judged_rows, probabilities
+from ..run import Run, predictions_of
+from ..run_documents import Cost
 
 
 def compare(
@@ -93,10 +95,9 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _tested(run: Run, name: str, split: str) -> Method:
     """The labelled predictions of the run's split."""
-    if not run.finished:
-        raise SkyclassError("the run has not ended: it has no predictions", where=run.path, fix=to_resume(run.path))
-    frame, classes, _ = read_predictions(run.predictions_file)
-    rows, _ = judged_rows(frame, split, run.predictions_file)
+    file = predictions_of(run.path)
+    frame, classes, _ = read_predictions(file)
+    rows, _ = judged_rows(frame, split, file)
     rows = rows[rows["label"].notna()]
     labels, p, _ = labelled_rows(rows["label"], probabilities(rows, classes), classes)
     images = rows[["image_id", "file"]].reset_index(drop=True)

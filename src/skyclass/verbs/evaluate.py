@@ -14,10 +14,10 @@ import pandas as pd
 from ..arguments import check_out
 from ..console import say, say_where
 from ..csv_files import write_csv
-from ..data.leaks import columns_by_id, leaked_into, pack_of_run
+from ..data.leaks import columns_of, leaked_into
 from ..documents import sealed
 from ..drawing import save_figure
-from ..errors import SkyclassError, did_you_mean
+from ..errors import SkyclassError
 from ..evaluation import metrics
 from ..evaluation.by_column import IN_BIN, accuracy_by
 from ..evaluation.calibrated import judge_calibration
@@ -29,11 +29,11 @@ from ..evaluation.score_table import score_table, with_interval
 from ..evaluation.uncertainty import compare_scores, scores_of_probabilities
 from ..evaluation.uncertainty_figures import uncertainty_figure
 from ..files import read_json, sha256_of, write_json, write_text
-from ..prediction_formats import read_predictions_file
+from ..prediction_formats import read_predictions
 from ..predictions import judged_rows, probabilities
 from ..replacing import new_contents
 from ..reporting.card import write_card
-from ..run import Run, is_run, to_resume
+from ..run import Run, is_run, predictions_of
 from ..run_check import check_run
 
 MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
@@ -95,25 +95,21 @@ def evaluate(
     check : first compare every byte of the run and its pack with their hashes
     """
     path = Path(path)
-    file, folder, run = path, path.parent / f"{path.stem}-evaluation", None
-    if is_run(path):
-        run = Run.open(path)
-        if not run.finished:
-            raise SkyclassError("the run has not ended: it has no predictions", where=path, fix=to_resume(path))
-        file, folder = run.predictions_file, run.evaluation
-        if check:
-            check_run(run)
+    file, run = predictions_of(path), Run.open(path) if is_run(path) else None
     if check and run is None:
         raise SkyclassError("a file of predictions has no hashes to check", where="--check", fix="name the run")
+    if check and run:
+        check_run(run)
     if uncertainty and run is None:
         what = "the networks are asked again, and a file of predictions has none"
         raise SkyclassError(what, where="--uncertainty", fix="name the run")
-    folder = check_out(Path(out) if out else folder)
-    frame, classes, origin = read_predictions_file(file)
+    usual = run.evaluation if run else path.parent / f"{path.stem}-evaluation"
+    folder = check_out(Path(out) if out else usual)
+    frame, classes, origin = read_predictions(file)
     rows, split = judged_rows(frame, split, file)
     labels = rows["label"].where(rows["label"].notna() & (rows["label"] != ""), None).to_numpy(dtype=object)
     p = probabilities(rows, classes)
-    columns = _columns(rows.reset_index(drop=True), by, run, Path(catalog) if catalog else None)
+    columns = columns_of(rows.reset_index(drop=True), by, run, Path(catalog) if catalog else None)
     with new_contents(folder, "metrics.json", lambda: _files_of(folder)) as new:
         result = _written(
             Judged(file, new, run, frame, rows, split, classes, labels, p, columns, origin, uncertainty, device)
@@ -275,33 +271,6 @@ SECTIONS: tuple[Callable[[Judged, dict[str, Any]], dict[str, Any]], ...] = (
     _by_columns,
     _uncertainty,
 )
-
-
-def _columns(rows: pd.DataFrame, by: Sequence[str], run: Run | None, catalog: Path | None) -> pd.DataFrame:
-    """The columns asked for: of the predictions, the table, or the run's pack.
-
-    Errors: SkyclassError for a column that is nowhere, a table that knows none of the images, and one for no column.
-    """
-    if catalog and not by:
-        raise SkyclassError("a table of columns, and none to judge by", where="--catalog", fix="add --by COLUMN")
-    table, where, path = rows, "the predictions", catalog
-    if path is None and run and not set(by) <= set(table):
-        pack = pack_of_run(run)
-        path = pack.path if pack else None
-    if path is not None and "image_id" in table:
-        more = columns_by_id(path)
-        if not table["image_id"].isin(more.index).any():
-            fix = f"its ids are like {more.index[0]!r}, those of the predictions like {table['image_id'].iloc[0]!r}"
-            raise SkyclassError("the table knows none of the judged images", where=path, fix=fix)
-        new = [name for name in more.columns if name not in table]
-        table, where = table.join(more[new], on="image_id"), f"the predictions and {path}"
-    for name in by:
-        if name not in table:
-            fix = did_you_mean(name, table.columns) or f"the columns of {where} are {', '.join(table.columns)}"
-            if path is None:
-                fix += "; --catalog names a table with more"
-            raise SkyclassError(f"no column {name!r} to judge by", where="--by", fix=fix)
-    return table[list(dict.fromkeys(by))]
 
 
 def _in_words(result: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from ..grading import How, has_substructure, write_grades
 from ..grading import grade as grade_maps
 from ..models.hardware import pick_device
 from ..models.layers import check_names, stages
-from ..predictions import read_predictions
+from ..prediction_formats import read_predictions
 from ..replacing import new_contents
 from ..run import Run, is_run
 

@@ -36,6 +36,8 @@ from ..evaluation.evidence import LEAST_IN_CLASS, is_above_chance, listed
 from ..evaluation.label_errors import held_out, rank_label_errors
 from ..evaluation.metrics import balanced_accuracy
 from ..images import Image, read_image
+from ..prediction_formats import read_predictions
+from ..run import predictions_of
 
 TOLD = 6  # kinds of problems named at the terminal
 
@@ -117,7 +119,7 @@ def _band_counts(survey: Survey) -> list[int | None]:
 
 def _label_errors(catalog: pd.DataFrame, runs: Sequence[str | Path], source: str | Path) -> pd.DataFrame:
     """The catalog's images of the runs' classes that were held out in some run, the most doubtful label first."""
-    predicted = held_out(runs)
+    predicted = held_out({str(path): read_predictions(predictions_of(Path(path))) for path in runs})
     labelled = catalog.loc[catalog["label"].isin(predicted.classes), ["image_id", "file", "label"]]
     both = labelled.merge(predicted.frame.drop(columns="label"), on="image_id")
     if both.empty:

@@ -49,8 +49,8 @@ def predict(
     """Predict every image of a source, read as `options` say; returns the file, in the format of its suffix.
 
     Labels, splits, groups, `ra` and `dec` of the source are carried along. Images that cannot be read, or of which the
-    source names a file that is not there, have a row with the reason in `error`; they and odd ones are listed in
-    `<out>.problems.csv` too.
+    source names a file that is not there, have a row too, with the reason in `error` and all that the source says of
+    them; they and odd ones are listed in `<out>.problems.csv`.
 
     check : first compare every byte of a pack with its hashes; those of the classifier are compared in any case
     orientations : whether to look at each image in its 8 orientations (4 where it is not square) and to take the mean
@@ -64,38 +64,53 @@ def predict(
     pick_device(device)
     model = Classifier.load(classifier, device)
     opened = open_source(source, options, check=check)
-    catalog, pack = opened.catalog, opened.pack
-    carried = _carried(catalog, columns)
-    ids = catalog["image_id"].tolist()
-    if pack:
-        frames = _pack_frames(model, pack, ids, batch_size, orientations)
-    else:
-        frames = model.stream(catalog["file"].tolist(), batch_size, orientations, ids)
-    lost = _lost(opened)
-    if len(lost):
-        # Absent integers would turn all others into floating-point numbers, and long ids into other ids.
-        whole = [name for name in carried if pd.api.types.is_integer_dtype(catalog[name].dtype)]
-        catalog = catalog.assign(**{name: catalog[name].convert_dtypes() for name in whole})
-        catalog = pd.concat([catalog, lost[["image_id", "file"]]], ignore_index=True).astype({"label": object})
-        unread = [Decoded(None, problem, None) for problem in lost["problem"]]
-        frames = chain(frames, [model.frame(lost["file"].tolist(), unread, image_ids=lost["image_id"].tolist())])
-    source_of = {"source": str(source), "source_hash": pack.hash if pack else None, "orientations": orientations}
-    wrong, unlike = _write(out, model, frames, catalog, carried, {**source_of, **model.origin})
-    problems = pd.concat([opened.problems.drop(lost.index), problems_frame(wrong)], ignore_index=True)
+    carried = _carried(opened.catalog, columns)
+    catalog, frames, told = _predicted(model, opened, batch_size, orientations)
+    made_from = {"source": str(source), "source_hash": opened.pack.hash if opened.pack else None}
+    origin = {**made_from, "orientations": orientations, **model.origin}
+    wrong, unlike = _write(out, model, frames, catalog, carried, origin)
+    problems = pd.concat([told, problems_frame(wrong)], ignore_index=True)
     listed = out.with_name(f"{out.stem}.problems.csv")
     write_problems(problems, listed)
     failed = sum(row["severity"] == "error" for row in wrong)
-    say(f"{len(catalog) - failed:,} of {quantity(len(catalog), 'image')} predicted, {failed:,} could not be read")
-    if unlike:
-        are = f"{quantity(unlike, 'image')} {'is' if unlike == 1 else 'are'}"
-        say(f"{are} unlike all that the classifier was trained on: true in the column `unlike`")
-    if orientations and model.calibration.method != "none":
-        say("The calibration was fitted without --orientations: p may be less sure, and sets larger, than they need be")
+    _tell(len(catalog), failed, unlike, less_sure=orientations and model.calibration.method != "none")
     tell_problems(problems, listed)
     say_where("Predictions", out)
     if failed and (strict or failed == len(catalog)):
         raise _unpredicted(failed, len(catalog), wrong, out, listed)
     return out
+
+
+def _predicted(
+    model: Classifier, opened: Opened, batch_size: int, orientations: bool
+) -> tuple[pd.DataFrame, Iterator[pd.DataFrame], pd.DataFrame]:
+    """The catalog with the images that it lacks, such as those whose files are not there; their predictions in this
+    order, a frame a batch; and the problems of the source that are in none of them.
+    """
+    catalog, lost, problems = opened.catalog, opened.left_out, opened.problems
+    ids = catalog["image_id"].tolist()
+    if opened.pack:
+        frames = _pack_frames(model, opened.pack, ids, batch_size, orientations)
+    else:
+        frames = model.stream(catalog["file"].tolist(), batch_size, orientations, ids)
+    if lost.empty:
+        return catalog, frames, problems
+    errors = problems[problems["severity"] == "error"].drop_duplicates("image_id")
+    reasons = errors.set_index("image_id")["problem"].loc[lost["image_id"]]
+    unread = [Decoded(None, problem, None) for problem in reasons]
+    frames = chain(frames, [model.frame(lost["file"].tolist(), unread, image_ids=lost["image_id"].tolist())])
+    catalog = pd.concat([catalog, lost], ignore_index=True)
+    return catalog, frames, problems.drop(errors.index[errors["image_id"].isin(lost["image_id"])])
+
+
+def _tell(n: int, failed: int, unlike: int, *, less_sure: bool) -> None:
+    """Say how many of n images were predicted, how many are unlike all, and whether the calibration fits less well."""
+    say(f"{n - failed:,} of {quantity(n, 'image')} predicted, {failed:,} could not be read")
+    if unlike:
+        are = f"{quantity(unlike, 'image')} {'is' if unlike == 1 else 'are'}"
+        say(f"{are} unlike all that the classifier was trained on: true in the column `unlike`")
+    if less_sure:
+        say("The calibration was fitted without --orientations: p may be less sure, and sets larger, than they need be")
 
 
 def _unpredicted(failed: int, n: int, wrong: list[Problem], out: Path, listed: Path) -> SkyclassError:
@@ -117,13 +132,6 @@ def _carried(catalog: pd.DataFrame, columns: Sequence[str]) -> list[str]:
             raise SkyclassError(f"the source has no column {name!r}", where="--columns", fix=fix)
     wanted = dict.fromkeys((*(name for name in COORDINATES if name in catalog), *columns))
     return [name for name in wanted if name not in ("image_id", *CARRIED)]
-
-
-def _lost(opened: Opened) -> pd.DataFrame:
-    """The problems of images that the catalog lacks, such as files that are not there: one a missing image id."""
-    problems = opened.problems
-    absent = problems["image_id"].ne("") & ~problems["image_id"].isin(opened.catalog["image_id"])
-    return problems[absent & (problems["severity"] == "error")].drop_duplicates("image_id")
 
 
 def _write(

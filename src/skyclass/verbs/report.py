@@ -14,6 +14,7 @@ from ..documents import SEAL
 from ..drawing import page
 from ..errors import SkyclassError, one_line
 from ..files import write_text
+from ..replacing import finish_replacing
 from ..reporting import examples, origin, scores, training_data
 from ..reporting.checked_metrics import checked_metrics
 from ..reporting.material import Material
@@ -49,6 +50,8 @@ def report(run: str | Path, *, out: str | Path | None = None, check: bool = Fals
     finished = Run.open(Path(run))
     if not finished.finished:
         raise SkyclassError("the run has not ended", where=run, fix=to_resume(Path(run)))
+    for folder in (finished.evaluation, finished.explanations):
+        finish_replacing(folder)  # a killed command may have left something to be put in place
     if not (finished.evaluation / "metrics.json").is_file():
         raise SkyclassError("the run has no evaluation", where=run, fix=f"run `skyclass evaluate {run}` first")
     if check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -137,7 +138,9 @@ def _files_of(out: Path) -> list[str]:
 
 
 def _write_npy(image: np.ndarray, file: Path) -> None:
-    np.save(file, image, allow_pickle=False)
+    content = io.BytesIO()  # NumPy's own way to a file answers a full disk without the system's number of the error
+    np.save(content, image, allow_pickle=False)
+    file.write_bytes(content.getvalue())
 
 
 def _write_png(image: np.ndarray, file: Path) -> None:
