@@ -13,9 +13,8 @@ import pytest
 
 from commands import refused, skyclass
 from skyclass import console
-from skyclass.downloads import _host
 from skyclass.errors import SkyclassError, one_line
-from skyclass.passwords import masked, secrets_in
+from skyclass.passwords import host_of, masked, secrets_in
 from skyclass.tuning import study
 
 SECRET = "hunter2!x"
@@ -77,7 +76,7 @@ def test_errors_messages_and_hosts_are_without_passwords(capsys: pytest.CaptureF
     assert SECRET not in one_line(ValueError(url))
     console.say(url)
     assert SECRET not in capsys.readouterr().err
-    assert _host(f"https://me:{SECRET}@machine:80/file") == "machine:80"
+    assert host_of(f"https://me:{SECRET}@machine:80/file") == "machine:80"
 
 
 def test_a_traceback_has_no_password(tmp_path: Path) -> None:
