@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import TICKDOWN, Line2D
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve
 
@@ -21,7 +21,7 @@ from .metrics import labelled_rows
 
 _REPORTED: dict[str, Any] = {"marker": "D", "color": "#D55E00", "markerfacecolor": "none", "linestyle": "none"}
 _BY_CHANCE: dict[str, Any] = {
-    "marker": TICKDOWN,  # below the line, for the number stands above it
+    "marker": 3,  # TICKDOWN: below the line, for the number stands above it
     "color": "0.35",
     "linestyle": "none",
     "markersize": 9,
