@@ -3,7 +3,8 @@
 One process, which has imported everything and computed nothing, forks for each attempt. shim.c, preloaded, counts the
 changes and strikes.
 
-    python certificate.py FOLDER [--points N] [--within SECONDS] [--seed SEED] [--only NAME ...] [--without NAME ...]
+    python certificate.py FOLDER [--each N] [--points N] [--within SECONDS] [--seed SEED] [--only NAME ...]
+        [--without NAME ...]
 """
 
 from __future__ import annotations
@@ -205,8 +206,10 @@ def _names_a_place(sentence: str) -> bool:
     return ": " in sentence.removeprefix("Error: ") and "; " in sentence
 
 
-def certify(bench: Bench, scenario: Scenario, n: int | None, seconds: float, seed: int) -> tuple[int, list[Attempt]]:
-    """The number of points of a scenario, and what came of those that were struck."""
+def certify(
+    bench: Bench, scenario: Scenario, asked: argparse.Namespace, seconds: float
+) -> tuple[list[Point], list[Attempt]]:
+    """The points of a scenario, and what came of those that were struck."""
     bench.reset(scenario)
     recorded = bench.command(scenario.words, devices=scenario.devices, record=True)
     if recorded.code:
@@ -218,21 +221,23 @@ def certify(bench: Bench, scenario: Scenario, n: int | None, seconds: float, see
     bench.import_all()
     attempts, end = [], time.monotonic() + seconds
     # Those of other kinds come first, so that little time sees most of them.
-    for point in shuffled(points, seed)[:n]:
+    for point in shuffled(points, asked.seed, asked.each)[: asked.points]:
         attempts.append(struck(bench, scenario, point, wanted))
         if attempts[-1].outcome in (HANDS, DIFFERENT):
             print(f"  {attempts[-1].outcome}: {point}\n    {attempts[-1].why}", flush=True)
         if time.monotonic() > end:
             break
-    return len(points), attempts
+    return points, attempts
 
 
-def line_of(name: str, n: int, attempts: Sequence[Attempt]) -> str:
+def line_of(name: str, points: Sequence[Point], attempts: Sequence[Attempt]) -> str:
     """A line of the table."""
     how = Counter(attempt.point.how for attempt in attempts)
     what = Counter(attempt.outcome for attempt in attempts)
     counts = [
-        n,
+        len(points),
+        len({point.kind for point in points}),
+        len(attempts),
         len({attempt.point.kind for attempt in attempts}),
         *(how[name] for name in HOW),
         *(what[one] for one in OUTCOMES),
@@ -240,8 +245,8 @@ def line_of(name: str, n: int, attempts: Sequence[Attempt]) -> str:
     return f"| {name} | " + " | ".join(f"{count:,}" for count in counts) + " |"
 
 
-HEAD = """| command | points | kinds | kills | full disk | EIO | clean | said | needs hands | silently different |
-|---|---|---|---|---|---|---|---|---|---|"""
+COLUMNS = ("command", "points", "kinds", "struck", "of kinds", *HOW, *OUTCOMES)
+HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 
 
 def main() -> None:
@@ -249,6 +254,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--points", type=int, help="of each command (default: all)")
+    parser.add_argument("--each", type=int, help="of each kind of points of each command (default: all)")
     parser.add_argument("--within", type=float, help="seconds for all commands together, more or less")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", help="names of commands")
@@ -268,8 +274,8 @@ def main() -> None:
     lines, bad, end = [], 0, time.monotonic() + (asked.within or float("inf"))
     for left, scenario in zip(range(len(chosen), 0, -1), chosen, strict=True):
         start = time.monotonic()
-        n, attempts = certify(bench, scenario, asked.points, (end - start) / left, asked.seed)
-        lines.append(line_of(scenario.name, n, attempts))
+        points, attempts = certify(bench, scenario, asked, (end - start) / left)
+        lines.append(line_of(scenario.name, points, attempts))
         bad += sum(attempt.outcome in (HANDS, DIFFERENT) for attempt in attempts)
         print(f"{lines[-1]}  in {time.monotonic() - start:.0f} s", flush=True)
     print("\n".join([HEAD, *lines]))

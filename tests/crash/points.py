@@ -47,8 +47,11 @@ def points_of(report: Path) -> list[Point]:
     return points + [Point(*change, "broken disk") for change in chosen if change[1] in ("write", "sync")]
 
 
-def shuffled(points: Sequence[Point], seed: int) -> list[Point]:
-    """The points in another order: first one of each kind, so that the first few are of as many kinds as can be."""
+def shuffled(points: Sequence[Point], seed: int, each: int | None = None) -> list[Point]:
+    """The points in another order: first one of each kind, so that the first few are of as many kinds as can be.
+
+    each : points of one kind at most
+    """
     chance = random.Random(seed)
     kinds: dict[tuple[str, str, str], list[Point]] = defaultdict(list)
     for point in points:
@@ -57,4 +60,5 @@ def shuffled(points: Sequence[Point], seed: int) -> list[Point]:
     chance.shuffle(order)
     for own in order:
         chance.shuffle(own)
-    return [own[turn] for turn in range(max(map(len, order))) for own in order if turn < len(own)]
+    turns = max(map(len, order))
+    return [own[turn] for turn in range(min(turns, each or turns)) for own in order if turn < len(own)]
