@@ -34,7 +34,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """Three classes of PNG images of 15x20 pixels, packed as they are, trained at 12x16."""
     root = tmp_path_factory.mktemp("small_run")
     class_folders(root / "files", SHAPES, size=(15, 20), splits={"train": 8, "val": 3, "test": 5})
-    pack(root / "files", root / "pack")
+    pack(root / "files", root / "pack", duplicates=False)
     recipe = toy_recipe(
         pixels={"size": [12, 16], "stretch": "sqrt", "dtype": "float32"},
         augment={"flip_horizontal": 0.5, "rotation": 20.0},

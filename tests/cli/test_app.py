@@ -305,7 +305,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.yaml").write_text("training: [unclosed\n")
     done("predict", folder / "run", folder / "images/test/blob/blob_000.png", "--out", folder / "unlabelled.parquet")
     done("predict", folder / "run", folder / "strangers", "--out", folder / "strangers.parquet")
-    done("pack", folder / "alone", folder / "alone-pack")
+    done("pack", folder / "alone", folder / "alone-pack", "--no-duplicates")
     return folder
 
 

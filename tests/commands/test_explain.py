@@ -120,7 +120,7 @@ def test_an_image_without_a_label_is_not_captioned_with_one(
     monkeypatch.setattr(output, "explanation_figure", titled)
     class_folders(tmp_path / "images", CLASSES, per_class=3)
     write_jpeg(tmp_path / "images" / "loose.jpg", 3)
-    done("pack", tmp_path / "images", tmp_path / "pack")
+    done("pack", tmp_path / "images", tmp_path / "pack", "--no-duplicates")
     words = ("--image", "loose", "--image", "bar/bar_000", "--target", "ring")
     table = explained(place / "run", tmp_path / "pack", *words, out=tmp_path / "out")
     assert [title[0] for title in titles] == table["image_id"].tolist() == ["bar/bar_000", "loose"]
@@ -304,7 +304,7 @@ def test_maps_of_a_pack_go_back_to_its_files(place: Path, tmp_path: Path) -> Non
             header["FILTERS"] = "red,green,blue"
             fits.PrimaryHDU(pixels, header).writeto(path)
     choices = ("--pixels", "crop=[40,60]", "--pixels", "size=[20,32]", "--pixels", "interval=minmax")
-    done("pack", files, tmp_path / "pack", *choices)
+    done("pack", files, tmp_path / "pack", "--no-duplicates", *choices)
     done("train", place / "toy.yaml", tmp_path / "pack", "--out", tmp_path / "run", "--set", "training.epochs=1")
     table = explained(tmp_path / "run", tmp_path / "pack", "--per-class", 1, "--fits", out=tmp_path / "out")
     with fits.open(tmp_path / "out" / table["map"][0]) as hdus:

@@ -184,7 +184,7 @@ def test_a_report_of_an_old_evaluation_is_refused(run: Path, tmp_path: Path) -> 
 def test_names_with_signs_of_html_are_shown_as_they_are(tmp_path: Path) -> None:
     classes = ("<b>bold", 'R&D "x"')
     class_folders(tmp_path / "images", classes, splits={"train": 6, "val": 3, "test": 3})
-    done("pack", tmp_path / "images", tmp_path / "pack")
+    done("pack", tmp_path / "images", tmp_path / "pack", "--no-duplicates")
     recipe = tmp_path / "toy.yaml"
     recipe.write_text(TOY.replace("Does a blob look like a ring?", "Is 1 < 2 & 3 > 2?"))
     done("train", recipe, tmp_path / "pack", "--out", tmp_path / "run", "--set", "training.epochs=1")

@@ -88,7 +88,7 @@ def toy_recipe(folder: Path) -> Path:
 def toy_run(folder: Path) -> Path:
     """In `folder`: class folders `images`, their `pack`, `toy.yaml` and a trained `run`; returns the folder."""
     class_folders(folder / "images", CLASSES, splits={"train": 8, "val": 4, "test": 4})
-    done("pack", folder / "images", folder / "pack")
+    done("pack", folder / "images", folder / "pack", "--no-duplicates")
     done("train", toy_recipe(folder), folder / "pack", "--out", folder / "run")
     return folder
 

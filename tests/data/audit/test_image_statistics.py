@@ -158,7 +158,7 @@ def test_copies_in_arrays_and_in_a_pack(tmp_path: Path) -> None:
     images += [images[2], images[9][:, ::-1]]
     labels = ["arm"] * 7 + ["bar"] * 7 + ["bar", "bar"]
     np.savez(tmp_path / "arrays.npz", images=np.stack(images).transpose(0, 2, 3, 1), labels=labels)
-    done("pack", tmp_path / "arrays.npz", tmp_path / "pack", "--splits", "1,0,0")
+    done("pack", tmp_path / "arrays.npz", tmp_path / "pack", "--splits", "1,0,0", "--no-duplicates")
     ids = read_source(tmp_path / "arrays.npz").catalog["image_id"].tolist()
     for source in ("arrays.npz", "pack"):
         out = tmp_path / f"of {source}"
@@ -227,7 +227,7 @@ def test_the_catalog_of_a_pack_says_what_share_of_the_pixels_was_bad(tmp_path: P
         pixels = random_pixels(number, SIZE, 1, "float32")
         pixels.reshape(-1)[:bad] = (np.nan, np.inf)[number % 2]
         write_image(tmp_path / "source" / f"{number}.fits", pixels)
-    done("pack", tmp_path / "source", tmp_path / "pack")
+    done("pack", tmp_path / "source", tmp_path / "pack", "--no-duplicates")
     assert Pack.open(tmp_path / "pack").catalog["bad_pixels"].tolist() == [0.0, 24 / 768, 96 / 768]
 
 
