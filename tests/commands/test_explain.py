@@ -16,7 +16,7 @@ from astropy.wcs import WCS
 from matplotlib.figure import Figure
 
 from conftest import SmallRun
-from helpers.commands import CLASSES, done, drawn, refused, toy_run
+from helpers.commands import CLASSES, copy_toy_run, done, drawn, refused
 from helpers.make_data import class_folders, toy_image, write_image, write_jpeg
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
@@ -27,10 +27,10 @@ from skyclass.models.resnet_cifar import ResNetCifar
 from skyclass.recipes.data_settings import PixelSettings
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def place(toy_run: Path) -> Path:
     """Class folders `images`, `pack`, `toy.yaml` and a finished `run`."""
-    return toy_run(tmp_path_factory.mktemp("runs"))
+    return toy_run
 
 
 def explained(*words: object, out: Path) -> pd.DataFrame:
@@ -90,8 +90,8 @@ def test_explain_takes_images_that_are_not_in_the_pack(place: Path, tmp_path: Pa
     assert "none of the chosen images can be read" in refused("explain", classifier, tmp_path / "new/a.png")
 
 
-def test_explain_refuses_another_pack_in_the_place_of_the_runs_own(tmp_path: Path) -> None:
-    place = toy_run(tmp_path)
+def test_explain_refuses_another_pack_in_the_place_of_the_runs_own(toy_run: Path, tmp_path: Path) -> None:
+    place = copy_toy_run(toy_run, tmp_path)
     meta = json.loads((place / "pack" / "pack.json").read_text())
     del meta["content_sha256"]
     (place / "pack" / "pack.json").write_text(json.dumps({**meta, "hash": "another"}))

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from helpers.commands import TOY, Result, done, refused, skyclass, toy_run
+from helpers.commands import TOY, Result, copy_toy_run, done, refused, skyclass
 from helpers.make_data import class_folders
 from skyclass.commands import demo as demo_module
 from skyclass.commands.report import SECTIONS
@@ -60,9 +60,9 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has been evaluated and explained."""
-    folder = toy_run(tmp_path_factory.mktemp("report"))
+    folder = copy_toy_run(toy_run, tmp_path_factory.mktemp("report"))
     done("evaluate", folder / "run")
     done("explain", folder / "run", "--per-class", 2)
     return folder / "run"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image as pillow
 
-from helpers.commands import done, refused, toy_run
+from helpers.commands import copy_toy_run, done, refused
 from helpers.make_data import bad_files, class_folders, image_table, random_pixels, write_image, write_jpeg
 from skyclass.data.packs.pack import Pack
 from skyclass.recipes.data_settings import PixelSettings
@@ -278,8 +278,8 @@ def test_a_pack_without_labels_is_said_to_have_none(tmp_path: Path) -> None:
     )
 
 
-def test_pack_like_a_classifier_and_over_an_old_pack(tmp_path: Path) -> None:
-    run = toy_run(tmp_path) / "run"
+def test_pack_like_a_classifier_and_over_an_old_pack(toy_run: Path, tmp_path: Path) -> None:
+    run = copy_toy_run(toy_run, tmp_path) / "run"
     class_folders(tmp_path / "larger", per_class=2, size=(40, 30))
     done("pack", tmp_path / "larger", tmp_path / "free", "--no-duplicates")
     done("pack", tmp_path / "larger", tmp_path / "like", "--like", run, "--no-duplicates")

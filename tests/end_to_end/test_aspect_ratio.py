@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from helpers.commands import done, toy_recipe, toy_run
+from helpers.commands import copy_toy_run, done, toy_recipe
 from helpers.make_data import class_folders, write_image
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
@@ -90,8 +90,8 @@ def test_the_old_name_of_distort_still_works(tmp_path: Path, capsys: pytest.Capt
     assert search_space(parse_recipe(space)) == {"pixels.fit": ("stretch", "pad")}  # as an old study has them
 
 
-def test_what_was_stored_without_the_key_is_stretched_as_before(tmp_path: Path) -> None:
-    toy_run(tmp_path)
+def test_what_was_stored_without_the_key_is_stretched_as_before(toy_run: Path, tmp_path: Path) -> None:
+    copy_toy_run(toy_run, tmp_path)
     file = next((tmp_path / "images/test/ring").iterdir())
     write_image(file, np.repeat(disk(24, 48), 3, 0))
     for path, pixels in (

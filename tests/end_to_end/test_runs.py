@@ -14,7 +14,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from helpers.commands import CLASSES, TOY, P, done, drawn, predictions, refused, skyclass, the_error, toy_run
+from helpers.commands import CLASSES, TOY, P, done, drawn, predictions, refused, skyclass, the_error
 from helpers.make_data import class_folders, image_table, odd_files, random_pixels, toy_image, write_image, write_jpeg
 from skyclass.classifier.classifier import Classifier
 from skyclass.data.packs.pack import Pack
@@ -22,10 +22,10 @@ from skyclass.training import finish
 from skyclass.training.loop.task import Task
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def place(toy_run: Path) -> Path:
     """Class folders `images`, `pack`, `toy.yaml` and a finished `run`."""
-    return toy_run(tmp_path_factory.mktemp("runs"))
+    return toy_run
 
 
 # train
