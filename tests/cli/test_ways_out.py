@@ -127,8 +127,12 @@ def test_a_message_names_options_that_its_reader_has(said: Said) -> None:
 def test_the_check_finds_what_it_shall() -> None:
     assert len(all_strings()) > 40
     assert wrong(Said("images.preprocess", "remaining_settings", "pack them with --like CLASSIFIER")) == ["--like"]
-    assert not wrong(Said("images.preprocess", "remaining_settings", "pack them by skyclass pack SOURCE PACK --like CLASSIFIER"))
-    assert wrong(Said("images.preprocess", "remaining_settings", "by skyclass predict RUN SOURCE --like CLASSIFIER")) == ["--like"]
+    assert not wrong(
+        Said("images.preprocess", "remaining_settings", "pack them by skyclass pack SOURCE PACK --like CLASSIFIER")
+    )
+    assert wrong(
+        Said("images.preprocess", "remaining_settings", "by skyclass predict RUN SOURCE --like CLASSIFIER")
+    ) == ["--like"]
     assert "predict" in commands_of("images.preprocess")
 
 

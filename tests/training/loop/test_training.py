@@ -250,10 +250,15 @@ def interruptible() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.fixture(scope="module")
+def long_run(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """So long that a process is killed before its end."""
+    return run_of(tmp_path_factory.mktemp("long"), pack, long_recipe("onecycle", epochs=20))
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_process_is_resumed(tmp_path: Path, pack: Pack, how: signal.Signals) -> None:
+def test_a_killed_process_is_resumed(tmp_path: Path, pack: Pack, long_run: Run, how: signal.Signals) -> None:
     recipe = long_recipe("onecycle", epochs=20)
-    expected = run_of(tmp_path / "whole", pack, recipe)
     file, run = write_recipe(tmp_path, recipe), Run(tmp_path / "run")
     command = [sys.executable, "-m", "skyclass", "train", str(file), str(pack.path), "--out", str(run.path)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -266,7 +271,7 @@ def test_a_killed_process_is_resumed(tmp_path: Path, pack: Pack, how: signal.Sig
     assert run.last_checkpoint.is_file()
     assert not run.finished
     train(resume=run.path, device="cpu")
-    assert_same_end(run, expected)
+    assert_same_end(run, long_run)
 
 
 def test_a_changed_pack_is_not_trained_on(tmp_path: Path) -> None:
