@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.toys import toy_pack, toy_recipe, write_recipe
-from helpers.trainings import fit_toy, last_state, new_network, plain_loop, same
+from helpers.trainings import State, fit_toy, last_state, new_network, plain_loop, same
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
@@ -29,7 +29,7 @@ from skyclass.images.preprocess import channel_statistics
 from skyclass.models.network import NetworkOutput
 from skyclass.recipes.data_settings import DataSettings
 from skyclass.recipes.model_settings import ModelSettings
-from skyclass.recipes.recipe import Recipe
+from skyclass.recipes.recipe import Recipe, dump_recipe
 from skyclass.recipes.training_settings import TrainingSettings
 from skyclass.training.loop import task
 from skyclass.training.loop.checkpoints import BestCheckpoints, CheckpointIO, LastCheckpoint
@@ -463,16 +463,28 @@ def unbalanced(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Pack:
     return cut(pack, tmp_path_factory.mktemp("packs") / "unbalanced", ~rare.to_numpy())
 
 
+@pytest.fixture(scope="module")
+def trained(unbalanced: Pack, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], State]:
+    """The network's tensors after a training by a recipe, which many options have beside them: trained once."""
+    states: dict[str, State] = {}
+
+    def state_of(recipe: Recipe) -> State:
+        text = dump_recipe(recipe)
+        if text not in states:
+            states[text] = fit_toy(recipe, unbalanced, tmp_path_factory.mktemp("trained") / "run")[1]
+        return states[text]
+
+    return state_of
+
+
 @pytest.mark.parametrize("option", CHANGES)
-def test_an_option_changes_the_trained_weights(tmp_path: Path, unbalanced: Pack, option: str) -> None:
+def test_an_option_changes_the_trained_weights(trained: Callable[[Recipe], State], option: str) -> None:
     change, beside = CHANGES[option]
     section = option.split(".")[0]
     before = toy_recipe(**({section: beside} if beside else {}))
     after = toy_recipe(**{section: {**beside, **change}})
     assert before != after
-    one = fit_toy(before, unbalanced, tmp_path / "before")[1]
-    other = fit_toy(after, unbalanced, tmp_path / "after")[1]
-    assert not same(one, other)
+    assert not same(trained(before), trained(after))
 
 
 def test_early_stopping_stops(tmp_path: Path, pack: Pack) -> None:
