@@ -16,7 +16,7 @@ from skyclass.core.files import replacing
 from skyclass.models.network import build_network
 from skyclass.models.pretrained import read_state
 from skyclass.recipes.data_settings import PixelSettings
-from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.model_settings import ModelSettings
 
 
 class Killed(BaseException):
@@ -25,7 +25,7 @@ class Killed(BaseException):
 
 def classifier(seed: int, *, novelty: bool) -> Classifier:
     torch.manual_seed(seed)
-    model = ModelRecipe(backbone="resnet20_cifar")
+    model = ModelSettings(backbone="resnet20_cifar")
     network = build_network(model, 1, 2)
     made = Classifier([network], model, ["a", f"b{seed}"], ("grey",), [PixelSettings(size=(8, 9))], (0.2,), (0.3,))
     if novelty:
