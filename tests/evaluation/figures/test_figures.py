@@ -18,9 +18,9 @@ from skyclass.core.errors import SkyclassError
 from skyclass.core.plotting import THUMBNAIL, colour_and_line, displayed, picture_grid, save_figure, thumbnail
 from skyclass.evaluation import metrics
 from skyclass.evaluation.figures.scores import confusion_figure, roc_figure
+from skyclass.evaluation.figures.training import training_curves_figure
 from skyclass.reports.pages import Picture, figure_picture, file_picture, page, sheet_picture, thumbnail_picture
 from skyclass.reports.training_data import class_balance_figure
-from skyclass.training.figures import training_curves_figure
 
 
 def sample_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6, title: str = "") -> Figure:
