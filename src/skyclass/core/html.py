@@ -27,17 +27,21 @@ def jpeg_uri(pixels: np.ndarray, quality: int = 90) -> str:
 
 
 def facts(title: str, rows: Mapping[str, object]) -> str:
-    """A title above a table of names and their values, one a row; a value that is None is left out."""
+    """A title above a table of names and their values, one a row; a value that is None is left out.
+
+    Without rows there is no table.
+    """
     lines = "".join(
         f'<tr><th scope="row" style="{_CELL}; font-weight: normal; opacity: 0.7">{html.escape(name)}</th>'
         f'<td style="{_CELL}">{html.escape(str(value))}</td></tr>'
         for name, value in rows.items()
         if value is not None
     )
-    return f'<p><strong>{html.escape(title)}</strong></p><table style="border-collapse: collapse">{lines}</table>'
+    table = f'<table style="border-collapse: collapse">{lines}</table>' if lines else ""
+    return f"<p><strong>{html.escape(title)}</strong></p>{table}"
 
 
-def frame(table: pd.DataFrame) -> str:
+def small_table(table: pd.DataFrame) -> str:
     """A small table with the names of its rows and columns, as pandas draws it, without a border."""
     drawn: str = table.to_html(border=0, na_rep="")
     return drawn
