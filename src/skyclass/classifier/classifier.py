@@ -18,6 +18,8 @@ import torch
 
 from ..core.files.atomic_files import write_json
 from ..core.files.json_documents import sealed
+from ..core.html import facts
+from ..core.text import listed, quantity
 from ..core.version import __version__
 from ..evaluation.calibration.conformal import PredictionSets
 from ..evaluation.calibration.scaling import Calibration
@@ -38,9 +40,46 @@ from .files import (
 from .predicting import Predictor
 
 
-@dataclass
+@dataclass(repr=False)
 class Classifier(Predictor):
     """A `Predictor` that is kept in a folder, and explains its predictions."""
+
+    def __repr__(self) -> str:
+        parts = {
+            "backbone": self.model.backbone,
+            "classes": self.classes,
+            "bands": self.bands,
+            "size": self.size,
+            "members": len(self.networks),
+            "calibration": str(self.calibration),
+            "device": str(self.device),
+        }
+        return f"Classifier({', '.join(f'{name}={value!r}' for name, value in parts.items())})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        size, sets = self.size, self.prediction_sets
+        made = ", ".join(f"{name} {str(value)[:12]}" for name, value in self.made_from.items() if name != "members")
+        of_each = " of each class" if sets and sets.class_conditional else ""
+        rows = {
+            "classes": listed(self.classes, 20),
+            "bands": ", ".join(self.bands),
+            "input": f"{size[0]} x {size[1]} pixels (height x width)" if size else "images as they are",
+            "backbone": f"{self.model.backbone}, {self.model.head} head",
+            "members": len(self.networks),
+            "precision": self.precision,
+            "device": self.device,
+            "calibration": f"{self.calibration}, of {quantity(self.calibration.n, 'image')}",
+            "prediction sets": f"{sets.score}, {sets.coverage:.0%}{of_each} hold the true class" if sets else "none",
+            "novelty": f"from {quantity(self.novelty.n_train, 'training image')}" if self.novelty else "not detected",
+            "made from": made,
+        }
+        return facts("Classifier", rows)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels that images are brought to; None where they keep their own."""
+        return next((settings.size for settings in reversed(self.pixels) if settings.size), None)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Classifier:

@@ -1,22 +1,21 @@
-"""A run directory: the paths of its files, and its documents."""
+"""A run directory: how it is made and opened, and its documents."""
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ..core.errors import SkyclassError
-from ..core.files.artefact_tables import read_own_csv
 from ..core.files.atomic_files import new_folder, write_json, write_text
 from ..core.files.json_documents import read_document
-from ..core.files.locks import holder_of
 from ..core.files.replacing import finish_replacing, new_contents
+from ..core.html import facts
+from ..core.text import listed
 from ..recipes.recipe import Recipe, dump_recipe, load_recipe
 from .run_documents import Cost, EnvironmentDocument, RunDocument, StageDocument
+from .run_paths import AGAIN, resume_hint
+from .run_results import RunResults
 
 
 @dataclass(frozen=True)
@@ -37,81 +36,43 @@ class Stage:
     asked: tuple[int, str | None] | None = None
 
 
-def resume_hint(path: Path) -> str:
-    """The way out where a run has not ended."""
-    if holder := holder_of(path):
-        return f"wait for it: it is being trained by {holder}"
-    return f"continue it with `skyclass train --resume {shlex.quote(str(path))}`, or name another folder"
-
-
-AGAIN = "copy the run's folder again, or train a new run"
-
-
 @dataclass(frozen=True)
-class Run:
-    """The folder that a training writes."""
+class Run(RunResults):
+    """The folder that a training writes: its paths, its documents, and its results as tables and figures."""
 
-    path: Path
+    def __repr__(self) -> str:
+        """The folder and the state, of the names of files alone."""
+        return f"Run({str(self.path)!r}, {self._state()})"
 
-    @property
-    def recipe_file(self) -> Path:
-        """The resolved recipe, every default written out."""
-        return self.path / "recipe.yaml"
+    def _repr_html_(self) -> str:
+        """For notebooks: the recipe, the state, and the main scores where it has been evaluated."""
+        try:
+            about = self._facts()
+        except SkyclassError as error:
+            about = {"damaged": error}
+        return facts(f"Run {self.path.name}", {"folder": self.path.absolute(), "state": self._state(), **about})
 
-    @property
-    def provenance_file(self) -> Path:
-        """The pack trained on, its hash, the classes, and the stages of the training."""
-        return self.path / "run.json"
+    def _facts(self) -> dict[str, object]:
+        recipe, (_, document), cost = self.recipe(), self._document(), self.cost()
+        return {
+            "recipe": recipe.name,
+            "question": recipe.about.question or None,
+            "backbone": recipe.model.backbone,
+            "members": document.members if document.members > 1 else None,
+            "pack": document.pack,
+            "classes": listed(document.classes),
+            "training": f"{cost.epochs:g} epochs in {cost}, {cost.device}" if cost else None,
+            **self._main_scores(),
+        }
 
-    @property
-    def environment_file(self) -> Path:
-        """Versions, machine and command."""
-        return self.path / "environment.json"
-
-    @property
-    def history_file(self) -> Path:
-        """Losses, scores and learning rates, one row a validation."""
-        return self.path / "history.csv"
-
-    @property
-    def curves_file(self) -> Path:
-        """The training curves as a picture."""
-        return self.path / "curves.png"
-
-    @property
-    def checkpoints(self) -> Path:
-        """`last.ckpt`, the best ones, and those of every so many epochs."""
-        return self.path / "checkpoints"
-
-    @property
-    def last_checkpoint(self) -> Path:
-        """The state after the last finished segment, from which a killed training resumes."""
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def log(self) -> Path:
-        """TensorBoard's events."""
-        return self.path / "log"
-
-    @property
-    def training_file(self) -> Path:
-        """Time and memory that the training took: a `Cost`."""
-        return self.path / "training.json"
-
-    @property
-    def rates_file(self) -> Path:
-        """The learning-rate range test, if one was requested; its picture is `learning_rates.png`."""
-        return self.path / "learning_rates.csv"
-
-    @property
-    def classifier(self) -> Path:
-        """The classifier's folder: the best weights, and the model card `README.md`."""
-        return self.path / "classifier"
-
-    @property
-    def predictions_file(self) -> Path:
-        """Predictions of the validation and test images."""
-        return self.path / "predictions.parquet"
+    def _state(self) -> str:
+        """Ended, or whether a checkpoint is there to resume from."""
+        if self.finished:
+            return "ended"
+        try:
+            return "resumable" if self.resumable else "without a checkpoint"
+        except SkyclassError:
+            return "damaged"
 
     @property
     def member_paths(self) -> list[Path]:
@@ -135,26 +96,6 @@ class Run:
         """Whether there is a checkpoint to resume from."""
         return self.last_checkpoint.is_file() or any(Run(path).resumable for path in self.member_paths if is_run(path))
 
-    @property
-    def evaluation(self) -> Path:
-        """Metrics and their figures."""
-        return self.path / "evaluation"
-
-    @property
-    def explanations(self) -> Path:
-        """Explanation maps, sheets of them, and their grades."""
-        return self.path / "explanations"
-
-    @property
-    def report_file(self) -> Path:
-        """The report as one page."""
-        return self.path / "report.html"
-
-    @property
-    def finished(self) -> bool:
-        """Whether the training has ended."""
-        return self.predictions_file.is_file()
-
     def recipe(self) -> Recipe:
         """The resolved recipe."""
         return load_recipe(self.recipe_file, stored=True)
@@ -170,11 +111,6 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """Versions, machine and command. Errors: SkyclassError where the file is damaged."""
         return read_document(self.environment_file, "environment", EnvironmentDocument, AGAIN)[0]
-
-    def history(self, *scores: str) -> pd.DataFrame:
-        """Losses, `scores` and learning rates, one row a validation. Errors: SkyclassError for a damaged file."""
-        numbers = ("epoch", "step", *scores)
-        return read_own_csv(self.history_file, "history of a training", AGAIN, numbers=numbers)
 
     def stages(self) -> list[Stage]:
         """The stages of the training, in order; at least one."""

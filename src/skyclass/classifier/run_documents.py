@@ -31,6 +31,15 @@ class RunDocument(Document):
     turning_to: str | None = None
 
 
+class MetricsDocument(Document):
+    """What the table of scores relies on in metrics.json."""
+
+    predictions_sha256: str
+    n: int
+    classes: list[str] = Field(min_length=1)
+    confusion_matrix: list[list[int]]
+
+
 class Cost(Document, frozen=True):
     """What the training of a run took, as training.json has it.
 

@@ -30,8 +30,8 @@ from ..data.audit.checks import (
 )
 from ..data.audit.duplicates import claimed, find_duplicates
 from ..data.audit.file_kinds import PixelFormat, mixture_problems
-from ..data.audit.image_statistics import UNLABELLED, CatalogRow, ImageStatistics, Reader, counted, measure_images
-from ..data.catalog import SPLITS, problems_frame, say_problems
+from ..data.audit.image_statistics import CatalogRow, ImageStatistics, Reader, counted, measure_images
+from ..data.catalog import class_counts, problems_frame, say_problems
 from ..data.open import Opened, open_source
 from ..data.source_options import SourceOptions
 from ..evaluation.caveats import is_above_chance
@@ -166,16 +166,6 @@ def _say_held_out_scores(labels: pd.Series, p: np.ndarray, classes: Sequence[str
     if found < 0.5 + 0.5 / len(classes):  # nearer to chance than to perfection
         say("Warning: these networks hardly know the classes; train longer before you believe what they find")
     return True
-
-
-def class_counts(catalog: pd.DataFrame) -> pd.DataFrame:
-    """Images of each class (index) in each split (columns; `all` where there are no splits)."""
-    label = catalog["label"].fillna(UNLABELLED)
-    if catalog["split"].isna().all():
-        return label.value_counts(sort=False).sort_index().to_frame("all")
-    counts = pd.crosstab(label, catalog["split"].fillna("none"))
-    order = [name for name in (*SPLITS, "none") if name in counts]
-    return counts[order]
 
 
 def _summary(

@@ -8,7 +8,8 @@ from typing import Any
 
 from jinja2 import UndefinedError
 
-from ..classifier.run import Run, resume_hint
+from ..classifier.run import Run
+from ..classifier.run_paths import resume_hint
 from ..core.console import say_where
 from ..core.errors import SkyclassError, one_line
 from ..core.files.atomic_files import write_text

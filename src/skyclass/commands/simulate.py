@@ -19,7 +19,8 @@ from ..core.files.disk_errors import disk_errors
 from ..core.files.replacing import finish_replacing, new_contents
 from ..core.text import quantity
 from ..data.catalog import SPLITS
-from ..data.packs.pack import OVERWRITE, PackChunk, new_pack, write_pack
+from ..data.packs.npy_stream import PackChunk
+from ..data.packs.pack import OVERWRITE, new_pack, write_pack
 from ..data.packs.split import assign_splits
 from ..data.simulation.simulators import SIMULATORS, Simulator
 from ..recipes.data_settings import PixelSettings

@@ -19,6 +19,7 @@ SPLITS = ("train", "val", "test")
 REQUIRED = ("image_id", "file", "label", "split")
 TEXT = (*REQUIRED, "group")
 COORDINATES = ("ra", "dec")
+UNLABELLED = "unlabelled"
 
 
 class Problem(TypedDict):
@@ -102,6 +103,16 @@ def say_problems(frame: pd.DataFrame, listed: Path | None, most: int = 6) -> Non
         say("  `skyclass inspect SOURCE --out DIR` lists all of them")
     if listed:
         say_where("Problems", listed)
+
+
+def class_counts(catalog: pd.DataFrame) -> pd.DataFrame:
+    """Images of each class (index) in each split (columns; `all` where there are no splits)."""
+    label = catalog["label"].fillna(UNLABELLED)
+    if catalog["split"].isna().all():
+        return label.value_counts(sort=False).sort_index().to_frame("all")
+    counts = pd.crosstab(label, catalog["split"].fillna("none"))
+    order = [name for name in (*SPLITS, "none") if name in counts]
+    return counts[order]
 
 
 def shortened(files: Sequence[str]) -> tuple[str, list[str]]:

@@ -11,12 +11,16 @@ import pandas as pd
 from torch import Tensor
 
 from ..core.errors import SkyclassError
+from ..core.html import facts, jpeg_uri, pictures
+from ..core.text import listed, quantity
 from ..images.decode import DecodeResult
 from ..models.batchnorm import folded
 from ..models.network import Network, check_names
+from .figures import beside_overlay
 from .gradcam import Half, Layer, heatmaps
 from .methods import method_called
 
+SHOWN = 6  # images of an explanation in a notebook, each about 20 kB
 FOLDING_PAYS = 16  # images from which a network made faster repays the making
 
 # Makes the context that a network is computed in: the precision of its classifier.
@@ -34,6 +38,20 @@ class Explanation(NamedTuple):
     """N names of the class that each map explains."""
     predictions: pd.DataFrame
     """N rows, as `predict` gives them."""
+
+    def __repr__(self) -> str:
+        n, height, width = self.heatmaps.shape
+        return f"Explanation({quantity(n, 'image')}, {height} x {width} pixels, of {listed(sorted(set(self.classes)))})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the first `SHOWN` images beside their overlays."""
+        uris, captions = [], []
+        rows = self.predictions[["image_id", "predicted", "confidence"]].head(SHOWN).itertuples(index=False)
+        for image, heatmap, name, row in zip(self.images, self.heatmaps, self.classes, rows, strict=False):
+            uris.append(jpeg_uri(np.rint(255.0 * beside_overlay(image, heatmap)).astype(np.uint8), quality=80))
+            captions.append(f"{row.image_id}: evidence for {name}; predicted {row.predicted} ({row.confidence:.3f})")
+        more = f"<p>and {len(self.images) - SHOWN:,} more</p>" if len(self.images) > SHOWN else ""
+        return facts(repr(self), {}) + pictures(uris, captions, width=260) + more
 
 
 class Readable(NamedTuple):

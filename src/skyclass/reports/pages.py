@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image as pillow
 
 from ..core.errors import SkyclassError
+from ..core.html import data_uri, jpeg_uri
 from ..core.plotting import save_figure
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -51,18 +51,12 @@ def _webp(file: Path | io.BytesIO, text: str, **how: Any) -> Picture:
     except (OSError, SyntaxError, ValueError):  # of Pillow, for damaged files
         where = file if isinstance(file, Path) else None
         raise SkyclassError("a picture of ours is gone or damaged", where=where, fix="make it again") from None
-    return _picture("webp", stream.getvalue(), text)
+    return Picture(data_uri("webp", stream.getvalue()), text)
 
 
 def thumbnail_picture(pixels: np.ndarray, text: str) -> Picture:
     """A thumbnail, (h, w) or (h, w, 3) uint8, inside a page."""
-    stream = io.BytesIO()
-    pillow.fromarray(pixels).save(stream, format="jpeg", quality=90, subsampling=0)
-    return _picture("jpeg", stream.getvalue(), text)
-
-
-def _picture(kind: str, content: bytes, text: str) -> Picture:
-    return Picture(f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}", text)
+    return Picture(jpeg_uri(pixels), text)
 
 
 def page(template: str, content: Mapping[str, Any]) -> str:

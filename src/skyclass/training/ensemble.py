@@ -30,8 +30,8 @@ from ..data.packs.pack import Pack
 from ..data.packs.resize import resize_for_training
 from ..data.packs.training_rows import TrainingRows
 from ..evaluation.calibration.scaling import Calibration
+from ..evaluation.figures.training import training_curves_figure
 from ..recipes.recipe import Recipe, recipe_hash
-from .figures import training_curves_figure
 from .finish import save_results
 from .resume import apply_resume
 from .run import begin_run, finish_run

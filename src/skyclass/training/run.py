@@ -30,6 +30,7 @@ from ..data.packs.pack import Pack
 from ..data.packs.resize import resize_for_training
 from ..data.packs.training_rows import TrainingRows, say_classes, training_rows
 from ..data.packs.write import warn_of_distortion, warn_of_enlarging, warn_of_padding
+from ..evaluation.figures.training import training_curves_figure
 from ..images.preprocess import Statistics, channel_statistics, network_input, resolve_normalisation, stored_bands
 from ..models.batchnorm import unfold_batchnorm
 from ..models.fine_tuning import adapt, describe_trained, merge_lora
@@ -38,7 +39,6 @@ from ..models.network import Network, build_network
 from ..models.pretrained import load_weights
 from ..recipes.data_settings import AugmentSettings, PixelSettings
 from ..recipes.recipe import Recipe, recipe_hash
-from .figures import training_curves_figure
 from .finish import save_results
 from .learning_rate_finder import find_learning_rate
 from .loop.fit import Fitted, fit

@@ -542,3 +542,14 @@ def test_a_pack_json_that_lacks_a_key_is_named(tmp_path: Path) -> None:
 def test_inspecting_and_packing_wait_for_no_network_library() -> None:
     code = "import sys, skyclass.commands.inspect, skyclass.commands.pack; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_pack_shows_its_images_by_class_and_split(tmp_path: Path) -> None:
+    pack = toy_pack(tmp_path / "my <pack>", bands=3, splits={"train": 4, "test": 2})
+    assert pack.counts().loc["ring"].to_dict() == {"train": 4, "test": 2}
+    text = f"Pack({str(pack.path)!r}, images=18, size=(12, 16), dtype='uint8', bands=('red', 'green', 'blue'), classes="
+    assert repr(pack).startswith(text)
+    html = pack._repr_html_()
+    assert "Pack my &lt;pack&gt;" in html
+    assert "18 of 12 x 16 pixels (height x width), uint8" in html
+    assert "<th>ring</th>" in html

@@ -11,7 +11,7 @@ from skyclass.core.errors import SkyclassError
 from skyclass.core.plotting import save_figure
 from skyclass.evaluation import metrics
 from skyclass.evaluation.figures.scores import confusion_figure, roc_figure
-from skyclass.training.figures import training_curves_figure
+from skyclass.evaluation.figures.training import training_curves_figure
 
 
 @pytest.mark.parametrize("classes", [["lens", "none"], LONG, [f"{LONG[0]}_{k}" for k in range(10)]])

@@ -16,12 +16,11 @@ from ...core.parallel import in_order
 from ...core.plotting import thumbnail
 from ...images.decode import check_pixels
 from ...images.formats.read import Image
-from ..catalog import Problem, pixel_problems
+from ..catalog import UNLABELLED, Problem, pixel_problems
 from .file_kinds import file_problems
 from .fingerprints import Fingerprint, fingerprint
 
 SAMPLES = 8  # images a class on the sample sheet
-UNLABELLED = "unlabelled"
 
 CatalogRow = Mapping[Any, Any]
 Reader = Callable[[CatalogRow], Image]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import tokenize
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,10 +22,12 @@ from ...core.files.atomic_files import new_folder, sha256_of, write_json, writte
 from ...core.files.json_documents import Document, read_document, sealed
 from ...core.files.replacing import finish_replacing, new_contents
 from ...core.files.temporary_names import remove_leftovers
+from ...core.html import facts, small_table
 from ...core.version import __version__
 from ...recipes.data_settings import PixelSettings
 from ...recipes.recipe import StoredPixels, stored_pixels
-from ..catalog import REQUIRED, SPLITS, TEXT, check_catalog
+from ..catalog import REQUIRED, SPLITS, TEXT, check_catalog, class_counts
+from .npy_stream import PackChunk, write_images
 from .verify import VERIFIED, remember, verify_files
 
 OVERWRITE = "add --overwrite to replace it, or name another folder"
@@ -40,13 +41,6 @@ ARRAYS = tuple(f"{name}.npz" for name in (*SPLITS, "unlabelled"))
 
 AGAIN = "pack the source again"
 TYPES = ("uint8", "uint16", "float16", "float32")
-
-
-class PackChunk(NamedTuple):
-    """Images (n, C, H, W) and their n catalog rows."""
-
-    images: np.ndarray
-    rows: pd.DataFrame
 
 
 class PackDocument(Document):
@@ -130,6 +124,32 @@ class Pack:
             raise SkyclassError("damaged catalog: it has unknown splits", where=path, fix=AGAIN)
         return catalog
 
+    def counts(self) -> pd.DataFrame:
+        """Images of each class (rows) in each split (columns).
+
+        Returns
+        -------
+        DataFrame
+            Counts; images without a label or a split are `unlabelled` and `none`.
+        """
+        return class_counts(self.catalog)
+
+    def __repr__(self) -> str:
+        shape = tuple(self.meta.get("shape", ()))
+        parts = {"images": shape[0] if shape else None, "size": shape[2:], "dtype": self.meta.get("dtype")}
+        parts |= {"bands": self.bands, "classes": self.classes}
+        return f"Pack({str(self.path)!r}, {', '.join(f'{name}={value!r}' for name, value in parts.items())})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the pixels, and the images of each class in each split."""
+        n, bands, height, width = self.images.shape
+        about = {
+            "folder": self.path.absolute(),
+            "images": f"{n:,} of {height} x {width} pixels (height x width), {self.images.dtype}",
+            "bands": ", ".join(self.bands) or str(bands),
+        }
+        return facts(f"Pack {self.path.name}", about) + small_table(self.counts())
+
     @property
     def classes(self) -> list[str]:
         """The labels that occur, in order."""
@@ -174,7 +194,7 @@ def write_pack(
     """
     frames: list[pd.DataFrame] = []
     with written_whole(folder / IMAGES) as part, part.open("wb") as stream:
-        shape, dtype = _write_images(chunks, stream, frames)
+        shape, dtype = write_images(chunks, stream, frames)
         if not frames:
             raise SkyclassError("no image could be read", where=folder, fix="see problems.csv for the reason of each")
     catalog = finish(check_catalog(pd.concat(frames, ignore_index=True), folder))
@@ -249,29 +269,3 @@ def _files_of(folder: Path) -> list[str]:
     if not (folder / CATALOG).is_file():
         return []
     return [name for name in (*FILES, *ARRAYS) if (folder / name).exists()]
-
-
-def _write_images(
-    chunks: Iterable[PackChunk], stream: BinaryIO, frames: list[pd.DataFrame]
-) -> tuple[tuple[int, ...], np.dtype]:
-    """Append the chunks' images behind an .npy header, then set the header right; fills `frames`."""
-    shape: tuple[int, ...] = (0,)
-    dtype = np.dtype("float32")
-    for chunk in chunks:
-        if not frames:
-            dtype, shape = chunk.images.dtype, (0, *chunk.images.shape[1:])
-            stream.write(_npy_header((0, *shape[1:]), dtype))
-        stream.write(np.ascontiguousarray(chunk.images, dtype).data)
-        frames.append(chunk.rows)
-        shape = (shape[0] + len(chunk.images), *shape[1:])
-    stream.seek(0)
-    stream.write(_npy_header(shape, dtype))
-    return shape, dtype
-
-
-def _npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
-    """An .npy header of the same length for every number of images: NumPy leaves room for the first axis to grow."""
-    stream = io.BytesIO()
-    content = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, content)
-    return stream.getvalue()

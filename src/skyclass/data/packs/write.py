@@ -24,7 +24,8 @@ from ..audit.duplicates import find_duplicates
 from ..audit.file_kinds import NOTHING, PixelFormat, file_problems, mixture_problems, pixel_format
 from ..audit.fingerprints import Fingerprint, fingerprint
 from ..catalog import Problem, pixel_problems, problems_frame, write_problems
-from .pack import PROBLEMS, Pack, PackChunk, write_pack
+from .npy_stream import PackChunk
+from .pack import PROBLEMS, Pack, write_pack
 from .split import assign_splits
 
 SAMPLED = 100  # images that are read to find the usual bands, size and type

@@ -20,8 +20,6 @@ from ..comparison import SCORES
 from ..metrics import auroc_macro, auroc_per_class, labelled_rows
 from ..subgroups import AccuracyBy
 
-RATES = {"learning_rate": ""} | {f"learning_rate_{part}": part for part in ("early", "middle", "late", "head")}
-
 
 def confusion_figure(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequence[str]) -> Figure:
     """Confusion matrix: in each cell the number of images and its share of the true class, which is also the colour.
