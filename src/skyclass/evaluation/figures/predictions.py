@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ...core.errors import SkyclassError
-from ..calibration.report import calibration_report
+from ..calibration_report import calibration_report
 from ..metrics import confusion_matrix, labelled_rows
 from ..predictions import labelled_predictions, probabilities
 from .scores import confusion_figure, precision_recall_figure, roc_figure
