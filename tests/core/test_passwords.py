@@ -81,10 +81,10 @@ def test_errors_messages_and_hosts_are_without_passwords(capsys: pytest.CaptureF
 
 def test_a_traceback_has_no_password(tmp_path: Path) -> None:
     code = (
-        "import sys, skyclass.commands.report as module\n"
+        "import sys, skyclass.commands.fetch as module\n"
         "def fails(*a, **k): raise ValueError('postgresql://me:' + 'hun' + 'ter2!x@machine/db')\n"
-        "module.report = fails\n"
-        "from skyclass.cli.app import main\nsys.argv = ['skyclass', 'report', 'run', '--debug']\nmain()\n"
+        "module.fetch = fails\n"
+        "from skyclass.cli.app import main\nsys.argv = ['skyclass', 'fetch', 'lenses', '--debug']\nmain()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, cwd=tmp_path)
     assert done.returncode == 1
