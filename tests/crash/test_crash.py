@@ -32,6 +32,7 @@ def number_in(cell: str) -> int:
     return int(cell.replace(",", ""))
 
 
+@pytest.mark.kill
 @pytest.mark.timeout(1600)
 def test_no_crash_needs_hands_or_is_silently_different(tmp_path: Path) -> None:
     """Killed, on a full disk and on one that fails: what the commands leave is what they would have left."""

@@ -194,6 +194,7 @@ def test_the_matrix_is_large() -> None:
     assert {name for name, _, _ in matrix(SHARE)} >= {"packs/uint8/pack.json", "runs/ended/predictions.parquet"}
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("number", range(PARTS))
 def test_a_damaged_file_is_one_sentence(
     whole: Path, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -136,6 +136,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return Place(root, json.loads(result.stdout.splitlines()[-1]))
 
 
+@pytest.mark.kill
+@pytest.mark.slow
 def test_the_processes_end_as_they_should(place: Place) -> None:
     logs = "\n".join(f"{path.name}\n{path.read_text()}" for path in place.root.glob("*/*.log.?"))
     killed, nan = [-9, -9], [3, 3]
@@ -143,6 +145,7 @@ def test_the_processes_end_as_they_should(place: Place) -> None:
     assert place.statuses == expected, logs
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(place: Place) -> None:
     """Unequal shares, class weights, accumulated and clipped gradients: the weights are those of one process."""
     one, two = place.run("still/one"), place.run("still/two")
@@ -160,6 +163,7 @@ def test_two_processes_train_as_one_does(place: Place) -> None:
     assert max(float(state["momentum_buffer"].abs().max()) for state in fresh.values()) > 1e-3  # something was learnt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "ranks"), [("usual/two", {0, 1}), ("short/four", {0, 1, 2}), ("still/two", {0, 1})])
 def test_each_image_is_validated_once(place: Place, name: str, ranks: set[int]) -> None:
     """By one process of those that have a share: of four, one has none of three images."""
@@ -172,6 +176,7 @@ def test_each_image_is_validated_once(place: Place, name: str, ranks: set[int]) 
     assert validated["segment"].nunique() == len(pd.read_csv(place.run(name).history_file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["usual/two", "short/four", "short/slurm"])
 def test_each_image_is_predicted_once_and_the_scores_are_those_of_one_process(place: Place, name: str) -> None:
     run = place.run(name)
@@ -190,17 +195,21 @@ def test_each_image_is_predicted_once_and_the_scores_are_those_of_one_process(pl
     assert best["val_accuracy"] == pytest.approx(accuracy_score(truth, frame["predicted"].iloc[:3]))
 
 
+@pytest.mark.slow
 def test_a_training_in_two_processes_learns(place: Place) -> None:
     history = pd.read_csv(place.run("usual/two").history_file)
     assert history["train_loss"].iloc[-1] < 0.7 * history["train_loss"].iloc[0]
     assert history["train_accuracy"].iloc[-1] > 0.6
 
 
+@pytest.mark.kill
+@pytest.mark.slow
 def test_two_processes_that_were_killed_go_on_as_if_nothing_had_been(place: Place) -> None:
     """One was killed in mid-segment, later the other before a checkpoint: equal to the last bit."""
     assert_same_run(place.run("usual/killed"), place.run("usual/two"))
 
 
+@pytest.mark.slow
 def test_the_first_process_alone_writes_and_speaks(place: Place) -> None:
     names = {path.name for path in place.run("still/one").path.iterdir()}
     assert {path.name for path in place.run("still/two").path.iterdir()} == names
@@ -213,6 +222,7 @@ def test_the_first_process_alone_writes_and_speaks(place: Place) -> None:
     assert pd.read_json(place.run("still/two").training_file, typ="series")["device"] == "2 x cpu, 1 thread"
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_all_with_the_images_of_the_process_that_had_it(place: Place) -> None:
     first, second = (place.log("short/nan", rank).splitlines()[-1] for rank in (0, 1))
     assert first == second
@@ -222,6 +232,7 @@ def test_a_loss_that_is_no_number_ends_all_with_the_images_of_the_process_that_h
     assert not place.run("short/nan").path.exists()
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_shared_as_well(place: Place) -> None:
     run = place.run("short/ensemble")
     assert [Run(path).finished for path in run.member_paths] == [True, True]
@@ -231,6 +242,7 @@ def test_an_ensemble_is_shared_as_well(place: Place) -> None:
     assert first.history_file.read_text() == place.run("short/slurm").history_file.read_text()
 
 
+@pytest.mark.slow
 def test_one_process_finds_the_rate_for_all(place: Place) -> None:
     """On whole batches: as it would alone."""
     run = place.run("short/rate")
@@ -266,6 +278,7 @@ def test_terms_of_parts_of_a_batch_make_up_its_loss(loss: str, weights: torch.Te
 # Starting them, and their common end
 
 
+@pytest.mark.slow
 def test_the_command_trains_in_two_processes(place: Place, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = (place.root / "short" / "recipe.yaml", place.root / "pack", "--out", tmp_path / "run", "--device", "cpu")
     result = done("train", *words, "--devices", 2)
@@ -358,6 +371,7 @@ class OddError(Exception):
 # What is refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

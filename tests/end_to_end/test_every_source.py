@@ -197,6 +197,7 @@ def test_every_source_of_the_page_is_made_and_run_here() -> None:
     assert {shlex.split(command)[2] for command in COMMANDS} == set(MADE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=[shlex.split(command)[3] for command in COMMANDS])
 def test_a_source_from_inspection_to_predictions(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, source, out, *options = shlex.split(command)

@@ -23,6 +23,7 @@ MUTANTS = 2000
 SEED = 11
 
 
+@pytest.mark.fuzz
 @pytest.mark.timeout(900)  # it takes two minutes of computing, and other tests may want the cores
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits there")
 @pytest.mark.parametrize("kinds", [IMAGES, TABLES, OUR_OWN], ids=["images", "tables", "artefacts"])
@@ -46,6 +47,7 @@ def test_a_mutant_follows_from_seed_kind_and_number() -> None:
     assert mutants != [fuzz.mutant_of("fits", whole, 8, number) for number in range(20)]
 
 
+@pytest.mark.fuzz
 def test_what_ends_or_stops_a_process_is_a_fault_and_the_rest_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

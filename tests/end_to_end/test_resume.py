@@ -15,6 +15,8 @@ from helpers.same_runs import assert_same_run
 from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.run import Run
 
+pytestmark = pytest.mark.kill
+
 AUGMENT = {"flip_horizontal": 0.5, "rotation": 30.0, "noise": 0.02}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plateau": {

@@ -21,6 +21,8 @@ from skyclass.data.packs.pack import Pack
 from skyclass.training import finish
 from skyclass.training.loop.task import Task
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def place(toy_run: Path) -> Path:

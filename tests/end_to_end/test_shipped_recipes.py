@@ -58,6 +58,7 @@ def test_every_published_system_is_shipped() -> None:
     assert reported == systems - {"objects-convolutional"}  # of which its authors reported nothing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bands", [1, 5])
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_a_shipped_recipe_runs(place: Path, tmp_path: Path, name: str, bands: int) -> None:

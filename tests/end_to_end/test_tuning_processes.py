@@ -34,7 +34,7 @@ from skyclass.training.tuning import study
 from skyclass.training.tuning.folder import TuningFolder
 
 # Processes that import torch take minutes on a machine that is busy with other things.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 GRID = {"training.learning_rate": [1e-3, 1e-2], "training.label_smoothing": [0.0, 0.1]}
 
@@ -89,6 +89,7 @@ def kills(root: Path) -> dict[str, list[str]]:
     )
 
 
+@pytest.mark.kill
 @pytest.mark.parametrize("name", ["moments", "killed1"])
 def test_a_killed_tuning_ends_as_if_nothing_had_been(root: Path, kills: dict[str, list[str]], name: str) -> None:
     assert len(kills[name]) == 9 if name == "moments" else kills[name], kills
@@ -103,6 +104,7 @@ def test_a_killed_tuning_ends_as_if_nothing_had_been(root: Path, kills: dict[str
     assert (root / name / "best.yaml").read_text() == (root / "whole" / "best.yaml").read_text()
 
 
+@pytest.mark.kill
 def test_two_processes_share_a_study(root: Path, kills: dict[str, list[str]]) -> None:
     assert kills
     pd.testing.assert_frame_equal(results(root / "shared"), results(root / "whole"))
@@ -128,6 +130,7 @@ def test_two_machines_share_a_study_in_postgresql(root: Path) -> None:
     assert [table["run"].notna().sum() for table in tables] == [len(trainings(folder)) for folder in folders]
 
 
+@pytest.mark.kill
 def test_jobs_are_processes_that_end_with_their_command(root: Path) -> None:
     folder = TuningFolder(root / "jobs")
     words = ["tune", str(root / "recipe.yaml"), str(root / "pack"), "--out", str(folder.path), "--device", "cpu"]

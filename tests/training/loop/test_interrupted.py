@@ -196,6 +196,7 @@ def long_run(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_of(tmp_path_factory.mktemp("long"), pack, long_recipe("onecycle", epochs=20))
 
 
+@pytest.mark.kill
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_is_resumed(tmp_path: Path, pack: Pack, long_run: Run, how: signal.Signals) -> None:
     recipe = long_recipe("onecycle", epochs=20)
