@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from helpers.commands import copy_toy_run, done, toy_recipe
+from helpers.commands import copy_toy_run, done, write_toy_recipe
 from helpers.make_data import class_folders, write_image
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
@@ -66,7 +66,15 @@ def test_a_distortion_is_said_at_packing_and_at_training(tmp_path: Path) -> None
     words = ("pack", tmp_path / "images", tmp_path / "squeezed", "--pixels", "size=32", "--no-duplicates")
     assert SQUEEZES in done(*words, "--pixels", "fit=distort").err
     assert "distorted" not in done("pack", tmp_path / "images", tmp_path / "pack", "--no-duplicates").err
-    train = ("train", toy_recipe(tmp_path), tmp_path / "pack", "--set", "training.epochs=0", "--set", "pixels.size=32")
+    train = (
+        "train",
+        write_toy_recipe(tmp_path),
+        tmp_path / "pack",
+        "--set",
+        "training.epochs=0",
+        "--set",
+        "pixels.size=32",
+    )
     assert SQUEEZES in done(*train, "--out", tmp_path / "one", "--set", "pixels.fit=distort").err
     assert "distorted" not in done(*train, "--out", tmp_path / "other").err
 

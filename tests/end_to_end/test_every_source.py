@@ -17,7 +17,7 @@ import pytest
 from astropy.io import fits
 from PIL import Image as pillow
 
-from helpers.commands import done, toy_recipe
+from helpers.commands import done, write_toy_recipe
 from helpers.make_data import class_folders, toy_image, write_image, write_table
 from helpers.paths import PROJECT
 from skyclass.data.packs.pack import Pack
@@ -212,7 +212,7 @@ def test_a_source_from_inspection_to_predictions(command: str, tmp_path: Path, m
     assert len(packed.catalog) >= 32
     problems = pd.read_csv("audit/problems.csv")
     assert (problems["severity"] == "warning").all()
-    done("train", toy_recipe(tmp_path), out, "--out", "run", "--set", "training.epochs=1")
+    done("train", write_toy_recipe(tmp_path), out, "--out", "run", "--set", "training.epochs=1")
     done("predict", "run", source, "--out", "predictions.parquet", *reading)
     predicted = pd.read_parquet("predictions.parquet")
     assert predicted["error"].isna().all()

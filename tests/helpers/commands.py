@@ -80,7 +80,7 @@ def the_error(result: Result) -> str:
     return lines[0]
 
 
-def toy_recipe(folder: Path) -> Path:
+def write_toy_recipe(folder: Path) -> Path:
     """A recipe for three epochs of the smallest network, in float32."""
     path = folder / "toy.yaml"
     path.write_text(TOY, encoding="utf-8")
@@ -94,7 +94,7 @@ def train_toy(folder: Path) -> Path:
     """
     class_folders(folder / "images", CLASSES, splits={"train": 8, "val": 4, "test": 4})
     done("pack", folder / "images", folder / "pack", "--no-duplicates")
-    done("train", toy_recipe(folder), folder / "pack", "--out", folder / "run")
+    done("train", write_toy_recipe(folder), folder / "pack", "--out", folder / "run")
     return folder
 
 
