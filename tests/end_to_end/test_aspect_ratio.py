@@ -66,15 +66,8 @@ def test_a_distortion_is_said_at_packing_and_at_training(tmp_path: Path) -> None
     words = ("pack", tmp_path / "images", tmp_path / "squeezed", "--pixels", "size=32", "--no-duplicates")
     assert SQUEEZES in done(*words, "--pixels", "fit=distort").err
     assert "distorted" not in done("pack", tmp_path / "images", tmp_path / "pack", "--no-duplicates").err
-    train = (
-        "train",
-        write_toy_recipe(tmp_path),
-        tmp_path / "pack",
-        "--set",
-        "training.epochs=0",
-        "--set",
-        "pixels.size=32",
-    )
+    untrained = ("--set", "training.epochs=0", "--set", "pixels.size=32")
+    train = ("train", write_toy_recipe(tmp_path), tmp_path / "pack", *untrained)
     assert SQUEEZES in done(*train, "--out", tmp_path / "one", "--set", "pixels.fit=distort").err
     assert "distorted" not in done(*train, "--out", tmp_path / "other").err
 
