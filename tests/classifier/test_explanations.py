@@ -44,6 +44,7 @@ def test_any_class_can_be_explained(classifier: Classifier, files: list[Path]) -
         np.testing.assert_allclose(found.heatmaps[row], every[name].heatmaps[row], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_any_method_explains(classifier: Classifier, files: list[Path]) -> None:
     found = {name: classifier.explain(files, "bar", 4, name).heatmaps for name in METHODS}
     assert all(maps.shape == (len(files), 12, 16) and maps.max() == 1 for maps in found.values())

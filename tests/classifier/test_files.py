@@ -64,6 +64,7 @@ def killed_while_saving(new: Classifier, folder: Path, at: int, monkeypatch: pyt
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_novelty", [(True, False), (False, True)], ids=["less", "more"])
 def test_a_kill_while_saving_leaves_the_old_classifier_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_novelty: tuple[bool, bool]

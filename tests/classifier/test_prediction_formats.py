@@ -166,6 +166,7 @@ def plain_accuracy(trained: Path) -> float:
     return accuracy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_predict_writes_every_format_and_evaluate_reads_it(
     trained: Path, plain_accuracy: float, tmp_path: Path, suffix: str
@@ -192,6 +193,7 @@ def test_predict_writes_every_format_and_evaluate_reads_it(
     assert scores["accuracy"] == plain_accuracy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_inspect_doubts_labels_by_predictions_of_every_format(trained: Path, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"p{suffix}"
@@ -217,6 +219,7 @@ def test_tables_that_other_programs_saved_again(tmp_path: Path) -> None:
     assert read_predictions(tmp_path / "p.xml")[0]["p_b"].tolist() == [0.75]
 
 
+@pytest.mark.slow
 def test_what_predict_and_evaluate_refuse(trained: Path, tmp_path: Path) -> None:
     words = ("predict", trained / "run", trained / "sky/labels.csv", "--out")
     assert ".parquet, .csv, .fits, .vot, .ecsv" in refused(*words, tmp_path / "p.xlsx")
@@ -227,6 +230,7 @@ def test_what_predict_and_evaluate_refuse(trained: Path, tmp_path: Path) -> None
     assert "bad.vot: unreadable table" in refused("evaluate", tmp_path / "bad.vot")
 
 
+@pytest.mark.slow
 def test_the_predictions_of_a_run_carry_positions(trained: Path) -> None:
     done("pack", trained / "sky/labels.csv", trained / "skypack", "--no-duplicates")
     train = ("train", trained / "toy.yaml", trained / "skypack", "--out", trained / "skyrun")

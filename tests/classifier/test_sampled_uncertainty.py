@@ -22,6 +22,8 @@ from skyclass.evaluation.calibration.scaling import Calibration
 from skyclass.evaluation.figures.uncertainty import uncertainty_figure
 from skyclass.evaluation.uncertainty import IN_WORDS, compare_scores
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:

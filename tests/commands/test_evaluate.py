@@ -59,6 +59,7 @@ def foreign(folder: Path, n: int = 200, **columns: Any) -> Path:
 # Intervals
 
 
+@pytest.mark.slow
 def test_scores_have_intervals_in_the_metrics_the_table_and_the_words(run: Path) -> None:
     said = done("evaluate", run).err
     result = json.loads((run / "evaluation" / "metrics.json").read_text())
@@ -86,6 +87,7 @@ def test_ten_thousand_predictions_take_seconds(tmp_path: Path) -> None:
 # Columns
 
 
+@pytest.mark.slow
 def test_accuracy_by_columns_of_the_pack(run: Path) -> None:
     rng = np.random.default_rng(0)
     n = len(pd.read_parquet(run.parent / "pack" / "catalog.parquet"))
@@ -125,6 +127,7 @@ def test_a_table_gives_columns_to_any_predictions(tmp_path: Path) -> None:
     assert result["by"]["z"]["n_missing"] == 50
 
 
+@pytest.mark.slow
 def test_a_pack_serves_as_the_table(run: Path) -> None:
     n = len(with_columns(run))
     with_columns(run, seeing=np.arange(n) % 2 + 0.5)
@@ -136,6 +139,7 @@ def test_a_pack_serves_as_the_table(run: Path) -> None:
     assert same["by"] == result["by"]
 
 
+@pytest.mark.slow
 def test_a_column_or_table_that_says_nothing_is_refused(run: Path, tmp_path: Path) -> None:
     with_columns(run, mag_r=17.0, empty=None)
     assert "no column 'mag_t' to group by; did you mean 'mag_r'?" in refused("evaluate", run, "--by", "mag_t")
@@ -174,6 +178,7 @@ def test_images_doubled_in_training() -> None:
     assert duplicates_of_training(catalog, np.array([], int)) == set()
 
 
+@pytest.mark.slow
 def test_scores_without_the_near_duplicates_in_training(run: Path) -> None:
     catalog = with_columns(run)
     clusters = pd.Series(None, index=catalog.index, dtype=object)
@@ -202,6 +207,7 @@ def test_scores_without_the_near_duplicates_in_training(run: Path) -> None:
     assert set(found["without"]["intervals"]) == set(found["without"]) - {"n", "intervals", "ece_by_chance"}
 
 
+@pytest.mark.slow
 def test_what_is_not_known_of_near_duplicates_is_said(run: Path, tmp_path: Path) -> None:
     with_columns(run, duplicates=None)
     assert "Near-duplicates in training: 0 of 15 images" in done("evaluate", run).err
@@ -217,6 +223,7 @@ def test_what_is_not_known_of_near_duplicates_is_said(run: Path, tmp_path: Path)
     assert found["reason"] == "these are predictions of a file, not of a run"
 
 
+@pytest.mark.slow
 def test_every_image_doubled_leaves_nothing_to_judge(run: Path) -> None:
     with_columns(run, duplicates="all")
     assert Pack.open(run.parent / "pack").catalog["duplicates"].eq("all").all()

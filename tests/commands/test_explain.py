@@ -26,6 +26,8 @@ from skyclass.explanation.methods import METHODS
 from skyclass.models.resnet_cifar import ResNetCifar
 from skyclass.recipes.data_settings import PixelSettings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def place(toy_run: Path) -> Path:

@@ -105,6 +105,7 @@ def test_problems_stand_in_the_order_of_the_files_with_their_reasons(tmp_path: P
     }
 
 
+@pytest.mark.slow
 def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = mixed_source(tmp_path / "source")
     for name, cores in (("one", 1), ("eight", 8)):
@@ -143,6 +144,7 @@ def test_a_decoder_that_breaks_costs_one_image(tmp_path: Path, monkeypatch: pyte
     assert problems["problem"][problems["severity"] == "error"].tolist() == ["cannot be decoded: a bug of the decoder"]
 
 
+@pytest.mark.slow
 def test_a_pack_is_inspected_like_its_source(tmp_path: Path) -> None:
     table = image_table(tmp_path / "source", per_class=6)
     pack(table, tmp_path / "pack", splits=(1, 0, 0), duplicates=False)
@@ -254,6 +256,7 @@ def test_the_time_of_a_bar() -> None:
     assert shown(True, remaining=0.0, taken=65.9) == "in 0:01:05"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
 def test_real_radio_images() -> None:
     summary = inspect(SHARED / "data/radio/labels.csv", duplicates=False)

@@ -20,6 +20,8 @@ from skyclass.commands.report import SECTIONS
 from skyclass.data.packs.pack import Pack
 from skyclass.training import finish
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 
 

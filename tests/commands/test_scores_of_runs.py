@@ -14,6 +14,8 @@ from sklearn import metrics as sk
 from helpers.commands import CLASSES, P, done, drawn, predictions
 from helpers.make_data import write_jpeg
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def place(toy_run: Path) -> Path:

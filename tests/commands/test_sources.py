@@ -29,6 +29,7 @@ def by_name(pack: Pack) -> dict[str, tuple[np.ndarray, str, str]]:
     return {Path(name).name: (np.asarray(pixels), label, split) for pixels, name, label, split in rows}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SIMULATED)
 def test_a_simulated_pack_is_the_pack_of_the_simulated_folders(kind: str, tmp_path: Path) -> None:
     size, suffix, classes = SIMULATED[kind]
@@ -278,6 +279,7 @@ def test_a_pack_without_labels_is_said_to_have_none(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_pack_like_a_classifier_and_over_an_old_pack(toy_run: Path, tmp_path: Path) -> None:
     run = copy_toy_run(toy_run, tmp_path) / "run"
     class_folders(tmp_path / "larger", per_class=2, size=(40, 30))

@@ -22,6 +22,8 @@ from skyclass.evaluation.calibration.conformal import PredictionSets, fit_predic
 from skyclass.evaluation.calibration.scaling import Calibration, fit_calibration, out_of_fold
 from skyclass.evaluation.predictions import UNCALIBRATED, probabilities
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:

@@ -70,6 +70,7 @@ def edit(path: Path, **changes: Any) -> None:
 # Packs
 
 
+@pytest.mark.slow
 def test_changed_pixels_are_not_trained_on(place: Path) -> None:
     flip(place / "pack" / "images.npy")
     touched(place / "pack" / "images.npy")
@@ -82,6 +83,7 @@ def test_changed_pixels_are_not_trained_on(place: Path) -> None:
     assert "images.npy was changed" in refused("train", "--resume", place / "run")
 
 
+@pytest.mark.slow
 def test_a_bit_that_rots_without_a_trace_of_time_is_found_by_check(place: Path) -> None:
     flip(place / "pack" / "images.npy")
     pack = Pack.open(place / "pack")
@@ -102,6 +104,7 @@ def test_a_bit_that_rots_without_a_trace_of_time_is_found_by_check(place: Path) 
         assert "images.npy was changed after it was packed" in refused(*words), words
 
 
+@pytest.mark.slow
 def test_what_was_checked_is_read_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from skyclass.data.packs import verify as pack_check
 
@@ -123,6 +126,7 @@ def test_what_was_checked_is_read_once(place: Path, monkeypatch: pytest.MonkeyPa
     pack.verify()
 
 
+@pytest.mark.slow
 def test_prepared_pixels_that_changed_are_made_again(place: Path) -> None:
     pack, recipe = Pack.open(place / "pack"), PixelSettings(size=(6, 8))
     whole = np.array(resize_for_training(pack, recipe))
@@ -134,6 +138,7 @@ def test_prepared_pixels_that_changed_are_made_again(place: Path) -> None:
     np.testing.assert_array_equal(np.load(file), whole)
 
 
+@pytest.mark.slow
 def test_shuffled_rows_and_repeated_ids_are_refused(place: Path) -> None:
     path = place / "pack" / "catalog.parquet"
     catalog = pd.read_parquet(path)
@@ -156,6 +161,7 @@ def test_shuffled_rows_and_repeated_ids_are_refused(place: Path) -> None:
     done(*predict)
 
 
+@pytest.mark.slow
 def test_an_edited_pack_json_is_refused(place: Path) -> None:
     meta = json.loads((place / "pack" / "pack.json").read_text())
     edit(place / "pack" / "pack.json", classes=meta["classes"][::-1])
@@ -165,6 +171,7 @@ def test_an_edited_pack_json_is_refused(place: Path) -> None:
 # Checkpoints
 
 
+@pytest.mark.slow
 def test_no_bit_of_a_checkpoint_flips_unseen(place: Path) -> None:
     path, chance = place / "run" / "checkpoints" / "last.ckpt", random.Random(11)
     data = path.read_bytes()
@@ -181,6 +188,7 @@ def test_no_bit_of_a_checkpoint_flips_unseen(place: Path) -> None:
     assert missed == 0
 
 
+@pytest.mark.slow
 def test_a_damaged_last_checkpoint_is_refused_with_the_others_named(place: Path) -> None:
     (place / "run" / "predictions.parquet").unlink()
     flip(place / "run" / "checkpoints" / "last.ckpt", 0.5)
@@ -204,6 +212,7 @@ def test_a_checkpoint_of_0_1_is_checked_by_its_archive(tmp_path: Path) -> None:
 # Classifiers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["classes", "mean", "std", "pixels", "calibration", "bands", "mirror_swaps"])
 def test_an_edited_classifier_is_refused(place: Path, key: str) -> None:
     path = place / "run" / "classifier" / "classifier.json"
@@ -225,6 +234,7 @@ def test_an_edited_classifier_is_refused(place: Path, key: str) -> None:
 # Predictions
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_no_number_is_an_error_and_no_prediction(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +252,7 @@ def test_an_answer_that_is_no_number_is_an_error_and_no_prediction(
     assert table["error"].iloc[1] == NO_NUMBERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_rows_of_nan_do_not_count(place: Path, suffix: str) -> None:
     frame = pd.read_parquet(place / "run" / "predictions.parquet")
@@ -262,6 +273,7 @@ def test_rows_of_nan_do_not_count(place: Path, suffix: str) -> None:
 # Reports
 
 
+@pytest.mark.slow
 def test_an_edited_evaluation_is_not_reported(place: Path) -> None:
     path = place / "run" / "evaluation" / "metrics.json"
     done("report", place / "run")
@@ -279,6 +291,7 @@ def test_an_edited_evaluation_is_not_reported(place: Path) -> None:
     assert "again" in sentence
 
 
+@pytest.mark.slow
 def test_check_wants_something_with_hashes(place: Path) -> None:
     result = skyclass("predict", place / "run", place / "recipe.yaml", "--check")
     assert result.code == 1
@@ -286,6 +299,7 @@ def test_check_wants_something_with_hashes(place: Path) -> None:
     assert "a file of predictions has no hashes to check; name the run" in refused("evaluate", predictions, "--check")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_network_is_one_sentence(place: Path) -> None:
     (place / "run" / "predictions.parquet").unlink()
     recipe = place / "run" / "recipe.yaml"

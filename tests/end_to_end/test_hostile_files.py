@@ -55,6 +55,7 @@ def costs_its_own_row(folder: Path, name: str, run: Path, out: Path) -> None:
     assert len(table) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*hostile.FITS_FILES])
 def test_a_hostile_image_costs_its_own_row(tmp_path: Path, small_run: SmallRun, name: str) -> None:
     file = tmp_path / f"{name}.fits"
@@ -63,6 +64,7 @@ def test_a_hostile_image_costs_its_own_row(tmp_path: Path, small_run: SmallRun, 
     within(lambda: costs_its_own_row(folder, name, small_run.run, tmp_path))
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.parametrize("name", FITS)
 def test_each_hostile_image_that_was_found(tmp_path: Path, small_run: SmallRun, name: str) -> None:
@@ -78,6 +80,7 @@ def rows_of_hdf5(folder: Path, file: Path) -> Path:
     return folder / "table.csv"
 
 
+@pytest.mark.slow
 def test_pixels_are_never_those_of_another_file(tmp_path: Path, small_run: SmallRun) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(range(256)) * 20)
@@ -85,6 +88,7 @@ def test_pixels_are_never_those_of_another_file(tmp_path: Path, small_run: Small
     within(lambda: costs_its_own_row(table, "ext.h5", small_run.run, tmp_path))
 
 
+@pytest.mark.slow
 @needs_shared
 def test_the_hdf5_file_that_was_found(tmp_path: Path, small_run: SmallRun) -> None:
     import h5py
@@ -106,18 +110,21 @@ def is_refused_as_a_table(file: Path, run: Path, out: Path) -> None:
         assert "rows lie in another file" in refused(*words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_a_table_never_names_another_file(tmp_path: Path, small_run: SmallRun, encoding: str) -> None:
     (tmp_path / "t.vot").write_bytes(hostile.stream_elsewhere(encoding))
     within(lambda: is_refused_as_a_table(tmp_path / "t.vot", small_run.run, tmp_path))
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.parametrize("name", ["gt.vot", "href16.vot"])
 def test_each_table_that_was_found(tmp_path: Path, small_run: SmallRun, name: str) -> None:
     within(lambda: is_refused_as_a_table(SHARED / name, small_run.run, tmp_path))
 
 
+@pytest.mark.slow
 def test_a_recipe_of_aliases_is_refused_at_once(tmp_path: Path, small_run: SmallRun) -> None:
     files = [tmp_path / "aliases.yaml", *([SHARED / "bl_map.yaml"] if SHARED.is_dir() else [])]
     files[0].write_text(f"tune:\n  space:\n    {hostile.ALIASES.replace(chr(10), chr(10) + '    ')}")

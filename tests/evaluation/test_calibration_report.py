@@ -54,6 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_evaluate_shows_before_and_after(place: Path) -> None:
     said = done("evaluate", place / "p.parquet").err
     folder = place / "p-evaluation"
@@ -99,6 +100,7 @@ def test_ambiguous_objects_are_listed(place: Path) -> None:
     assert table["prediction_set"].tolist() == frame.loc[table["image_id"], "prediction_set"].tolist()
 
 
+@pytest.mark.slow
 def test_nothing_is_promised_for_the_images_of_the_calibration(place: Path, tmp_path: Path) -> None:
     for split in ("val", "all"):
         done("evaluate", place / "p.parquet", "--split", split, "--out", tmp_path)
@@ -129,6 +131,7 @@ def test_a_table_without_sets_has_a_reliability_diagram_alone(place: Path, tmp_p
     assert not {"prediction_sets.png", "ambiguous.csv"} & files
 
 
+@pytest.mark.slow
 def test_a_csv_file_with_sets_is_read(place: Path, tmp_path: Path) -> None:
     """Empty sets and missing ones look alike there; whose class is not known is refused."""
     frame = pd.read_parquet(place / "p.parquet")

@@ -214,6 +214,7 @@ def test_a_kill_while_grades_are_written_leaves_the_old_ones(tmp_path: Path, mon
     assert (tmp_path / "grades.csv").read_bytes() != before["grades.csv"]
 
 
+@pytest.mark.slow
 def test_grades_are_written_and_told(small_run: SmallRun, tmp_path: Path) -> None:
     model = Classifier.load(small_run.run, "cpu")
     explained = model.explain(sorted(small_run.files.glob("test/*/*.png")))

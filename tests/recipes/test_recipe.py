@@ -228,6 +228,7 @@ recipes = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(recipes)
 def test_a_recipe_comes_back_from_its_yaml_as_it_was(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe) -> None:

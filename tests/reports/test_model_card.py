@@ -41,6 +41,7 @@ def test_a_training_leaves_a_card_without_scores(run: Path) -> None:
     assert Classifier.load(run / "classifier").classes == ["bar", "blob", "ring"]  # the card does not disturb it
 
 
+@pytest.mark.slow
 def test_an_evaluation_writes_its_scores_into_the_card(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)

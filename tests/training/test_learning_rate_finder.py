@@ -109,6 +109,7 @@ def test_the_suggestion_lies_where_the_loss_falls_below_the_divergence() -> None
     assert not ends[1] < ends[0]
 
 
+@pytest.mark.slow
 def test_the_network_and_the_random_state_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = build_network(ModelSettings(backbone="resnet20_cifar", head="refined", dropout=0.3), 1, 2).eval()
@@ -143,6 +144,7 @@ def test_the_parts_keep_their_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(rates[:, 0], 0.1 * rates[:, 1])
 
 
+@pytest.mark.slow
 def test_the_recipe_s_loss_optimiser_precision_and_weights_are_used() -> None:
     def losses(weights: Tensor | None = None, uncertainty: bool = False, **changes: object) -> np.ndarray:
         settings = TrainingSettings(**{"precision": "float32", "optimizer": "sgd", **changes})
@@ -231,6 +233,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 OWN = {"class_weights": "sqrt", "optimizer": "sgd", "rates": {"early": 1e-4}, "epochs": 1, "learning_rate": 1e-3}
 
 
+@pytest.mark.slow
 def test_a_training_takes_the_rate_that_was_found(tmp_path: Path, pack: Pack) -> None:
     """And is to the last bit the training with that rate, which is what the run's recipe says."""
     file = write_recipe(tmp_path, toy_recipe(model={"dropout": 0.3}, training=OWN))
@@ -251,6 +254,7 @@ def test_a_training_takes_the_rate_that_was_found(tmp_path: Path, pack: Pack) ->
     assert not Run(again).rates_file.exists()
 
 
+@pytest.mark.slow
 def test_a_search_that_was_stopped_is_begun_again(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before it has ended, and between the rate and the training."""
     file = write_recipe(tmp_path, toy_recipe(training=OWN))

@@ -64,6 +64,7 @@ def best_epoch(run: Run) -> float:
     return float(history["epoch"][history["val_loss"].idxmin()])
 
 
+@pytest.mark.slow
 def test_more_epochs_begin_at_the_best_checkpoint(run: Run) -> None:
     before, best = pd.read_csv(run.history_file), best_epoch(run)
     train(resume=run.path, overrides=[MORE], device="cpu")
@@ -96,6 +97,7 @@ def rates_in(monkeypatch: pytest.MonkeyPatch, run: Run, **more: Any) -> list[tup
     return seen
 
 
+@pytest.mark.slow
 def test_onecycle_begins_anew_over_the_added_steps(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = rates_in(monkeypatch, run, overrides=["training.epochs=+2"])
     parameter = torch.nn.Parameter(torch.zeros(1))
@@ -111,6 +113,7 @@ def test_onecycle_begins_anew_over_the_added_steps(run: Run, monkeypatch: pytest
     assert [beta for _, beta in seen] == pytest.approx([beta for _, beta in expected])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "training",
     [
@@ -129,6 +132,7 @@ def test_other_schedules_go_on_as_in_one_training(tmp_path: Path, training: dict
     assert same_weights(Run(parts), Run(whole))
 
 
+@pytest.mark.slow
 def test_a_worse_leg_keeps_the_old_best(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     best, weights = best_epoch(run), (run.classifier / "model.safetensors").read_bytes()
     original = Task._validation_scores
@@ -139,6 +143,7 @@ def test_a_worse_leg_keeps_the_old_best(run: Run, monkeypatch: pytest.MonkeyPatc
     assert (run.classifier / "model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_a_run_goes_back_to_any_checkpoint_and_ends_alike(ended: Run, run: Run) -> None:
     for name in ("epoch-001", "epoch-001.ckpt", "best", "last", *(path.name for path in run.checkpoints.iterdir())):
         train(resume=run.path, checkpoint=name, device="cpu")
@@ -150,6 +155,7 @@ def test_a_run_goes_back_to_any_checkpoint_and_ends_alike(ended: Run, run: Run) 
         assert run.stages() == ended.stages()
 
 
+@pytest.mark.slow
 def test_going_back_behind_a_leg_forgets_it(ended: Run, run: Run) -> None:
     train(resume=run.path, overrides=[MORE], device="cpu")
     assert len(run.stages()) == 2
@@ -159,6 +165,7 @@ def test_going_back_behind_a_leg_forgets_it(ended: Run, run: Run) -> None:
     assert run.history_file.read_text() == ended.history_file.read_text()
 
 
+@pytest.mark.slow
 def test_more_epochs_from_an_early_checkpoint_give_up_what_followed(run: Run) -> None:
     train(resume=run.path, overrides=["training.epochs=+3"], checkpoint="epoch-001", device="cpu")
     assert run.stages()[1] == Stage(4, 4, 4, 4, "epoch-001.ckpt", (3, "epoch-001"))
@@ -174,6 +181,7 @@ def killed_while_replacing(folder: Path, key: str) -> None:
     folder.with_name("new").rename(folder / REPLACING)
 
 
+@pytest.mark.slow
 def test_results_of_the_old_leg_are_not_taken_for_the_new_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     explain(run.path, per_class=1, device="cpu")
     report(run.path)
@@ -200,6 +208,7 @@ def test_results_of_the_old_leg_are_not_taken_for_the_new_one(run: Run, monkeypa
     assert "None were made" in report(run.path).read_text()
 
 
+@pytest.mark.slow
 def test_epochs_are_not_added_to_a_run_that_has_not_ended(run: Run) -> None:
     run.predictions_file.unlink()
     sentence = refused("train", "--resume", run.path, "--set", MORE)
@@ -215,6 +224,7 @@ def test_a_new_run_has_no_epochs_to_add_to(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["training.epochs=9", "training.epochs=+0", "training.epochs=+x", "seed=+1"])
 def test_nothing_else_is_changed_in_a_run(run: Run, change: str) -> None:
     sentence = refused("train", "--resume", run.path, "--set", change)
@@ -222,6 +232,7 @@ def test_nothing_else_is_changed_in_a_run(run: Run, change: str) -> None:
     assert "training.epochs=+N" in sentence
 
 
+@pytest.mark.slow
 def test_an_unknown_checkpoint_is_refused_with_those_there_are(run: Run) -> None:
     sentence = refused("train", "--resume", run.path, "--checkpoint", "epoch-009")
     assert "the run has no checkpoint 'epoch-009'; it has epoch-001.ckpt, epoch-002.ckpt, epoch=" in sentence
@@ -229,6 +240,7 @@ def test_an_unknown_checkpoint_is_refused_with_those_there_are(run: Run) -> None
     assert run.finished
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["cut", "empty", "text", "foreign"])
 def test_a_damaged_checkpoint_is_refused_with_a_way_out(run: Run, how: str) -> None:
     run.predictions_file.unlink()
@@ -245,6 +257,7 @@ def test_a_damaged_checkpoint_is_refused_with_a_way_out(run: Run, how: str) -> N
     assert run.finished
 
 
+@pytest.mark.slow
 def test_a_best_checkpoint_that_is_gone_is_replaced(run: Run) -> None:
     for path in run.checkpoints.glob("epoch=*"):
         path.unlink()

@@ -162,6 +162,7 @@ def test_too_few_images_have_no_duplicates(n: int, prints: list[Fingerprint]) ->
     assert cluster(n, pairs).tolist() == [-1] * n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "size"), [(120, (75, 80)), (24, (32, 32))])
 def test_lenses_that_look_alike_are_not_duplicates(n: int, size: tuple[int, int]) -> None:
     labels = [lensing.CLASSES[i % 3] for i in range(n)]
@@ -180,6 +181,7 @@ def test_pairs_of_points_are_not_duplicates() -> None:
     assert find_duplicates(doubles).empty
 
 
+@pytest.mark.slow
 def test_the_answer_does_not_depend_on_threads(
     sky: np.ndarray, prints: list[Fingerprint], monkeypatch: pytest.MonkeyPatch
 ) -> None:

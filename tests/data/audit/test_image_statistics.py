@@ -378,6 +378,7 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["source", "pack"])
 def test_a_planted_wrong_label_is_ranked_first_and_shown(source: str, validated: Path, tmp_path: Path) -> None:
     runs = [word for fold in range(3) for word in ("--run", validated / f"fold-{fold}")]
@@ -401,6 +402,7 @@ def test_a_planted_wrong_label_is_ranked_first_and_shown(source: str, validated:
     assert f"ring/26<br>labelled ring ({shares[0]})<br>rather bar ({shares[1]})" in html
 
 
+@pytest.mark.slow
 def test_one_fold_ranks_its_own_held_out_images_and_no_run_ranks_none(validated: Path, tmp_path: Path) -> None:
     run = validated / "fold-1"
     _, summary, _ = inspected(validated / "pack", "--no-duplicates", "--run", run, out=tmp_path)
@@ -414,6 +416,7 @@ def test_one_fold_ranks_its_own_held_out_images_and_no_run_ranks_none(validated:
     assert 'id="labels"' not in (tmp_path / "inspect.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_file_that_has_gone_bad_since_the_run_is_ranked_and_not_shown(validated: Path, tmp_path: Path) -> None:
     frame = Pack.open(validated / "pack").catalog[["image_id", "file", "label"]].set_index("image_id")
     (tmp_path / "bad.png").write_bytes(b"")
@@ -426,6 +429,7 @@ def test_a_file_that_has_gone_bad_since_the_run_is_ranked_and_not_shown(validate
     assert not any(text.startswith("ring/26") for text in pictures(section(tmp_path / "out", "labels")))
 
 
+@pytest.mark.slow
 def test_images_of_classes_that_a_run_does_not_know_are_not_ranked(validated: Path, tmp_path: Path) -> None:
     frame = Pack.open(validated / "pack").catalog[["image_id", "file", "label"]]
     frame.assign(label=frame["label"].where(frame.index % 10 > 0, "comet")).to_csv(tmp_path / "relabelled.csv")

@@ -189,6 +189,7 @@ def test_an_image_does_not_depend_on_its_batch(reference, batch_size):
     assert np.array_equal(drawn, images[7])
 
 
+@pytest.mark.slow
 def test_processes_make_the_same_images_in_the_same_order(reference):
     parts = list(galaxies.simulate(LABELS, (48, 61), seed=4, batch_size=4, workers=2))
     assert [len(images) for images, _ in parts] == [4, 4, 1]

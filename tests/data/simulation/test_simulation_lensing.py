@@ -214,6 +214,7 @@ def test_an_image_does_not_depend_on_the_images_beside_it_or_on_threads(size):
     assert np.array_equal(again, images)
 
 
+@pytest.mark.slow
 def test_processes_make_the_same_images_in_the_same_order(reference):
     parts = list(lensing.simulate(LABELS, (37, 53), seed=4, batch_size=4, workers=2))
     assert [len(images) for images, _ in parts] == [4, 4, 2]

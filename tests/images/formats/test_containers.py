@@ -346,6 +346,7 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
     return stream.getvalue()
 
 
+@pytest.mark.slow
 def test_bombs_in_npz_are_refused(tmp_path: Path) -> None:
     shape = (2000, 300, 300)
     zeros = bytes(2**20)

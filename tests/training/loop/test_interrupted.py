@@ -27,6 +27,8 @@ from skyclass.recipes.recipe import Recipe
 from skyclass.training.loop.checkpoints import BestCheckpoints, CheckpointIO, LastCheckpoint
 from skyclass.training.loop.task import Task
 
+pytestmark = pytest.mark.slow
+
 SCHEDULED = {
     "onecycle": {"schedule": "onecycle"},
     "plateau": {"schedule": "plateau", "plateau_patience": 0, "plateau_factor": 0.5, "learning_rate": 1e-5},

@@ -109,6 +109,7 @@ def trained(unbalanced: Pack, tmp_path_factory: pytest.TempPathFactory) -> Calla
     return state_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", CHANGES)
 def test_an_option_changes_the_trained_weights(trained: Callable[[Recipe], State], option: str) -> None:
     change, beside = CHANGES[option]
@@ -119,6 +120,7 @@ def test_an_option_changes_the_trained_weights(trained: Callable[[Recipe], State
     assert not same(trained(before), trained(after))
 
 
+@pytest.mark.slow
 def test_early_stopping_stops(tmp_path: Path, pack: Pack) -> None:
     settings = {"epochs": 8, "schedule": "none", "learning_rate": 1e-12}  # validation only gets worse
     lengths = []
@@ -128,6 +130,7 @@ def test_early_stopping_stops(tmp_path: Path, pack: Pack) -> None:
     assert lengths == [8, 2, 4]
 
 
+@pytest.mark.slow
 def test_channels_last_is_the_order_in_memory(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
     original = Task.forward_output
@@ -144,6 +147,7 @@ def test_channels_last_is_the_order_in_memory(tmp_path: Path, pack: Pack, monkey
         assert set(seen) == {wanted}
 
 
+@pytest.mark.slow
 def test_the_plateau_watches_what_it_is_told_to(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
     original = torch.optim.lr_scheduler.ReduceLROnPlateau.step

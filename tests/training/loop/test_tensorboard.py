@@ -78,6 +78,7 @@ class Seen:
         patch.setattr(Task, "training_step", training_step)
 
 
+@pytest.mark.slow
 def test_the_row_of_a_step(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every second of four steps, of two batches each; norms before the clipping."""
     seen = Seen(monkeypatch)
@@ -105,6 +106,7 @@ def test_the_row_of_a_step(tmp_path: Path, pack: Pack, monkeypatch: pytest.Monke
     assert 0.1 < memory[0] <= memory[1] + 0.01 <= peak_memory(torch.device("cpu")) / 1e9 + 0.02
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_one_error_and_no_traceback_of_a_thread(
     tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +124,7 @@ def test_a_disk_that_fills_up_is_one_error_and_no_traceback_of_a_thread(
     assert len(stopped) == 1  # the bar of the training
 
 
+@pytest.mark.slow
 def test_every_score_of_the_history_is_shown(tmp_path: Path, pack: Pack) -> None:
     """Losses, accuracy of each class, mean chance of an error, and how well it ranks the errors."""
     recipe = toy_recipe(model={"uncertainty": True}, training={"validations_per_epoch": 2})
@@ -135,6 +138,7 @@ def test_every_score_of_the_history_is_shown(tmp_path: Path, pack: Pack) -> None
         assert [event.value for event in log.Scalars(name)] == pytest.approx(known[name].tolist(), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("averaged", ["none", "swa"])
 def test_weights_and_maps_are_those_that_are_validated(tmp_path: Path, pack: Pack, averaged: str) -> None:
     recipe = toy_recipe(training={"watch_images": 3, "averaging": averaged, "swa_start": 0.3})
@@ -179,6 +183,7 @@ def text_of(log: EventAccumulator, tag: str) -> str:
     return log.Tensors(tag)[-1].tensor_proto.string_val[0].decode()
 
 
+@pytest.mark.slow
 def test_how_often_and_how_many_are_settings(tmp_path: Path, pack: Pack) -> None:
     for every, images in ((1, 0), (3, 5), (9, 99)):
         settings = {"watch_every_steps": every, "watch_images": images, "validations_per_epoch": 2}
@@ -189,6 +194,7 @@ def test_how_often_and_how_many_are_settings(tmp_path: Path, pack: Pack) -> None
         assert len(log.Tags()["images"]) == min(images, 12)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_shows_each_step_once(tmp_path: Path, pack: Pack) -> None:
     """What a killed session had shown of steps behind its last checkpoint, and what is given up, is not shown."""
     settings = {"epochs": 3, "watch_every_steps": 1}
@@ -224,6 +230,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_watching_changes_nothing(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     training = {"watch_every_steps": 1, "validations_per_epoch": 2, **SETTINGS[name].get("training", {})}
@@ -243,6 +250,7 @@ def test_watching_changes_nothing(tmp_path: Path, pack: Pack, monkeypatch: pytes
     assert (watched / "history.csv").read_text() == (alone / "history.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_backbone_without_a_map_is_told_of_and_trained(
     tmp_path: Path, pack: Pack, capsys: pytest.CaptureFixture[str]
 ) -> None:

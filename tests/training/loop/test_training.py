@@ -18,6 +18,8 @@ from skyclass.classifier.run import Run
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
 
+pytestmark = pytest.mark.slow
+
 # The plain loop
 
 

@@ -23,6 +23,7 @@ from skyclass.training.loop.optimizers import OPTIMIZERS, SCHEDULES
 from skyclass.training.loop.task import Task
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pace", "expected"),
     [
@@ -44,6 +45,7 @@ def test_validations_have_their_pace(tmp_path: Path, pack: Pack, pace: dict[str,
     assert [scores["val_loss"] for _, scores in told] == history["val_loss"].tolist()
 
 
+@pytest.mark.slow
 def test_the_training_scores_are_those_since_the_last_validation(
     tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,6 +65,7 @@ def test_the_training_scores_are_those_since_the_last_validation(
         assert row.train_accuracy == pytest.approx(sum(hits for _, hits, _ in some) / n)
 
 
+@pytest.mark.slow
 def test_checkpoints_change_no_weight(tmp_path: Path, pack: Pack) -> None:
     """Without dropout, whose random numbers begin anew with each segment."""
     settings = {"epochs": 2, "accumulate": 2, "validations_per_epoch": 2, "averaging": "swa", "swa_start": 0.2}
@@ -75,6 +78,7 @@ def test_checkpoints_change_no_weight(tmp_path: Path, pack: Pack) -> None:
     pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_kept_every_so_many_epochs(tmp_path: Path, pack: Pack) -> None:
     kept = {}
     for every, pace in ((None, {}), (1, {}), (2, {}), (2, {"validate_every_steps": 7})):
@@ -92,6 +96,7 @@ def test_a_checkpoint_is_kept_every_so_many_epochs(tmp_path: Path, pack: Pack) -
     assert kept[2, 0] == kept[2, 1] == ["epoch-002.ckpt", "epoch-004.ckpt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("averaged", ["none", "ema", "swa"])
 def test_the_scores_of_a_validation(tmp_path: Path, pack: Pack, averaged: str) -> None:
     """All of them by scikit-learn, from the weights in the last checkpoint: with averaging, the average."""
@@ -132,6 +137,7 @@ def test_the_scores_of_a_validation(tmp_path: Path, pack: Pack, averaged: str) -
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=2e-4)
 
 
+@pytest.mark.slow
 def test_patience_is_in_epochs(tmp_path: Path, pack: Pack) -> None:
     settings = {"epochs": 8, "schedule": "none", "learning_rate": 1e-12, "early_stopping": 2}
     for pace, expected in (({"validations_per_epoch": 4}, 4), ({"validate_every_steps": 3}, 3)):
@@ -162,6 +168,7 @@ def rates_of(settings: TrainingSettings, steps: int) -> list[float]:
     return rates
 
 
+@pytest.mark.slow
 def test_the_schedule_spans_the_whole_training(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
     original = Task.training_step
