@@ -32,6 +32,7 @@ def cost_of(run: Path) -> Cost:
     return cost
 
 
+@pytest.mark.slow
 def test_a_training_says_what_it_took(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = toy_recipe(model={"freeze": ["layer1"]}, training={"checkpoint_steps": 1})
     original = Task.training_step
@@ -63,6 +64,7 @@ def test_a_training_says_what_it_took(tmp_path: Path, pack: Pack, monkeypatch: p
     assert "Training took" not in report(tmp_path / "run").read_text()
 
 
+@pytest.mark.slow
 def test_sessions_and_stages_add_up(tmp_path: Path, pack: Pack) -> None:
     """What was trained before the last checkpoint of a session counts, and nothing twice."""
     run, original = tmp_path / "run", Task.training_step

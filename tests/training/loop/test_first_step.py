@@ -30,6 +30,7 @@ SOUND: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_training_passes_and_nothing_is_told(
     tmp_path: Path, pack: Pack, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
@@ -85,6 +86,7 @@ def refusal_of(tmp_path: Path, pack: Pack, recipe: Recipe) -> SkyclassError:
 UNUSED = {"backbone": "test_convnext", "head": "convolutional"}
 
 
+@pytest.mark.slow
 def test_what_takes_no_part_is_refused_and_the_way_out_works(tmp_path: Path, pack: Pack) -> None:
     """The norm before the classes of a ConvNeXt is behind the map that the convolutional head takes."""
     pixels = {"size": [32, 32]}
