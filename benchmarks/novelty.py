@@ -31,8 +31,8 @@ from skyclass.commands.pack import pack
 from skyclass.commands.simulate import simulate
 from skyclass.commands.train import train
 from skyclass.data.packs.pack import Pack
+from skyclass.data.packs.resize import resize_for_training
 from skyclass.data.packs.training_rows import training_rows
-from skyclass.data.packs.write import resize_for_training
 from skyclass.evaluation.metrics import accuracy
 
 REAL = Path(__file__).parents[2] / "shared" / "data"

@@ -27,8 +27,8 @@ from skyclass.commands.pack import pack
 from skyclass.core.devices import pick_device, pick_precision
 from skyclass.data.packs.loader import Loader, augmenting
 from skyclass.data.packs.pack import Pack
+from skyclass.data.packs.resize import resize_for_training
 from skyclass.data.packs.training_rows import training_rows
-from skyclass.data.packs.write import resize_for_training
 from skyclass.data.sources.read import read_source
 from skyclass.images.preprocess import network_input, resolve_normalisation
 from skyclass.models.fine_tuning import freeze

@@ -21,8 +21,8 @@ from skyclass.classifier.run import Run
 from skyclass.commands.train import train
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
+from skyclass.data.packs.resize import resize_for_training
 from skyclass.data.packs.training_rows import training_rows
-from skyclass.data.packs.write import resize_for_training
 from skyclass.training import finish
 
 

@@ -23,8 +23,8 @@ from skyclass.classifier.sampling import ClassifierOutput
 from skyclass.commands.train import train
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
+from skyclass.data.packs.resize import resize_for_training
 from skyclass.data.packs.verify import VERIFIED
-from skyclass.data.packs.write import resize_for_training
 from skyclass.evaluation.predictions import NO_NUMBERS
 from skyclass.recipes.data_settings import PixelSettings
 from skyclass.training.loop.checkpoints import read_checkpoint

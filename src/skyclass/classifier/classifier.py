@@ -26,7 +26,7 @@ from ..evaluation.calibration.scaling import Calibration
 from ..explanation.maps import Explanation, class_maps, mean_heatmaps, readable, targets_among
 from ..images.decode import decode_named
 from ..images.formats.locations import image_ids_of
-from ..models.network import architecture_of, build_network
+from ..models.network import BATCH, architecture_of, build_network
 from .files import (
     META,
     classifier_contents,
@@ -37,7 +37,7 @@ from .files import (
     write_novelty,
     write_weights,
 )
-from .predicting import BATCH, Predictor
+from .predicting import Predictor
 
 
 @dataclass(repr=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -20,14 +20,11 @@ from ..evaluation.predictions import in_rows, prediction_table
 from ..images.decode import DecodeResult, decode_named
 from ..images.formats.locations import image_ids_of
 from ..images.preprocess import network_input, remaining_settings
-from ..models.network import Network
+from ..models.network import BATCH, Network
 from ..recipes.data_settings import PixelSettings
 from ..recipes.model_settings import ModelSettings
 from .novelty import Novelty
 from .sampling import ClassifierOutput, Samples, mean_output, sample_networks
-
-BATCH = 64
-"""Default batch size of predictions."""
 
 
 @dataclass
@@ -66,6 +63,10 @@ class Predictor:
         for network in self.networks:
             network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return self
+
+    def with_networks(self, networks: Sequence[Network]) -> Self:
+        """The same classifier with other networks of the same architecture, such as untrained ones."""
+        return replace(self, networks=networks)
 
     def predict_proba(self, images: np.ndarray | Tensor, orientations: bool = False) -> np.ndarray:
         """Calibrated class probabilities of preprocessed images.

@@ -8,10 +8,10 @@ import numpy as np
 
 from ..core.console import progress, say
 from ..core.errors import SkyclassError
-from ..data.packs.write import resize_for_training
+from ..data.packs.resize import resize_for_training
 from ..evaluation.uncertainty import scores_of_samples
+from ..models.network import BATCH
 from .classifier import Classifier
-from .predicting import BATCH
 from .run import Run
 from .sampling import dropout_layers
 from .training_data import data_of

@@ -11,6 +11,7 @@ import typer
 from ..data.source_options import SourceOptions
 from .errors import say_error, show_traceback
 from .options import (
+    USUAL_SIZES,
     Check,
     Device,
     Form,
@@ -59,7 +60,7 @@ def simulate(
     kind: Annotated[SimulatorName, typer.Argument(help="what to simulate")],
     out: Annotated[Path, typer.Argument(help="the new folder")],
     per_class: Annotated[int, typer.Option(help="images of each class")] = 1000,
-    size: Annotated[int | None, typer.Option(help="pixels a side (lensing: 150, galaxies: 64)")] = None,
+    size: Annotated[int | None, typer.Option(help=f"pixels a side ({USUAL_SIZES})")] = None,
     difficulty: Annotated[
         float | None, typer.Option(help="lensing: factor on the substructure masses (2), smaller is harder")
     ] = None,

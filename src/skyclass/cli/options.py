@@ -13,15 +13,12 @@ import typer
 
 from ..core.arguments import check_device_name
 from ..core.errors import SkyclassError
+from ..data.simulation.simulators import SIMULATORS
 from ..data.source_options import SourceOptions
 from ..data.split_names import split_of
 
-
-class SimulatorName(StrEnum):
-    """What can be simulated."""
-
-    lensing = "lensing"
-    galaxies = "galaxies"
+SimulatorName = StrEnum("SimulatorName", {name: name for name in SIMULATORS})  # type: ignore[misc]
+USUAL_SIZES = ", ".join(f"{name}: {one.size}" for name, one in SIMULATORS.items())
 
 
 class Form(StrEnum):

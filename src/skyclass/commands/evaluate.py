@@ -24,8 +24,9 @@ from ..core.files.replacing import new_contents
 from ..core.plotting import save_figure
 from ..evaluation import metrics
 from ..evaluation.bootstrap import score_table, with_interval
-from ..evaluation.calibration.report import calibration_report
+from ..evaluation.calibration_report import calibration_report
 from ..evaluation.caveats import evaluation_notes
+from ..evaluation.figures.calibration import calibration_figures
 from ..evaluation.figures.scores import accuracy_by_figure, confusion_figure, precision_recall_figure, roc_figure
 from ..evaluation.figures.uncertainty import uncertainty_figure
 from ..evaluation.intervals import RESAMPLES, SEED
@@ -230,10 +231,10 @@ def _files_of(folder: Path) -> list[str]:
 def _calibration(data: EvaluationData, _: dict[str, Any]) -> dict[str, Any]:
     """What calibration has changed, and whether the prediction sets hold what they promise."""
     found = calibration_report(data.rows, data.classes, data.provenance)
-    for name, figure in found.figures.items():
+    for name, figure in calibration_figures(found).items():
         save_figure(figure, data.folder / name)
-    if found.ambiguous is not None:
-        write_csv(found.ambiguous, data.folder / "ambiguous.csv")
+    if found.sets is not None:
+        write_csv(found.sets.ambiguous, data.folder / "ambiguous.csv")
     for sentence in found.sentences():
         say(sentence)
     return found.scores

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from ..classifier.classifier import Classifier
-from ..classifier.predicting import BATCH
 from ..classifier.prediction_formats import read_predictions
 from ..classifier.run import Run, is_run
 from ..core.arguments import check_at_least_one, check_out
@@ -36,7 +35,7 @@ from ..explanation.output import (
     source_image,
 )
 from ..images.decode import decode_files, decode_rows
-from ..models.network import backbone_stages, check_names
+from ..models.network import BATCH, backbone_stages, check_names
 
 MISTAKES = 12  # on their sheet
 

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from ..classifier.classifier import Classifier
-from ..classifier.predicting import BATCH
 from ..classifier.prediction_formats import check_suffix, predictions_file
 from ..core.arguments import check_at_least_one, check_out
 from ..core.console import progress, say, say_where
@@ -23,6 +22,7 @@ from ..data.packs.pack import Pack
 from ..data.source_options import SourceOptions
 from ..evaluation.predictions import carried_schema
 from ..images.decode import DecodeResult, decode_rows
+from ..models.network import BATCH
 
 CARRIED = ("label", "split", "group", "file")
 

@@ -1,4 +1,4 @@
-"""`skyclass simulate`: lenses or galaxies with their truth, as a pack or as class folders."""
+"""`skyclass simulate`: images with their truth, as a pack or as class folders."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ from ..data.catalog import SPLITS
 from ..data.packs.npy_stream import PackChunk
 from ..data.packs.pack import OVERWRITE, new_pack, write_pack
 from ..data.packs.split import assign_splits
-from ..data.simulation import galaxies, lensing
+from ..data.simulation.simulators import SIMULATORS, Simulator
 from ..recipes.data_settings import PixelSettings
 
 Chunks = Iterator[tuple[np.ndarray, pd.DataFrame]]
 TRUTH = "truth.parquet"
-KINDS = {"lensing": (lensing.CLASSES, 150), "galaxies": (galaxies.CLASSES, 64)}
 
 
 def simulate(
@@ -53,35 +52,44 @@ def simulate(
     splits : shares of train, val and test, drawn by image id
     """
     out = Path(out)
-    if kind not in KINDS:
-        raise SkyclassError(f"{kind!r} cannot be simulated", where="simulate", fix=f"there are {', '.join(KINDS)}")
+    if kind not in SIMULATORS:
+        raise SkyclassError(f"{kind!r} cannot be simulated", where="simulate", fix=f"there are {', '.join(SIMULATORS)}")
     if per_class < 1:
         raise SkyclassError(f"{per_class} images a class", where="--per-class", fix="ask for at least one")
-    classes, usual = KINDS[kind]
-    size = usual if size is None else size
-    labels = list(classes) * per_class
+    simulator = SIMULATORS[kind]
+    _check_settings(kind, simulator, difficulty, device)
+    size = simulator.size if size is None else size
+    difficulty = simulator.difficulty if difficulty is None else difficulty
+    labels = list(simulator.classes) * per_class
     catalog = _catalog(kind, labels, seed, splits)
-    if kind == "lensing":
-        place, difficulty = str(pick_device(device)), 2.0 if difficulty is None else difficulty
-        chunks = lensing.simulate(labels, size, difficulty=difficulty, seed=seed, workers=workers, device=place)
-    elif difficulty is not None or device != "cpu":
-        raise SkyclassError("galaxies have no difficulty and no device", where="simulate", fix="leave them out")
-    else:
-        chunks = galaxies.simulate(labels, size, seed=seed, workers=workers)
+    place = str(pick_device(device)) if simulator.on_device else device
+    batches = simulator.simulate(labels, size, seed=seed, workers=workers, difficulty=difficulty, device=place)
+    chunks = _with_catalog(batches, catalog)
     source = {"simulated": kind, "per_class": per_class, "size": size, "difficulty": difficulty, "seed": seed}
     if form == "pack":
         with new_pack(out, overwrite=overwrite) as folder:
-            _as_pack(_with_catalog(chunks, catalog), folder, kind, size, classes, source)
+            _as_pack(chunks, folder, simulator, size, source)
     else:
         finish_replacing(out)
         new_folder(out, overwrite=overwrite, fix=OVERWRITE)
         with new_contents(out, TRUTH, lambda: _files_of(out)) as folder:
-            _as_folders(_with_catalog(chunks, catalog), folder, kind)
+            _as_folders(chunks, folder, simulator)
     counts = ", ".join(f"{(catalog['split'] == name).sum():,} {name}" for name in SPLITS)
     of = f"{quantity(len(labels), 'image')} of {size}x{size} pixels"
-    say(f"{of}, {per_class:,} of each of {', '.join(classes)} ({counts})")
+    say(f"{of}, {per_class:,} of each of {', '.join(simulator.classes)} ({counts})")
     say_where("Pack" if form == "pack" else "Folders", out)
     return out
+
+
+def _check_settings(kind: str, simulator: Simulator, difficulty: float | None, device: str) -> None:
+    """Refuse settings that a simulator has not."""
+    missing = []
+    if difficulty is not None and simulator.difficulty is None:
+        missing.append("difficulty")
+    if device != "cpu" and not simulator.on_device:
+        missing.append("device")
+    if missing:
+        raise SkyclassError(f"{kind} have no {' and no '.join(missing)}", where="simulate", fix="leave them out")
 
 
 def _catalog(kind: str, labels: Sequence[str], seed: int, splits: Sequence[float]) -> pd.DataFrame:
@@ -104,19 +112,14 @@ def _with_catalog(chunks: Chunks, catalog: pd.DataFrame) -> Iterator[PackChunk]:
             advance(len(images))
 
 
-def _as_pack(
-    chunks: Iterator[PackChunk], out: Path, kind: str, size: int, classes: Sequence[str], source: dict[str, Any]
-) -> None:
-    bands = ("grey",) if kind == "lensing" else ("red", "green", "blue")
-    dtype: Literal["float32", "uint8"] = "float32" if kind == "lensing" else "uint8"
-    pixels = PixelSettings(bands=bands, size=(size, size), dtype=dtype)
-    write_pack(chunks, out, pixels, classes=list(classes), source=source)
+def _as_pack(chunks: Iterator[PackChunk], out: Path, simulator: Simulator, size: int, source: dict[str, Any]) -> None:
+    pixels = PixelSettings(bands=simulator.bands, size=(size, size), dtype=simulator.dtype)
+    write_pack(chunks, out, pixels, classes=list(simulator.classes), source=source)
 
 
-def _as_folders(chunks: Iterator[PackChunk], out: Path, kind: str) -> None:
+def _as_folders(chunks: Iterator[PackChunk], out: Path, simulator: Simulator) -> None:
     """One file an image, as the published lens set has them; the truth goes to `truth.parquet`."""
-    write: Callable[[np.ndarray, Path], None] = _write_npy if kind == "lensing" else _write_png
-    suffix = ".npy" if kind == "lensing" else ".png"
+    suffix, write = simulator.suffix, WRITERS[simulator.suffix]
     frames = []
     for chunk in chunks:
         files = []
@@ -146,3 +149,6 @@ def _write_npy(image: np.ndarray, file: Path) -> None:
 
 def _write_png(image: np.ndarray, file: Path) -> None:
     PillowImage.fromarray(image.transpose(1, 2, 0)).save(file)
+
+
+WRITERS: dict[str, Callable[[np.ndarray, Path], None]] = {".npy": _write_npy, ".png": _write_png}

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import pandas as pd
 
-from ..classifier.classifier import Classifier
-from ..classifier.predicting import BATCH
 from ..core.files.atomic_files import write_json
 from ..core.files.csv_files import write_csv
 from ..core.files.replacing import new_contents
@@ -22,6 +19,8 @@ from ..data.simulation.lensing import FIELD, PSF_FWHM, SUBSTRUCTURE
 from ..evaluation.caveats import caveat_of_maps, caveat_of_network
 from ..images.geometry import placement, put_back
 from ..images.preprocess import unit_scale
+from ..models.network import BATCH, Network
+from ..recipes.data_settings import PixelSettings
 from . import faithfulness as faith
 from .faithfulness import EVERY, RANDOM
 from .grade_figures import deletion_insertion_figure, localisation_figure, sanity_figure
@@ -41,6 +40,31 @@ CHECKS = ("deletion", "insertion", "randomisation", "stability", "localisation")
 Truth = Mapping[Any, Any]
 
 
+class GradedModel(Protocol):
+    """What is graded, such as a `Classifier`: networks that predict classes, and maps of them."""
+
+    networks: Sequence[Network]
+    classes: list[str]
+    pixels: list[PixelSettings]
+
+    def predict_proba(self, images: np.ndarray) -> np.ndarray:
+        """(n, C, h, w) -> (n, K) class probabilities."""
+
+    def maps(
+        self, images: np.ndarray, classes: Sequence[str], *, method: str = ..., layer: str | None = ...
+    ) -> np.ndarray:
+        """(n, C, h, w) -> (n, h, w) heatmaps in [0, 1] of a class an image."""
+
+    def map_size(self, images: np.ndarray, method: str, layer: str | None = ...) -> tuple[int, int]:
+        """Height and width of a method's own maps, before they are enlarged."""
+
+    def mirrored_classes(self) -> np.ndarray:
+        """(K,) the class that each class turns into in a mirror."""
+
+    def with_networks(self, networks: Sequence[Network]) -> Self:
+        """The same with other networks of the same kind."""
+
+
 class MapSettings(NamedTuple):
     """The method and the layer of maps."""
 
@@ -48,12 +72,12 @@ class MapSettings(NamedTuple):
     layer: str | None
     """The backbone's module; None for its last feature map, and for a method that maps no layers."""
 
-    def maps(self, model: Classifier, images: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-        """As `Classifier.maps`."""
+    def maps(self, model: GradedModel, images: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+        """As `GradedModel.maps`."""
         return model.maps(images, classes, method=self.method, layer=self.layer)
 
-    def cells(self, model: Classifier, images: np.ndarray) -> tuple[int, int]:
-        """As `Classifier.map_size`."""
+    def cells(self, model: GradedModel, images: np.ndarray) -> tuple[int, int]:
+        """As `GradedModel.map_size`."""
         return model.map_size(images, self.method, self.layer)
 
 
@@ -78,7 +102,7 @@ def has_substructure(row: Truth) -> bool:
 
 
 def grade(
-    model: Classifier,
+    model: GradedModel,
     images: np.ndarray,
     classes: Sequence[str],
     truth: Sequence[Truth | None],
@@ -119,7 +143,7 @@ def grade(
     return Grades(table, curves, graded)
 
 
-def _caveat_of_network(model: Classifier, pixels: np.ndarray, labels: Sequence[str | None]) -> str:
+def _caveat_of_network(model: GradedModel, pixels: np.ndarray, labels: Sequence[str | None]) -> str:
     """As `caveat_of_network`, of the images with a label."""
     rows = [row for row, name in enumerate(labels) if name in model.classes]
     parts = [model.predict_proba(pixels[rows[start : start + BATCH]]) for start in range(0, len(rows), BATCH)]
@@ -199,7 +223,7 @@ def _is_above(differences: np.ndarray) -> bool:
     return bool(differences.mean() > ERRORS * error)
 
 
-def _curves(model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray) -> dict[str, np.ndarray]:
+def _curves(model: GradedModel, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray) -> dict[str, np.ndarray]:
     """Curve -> (N, S) probability of the class explained, as pixels are deleted and inserted in the order of a map."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in CURVES}
     for row, (image, heatmap) in enumerate(zip(pixels, maps, strict=True)):
@@ -213,7 +237,7 @@ def _curves(model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps:
 
 
 def _stability(
-    model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, how: MapSettings
+    model: GradedModel, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, how: MapSettings
 ) -> np.ndarray:
     mirrored = [model.classes[model.mirrored_classes()[model.classes.index(name)]] for name in classes]
 
@@ -224,7 +248,7 @@ def _stability(
 
 
 def _randomised(
-    model: Classifier, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, how: MapSettings, depth: str
+    model: GradedModel, pixels: np.ndarray, classes: Sequence[str], maps: np.ndarray, how: MapSettings, depth: str
 ) -> np.ndarray:
     """(N,) mean rank correlation of the maps with those of networks whose head, or all, has random weights."""
     found = []
@@ -234,13 +258,13 @@ def _randomised(
             layers = faith.weighted_layers(network.head)
             layers += faith.weighted_layers(network.backbone) if depth == "network" else []
             faith.randomise(layers, seed=SEEDS * member + seed)
-        other = how.maps(replace(model, networks=networks), pixels, classes)
+        other = how.maps(model.with_networks(networks), pixels, classes)
         found.append(faith.rank_correlation(maps, other))
     return np.asarray(np.mean(found, axis=0))
 
 
 def _localised(
-    model: Classifier, pixels: np.ndarray, maps: np.ndarray, truth: Sequence[Truth | None], how: MapSettings
+    model: GradedModel, pixels: np.ndarray, maps: np.ndarray, truth: Sequence[Truth | None], how: MapSettings
 ) -> pd.DataFrame:
     """Shares of heat and maxima near the substructure, and those of the ring and of the area; NaN without truth.
 
@@ -256,7 +280,7 @@ def _localised(
     return pd.DataFrame(rows)
 
 
-def _near_substructure(model: Classifier, heatmap: np.ndarray, truth: Truth, cell: float) -> dict[str, float]:
+def _near_substructure(model: GradedModel, heatmap: np.ndarray, truth: Truth, cell: float) -> dict[str, float]:
     """The shares of one map that resolves `cell` pixels of the network's input; none where the truth was cropped away.
 
     The images of the simulation are square.

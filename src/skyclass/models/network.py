@@ -38,6 +38,9 @@ def backbone_stages(network: Network) -> list[str]:
     return [str(one["module"]) for one in stages]
 
 
+BATCH = 64
+"""Images computed at a time, unless another number is asked for."""
+
 OWN_BACKBONES: dict[str, Callable[[int], nn.Module]] = {"resnet20_cifar": resnet20_cifar}
 
 

@@ -18,8 +18,8 @@ from ..core.version import __version__
 from ..data.audit.image_statistics import SAMPLES, ImageStatistics, Reader
 from ..data.catalog import shortened, write_problems
 from ..data.problem_kinds import group_problems
+from .class_balance import class_balance_figure
 from .pages import figure_picture, page, thumbnail_picture
-from .training_data import class_balance_figure
 
 LISTED = 40  # faults of a kind named on the page
 VALUES = 20  # sizes, formats and the like named on the page

@@ -27,8 +27,8 @@ from ..core.files.atomic_files import write_json
 from ..core.files.csv_files import write_csv
 from ..core.plotting import save_figure
 from ..data.packs.pack import Pack
+from ..data.packs.resize import resize_for_training
 from ..data.packs.training_rows import TrainingRows
-from ..data.packs.write import resize_for_training
 from ..evaluation.calibration.scaling import Calibration
 from ..evaluation.figures.training import training_curves_figure
 from ..recipes.recipe import Recipe, recipe_hash

@@ -27,8 +27,9 @@ from ..data.audit.checks import chiral_classes
 from ..data.packs.augment import mirror_pairs
 from ..data.packs.loader import Batch, Loader, augmenting
 from ..data.packs.pack import Pack
+from ..data.packs.resize import resize_for_training
 from ..data.packs.training_rows import TrainingRows, say_classes, training_rows
-from ..data.packs.write import resize_for_training, warn_of_distortion, warn_of_enlarging, warn_of_padding
+from ..data.packs.write import warn_of_distortion, warn_of_enlarging, warn_of_padding
 from ..evaluation.figures.training import training_curves_figure
 from ..images.preprocess import Statistics, channel_statistics, network_input, resolve_normalisation, stored_bands
 from ..models.batchnorm import unfold_batchnorm

@@ -346,7 +346,7 @@ def test_a_stage_is_not_named_to_the_user(tmp_path: Path) -> None:
 
 
 def test_pixels_that_are_mapped_have_their_room_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from skyclass.data.packs.write import resize_for_training
+    from skyclass.data.packs.resize import resize_for_training
     from skyclass.recipes.data_settings import PixelSettings
 
     pack = toy_pack(tmp_path)

@@ -21,10 +21,12 @@ from helpers.make_data import bad_files, class_folders, odd_files, random_pixels
 from helpers.toys import toy_pack
 from skyclass.core.errors import SkyclassError
 from skyclass.data.catalog import problems_frame
+from skyclass.data.packs import resize as resize_module
 from skyclass.data.packs import write as write_module
 from skyclass.data.packs.pack import Pack, PackChunk, is_pack, new_pack, write_pack
+from skyclass.data.packs.resize import resize_for_training
 from skyclass.data.packs.training_rows import training_rows
-from skyclass.data.packs.write import pack_catalog, resize_for_training, settle
+from skyclass.data.packs.write import pack_catalog, settle
 from skyclass.images.formats.read import read_image
 from skyclass.images.preprocess import apply_settings
 from skyclass.recipes.data_settings import DataSettings, PixelSettings, TrainingPixels
@@ -433,7 +435,7 @@ def test_prepared_pixels_are_made_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert first.shape[2:] == (6, 8)
     assert other.shape[2:] == (3, 4)
     assert len(list((tmp_path / "prepared").iterdir())) == 2
-    monkeypatch.setattr(write_module, "apply_settings", lambda *_: pytest.fail("it prepared them again"))
+    monkeypatch.setattr(resize_module, "apply_settings", lambda *_: pytest.fail("it prepared them again"))
     np.testing.assert_array_equal(resize_for_training(pack, small), first)
     np.testing.assert_array_equal(resize_for_training(Pack.open(tmp_path), smaller), other)
 
@@ -455,7 +457,7 @@ def test_prepared_pixels_belong_to_the_images_they_were_made_from(tmp_path: Path
 
 def test_an_interrupted_preparation_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack = toy_pack(tmp_path)
-    original, calls = write_module.apply_settings, []
+    original, calls = resize_module.apply_settings, []
 
     def breaking(*arguments: Any) -> np.ndarray:
         calls.append(arguments)
@@ -464,7 +466,7 @@ def test_an_interrupted_preparation_leaves_no_file(tmp_path: Path, monkeypatch: 
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(write_module, "apply_settings", breaking)
+        patch.setattr(resize_module, "apply_settings", breaking)
         with pytest.raises(MemoryError):
             resize_for_training(pack, TrainingPixels(size=(6, 8)))
     assert not list((tmp_path / "prepared").iterdir())
@@ -478,7 +480,7 @@ def test_a_pack_that_cannot_be_written_to_is_prepared_in_memory(
     settings = TrainingPixels(size=(6, 8))
     before = sorted(tmp_path.rglob("*"))
     with monkeypatch.context() as patch:  # a test run by root may write anywhere
-        patch.setattr(write_module.os, "access", lambda *_: False)
+        patch.setattr(resize_module.os, "access", lambda *_: False)
         images = resize_for_training(pack, settings)
     assert sorted(tmp_path.rglob("*")) == before
     np.testing.assert_array_equal(images, resize_for_training(pack, settings))

@@ -19,8 +19,8 @@ from skyclass.core.plotting import THUMBNAIL, colour_and_line, displayed, pictur
 from skyclass.evaluation import metrics
 from skyclass.evaluation.figures.scores import confusion_figure, roc_figure
 from skyclass.evaluation.figures.training import training_curves_figure
+from skyclass.reports.class_balance import class_balance_figure
 from skyclass.reports.pages import Picture, figure_picture, file_picture, page, sheet_picture, thumbnail_picture
-from skyclass.reports.training_data import class_balance_figure
 
 
 def sample_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6, title: str = "") -> Figure:

@@ -13,9 +13,21 @@ from matplotlib.ticker import MaxNLocator
 from ...core.errors import SkyclassError
 from ...core.plotting import COLOURS, figure_style
 from ..calibration.error import expected_calibration_error, reliability_bins
+from ..calibration_report import CalibrationReport
 
 AFTER, BEFORE = COLOURS[0], COLOURS[1]
 WRONG = COLOURS[3]
+
+
+def calibration_figures(report: CalibrationReport) -> dict[str, Figure]:
+    """The reliability diagram, and the figure of the prediction sets if there are any, by the names of their files."""
+    scores, sets = report.scores["calibration"], report.scores["prediction_sets"]
+    by_chance = [scores[when]["ece"]["by_chance"] for when in ("after", "before") if scores[when]]
+    figures = {"reliability.png": reliability_figure(report.labels, report.after, report.before, by_chance)}
+    if report.sets is not None:
+        drawn = prediction_sets_figure(report.sets.members, report.sets.labels, sets, sets["target"])
+        figures["prediction_sets.png"] = drawn
+    return figures
 
 
 def reliability_figure(

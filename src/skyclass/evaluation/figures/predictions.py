@@ -11,9 +11,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ...core.errors import SkyclassError
-from ..calibration.report import calibration_report
+from ..calibration_report import calibration_report
 from ..metrics import confusion_matrix, labelled_rows
 from ..predictions import labelled_predictions, probabilities
+from .calibration import calibration_figures
 from .scores import confusion_figure, precision_recall_figure, roc_figure
 
 
@@ -35,7 +36,7 @@ def _confusion(found: Evaluated) -> Figure:
 
 
 def _of_calibration(found: Evaluated, file: str) -> Figure:
-    figures = calibration_report(found.rows, found.classes, found.provenance).figures
+    figures = calibration_figures(calibration_report(found.rows, found.classes, found.provenance))
     if file not in figures:
         raise SkyclassError("these predictions have no prediction sets", fix="train a run, and draw its own")
     return figures[file]

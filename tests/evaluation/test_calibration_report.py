@@ -15,9 +15,9 @@ from helpers.probabilities import calibrated_answers
 from skyclass.core.errors import SkyclassError
 from skyclass.evaluation.calibration.conformal import fit_prediction_sets, set_columns, set_scores
 from skyclass.evaluation.calibration.error import expected_calibration_error, reliability_bins
-from skyclass.evaluation.calibration.report import calibration_report, calibration_scores
 from skyclass.evaluation.calibration.scaling import fit_calibration
-from skyclass.evaluation.figures.calibration import prediction_sets_figure, reliability_figure
+from skyclass.evaluation.calibration_report import calibration_report, calibration_scores
+from skyclass.evaluation.figures.calibration import calibration_figures, prediction_sets_figure, reliability_figure
 from skyclass.evaluation.metrics import log_loss
 from skyclass.evaluation.predictions import UNCALIBRATED, predictions_writer
 
@@ -184,8 +184,9 @@ def test_the_figure_of_the_sets_counts_them_by_size(place: Path) -> None:
     rows = pd.read_parquet(place / "p.parquet").query("split == 'test'")
     provenance = judged_file(place / "again.parquet")[1]
     judged = calibration_report(rows, CLASSES, provenance, resamples=50)
-    assert set(judged.figures) == {"reliability.png", "prediction_sets.png"}
-    sizes, coverage = judged.figures["prediction_sets.png"].axes
+    figures = calibration_figures(judged)
+    assert set(figures) == {"reliability.png", "prediction_sets.png"}
+    sizes, coverage = figures["prediction_sets.png"].axes
     heights = sum(np.array([bar.get_height() for bar in group]) for group in sizes.containers)
     assert heights.tolist() == judged.scores["prediction_sets"]["sizes"]
     names = [text.get_text() for text in sizes.get_legend().get_texts()]

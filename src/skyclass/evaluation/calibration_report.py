@@ -1,4 +1,4 @@
-"""Scores, figures and sentences about calibration and prediction sets, from a table of predictions."""
+"""Scores and sentences about calibration and prediction sets, from a table of predictions."""
 
 from __future__ import annotations
 
@@ -6,29 +6,41 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from ..bootstrap import BootstrapScores, bootstrap_scores
-from ..figures.calibration import prediction_sets_figure, reliability_figure
-from ..intervals import RESAMPLES, ends, percentile_interval
-from ..metrics import labelled_rows
-from ..predictions import UNCALIBRATED, probabilities
-from .conformal import PredictionSets, read_names, set_scores
-from .scaling import Calibration
+from .bootstrap import BootstrapScores, bootstrap_scores
+from .calibration.conformal import PredictionSets, read_names, set_scores
+from .calibration.scaling import Calibration
+from .intervals import RESAMPLES, ends, percentile_interval
+from .metrics import labelled_rows
+from .predictions import UNCALIBRATED, probabilities
 
 SCORES = ("ece", "adaptive_ece", "class_wise_ece", "log_loss", "brier", "accuracy")
 AMBIGUOUS = ("image_id", "label", "predicted", "confidence", "prediction_set", "classes_in_set", "file")
 
 
-class CalibrationReport(NamedTuple):
-    """Scores for `metrics.json` under `calibration` and `prediction_sets`, figures by file name, ambiguous objects.
+class PredictedSets(NamedTuple):
+    """Prediction sets of N rows."""
 
-    ambiguous : rows of the table whose set does not hold exactly one class; None where there are no sets
-    """
+    members: np.ndarray
+    """(N, K) bool: the classes of each set."""
+    labels: np.ndarray
+    """(N,) integers in [0, K), -1 where unknown."""
+    ambiguous: pd.DataFrame
+    """The rows whose set does not hold exactly one class, those with the fewest classes first."""
+
+
+class CalibrationReport(NamedTuple):
+    """Scores for `metrics.json` under `calibration` and `prediction_sets`, and the arrays that they are of."""
 
     scores: dict[str, Any]
-    figures: dict[str, Figure]
-    ambiguous: pd.DataFrame | None
+    labels: np.ndarray
+    """(n,) integers in [0, K), of the rows with a label and a prediction."""
+    after: np.ndarray
+    """(n, K) probabilities of these rows."""
+    before: np.ndarray | None
+    """(n, K) probabilities before the calibration, where they are known."""
+    sets: PredictedSets | None
+    """The prediction sets of all rows, where there are any."""
 
     def sentences(self) -> list[str]:
         """A sentence about each."""
@@ -52,12 +64,8 @@ def calibration_report(
         Calibration.from_json(provenance["calibration"]).to_json() if "calibration" in provenance else {"method": None}
     )
     scores["calibration"] |= fitted
-    known_kinds = [scores["calibration"][when] for when in ("after", "before") if scores["calibration"][when]]
-    figures = {
-        "reliability.png": reliability_figure(index, p, before, [one["ece"]["by_chance"] for one in known_kinds])
-    }
     if "prediction_set" not in rows or rows["prediction_set"].isna().all():
-        return CalibrationReport({**scores, "prediction_sets": None}, figures, None)
+        return CalibrationReport({**scores, "prediction_sets": None}, index, p, before, None)
     members = read_names(rows["prediction_set"].fillna(""), classes)  # a CSV file has no empty text
     labels = np.full(len(rows), -1)
     labels[known.to_numpy()] = index
@@ -67,13 +75,13 @@ def calibration_report(
     unlike = provenance.get("orientations") or ("split" in rows and rows["split"].isin(["train", "val"]).any())
     found = set_scores(members, labels, classes, None if unlike else sets)
     how = {"target": sets.coverage, **sets.to_json()} if sets else {"target": None}
-    figures["prediction_sets.png"] = prediction_sets_figure(members, labels, found, how["target"])
     size = members.sum(axis=1)
     ambiguous = rows.assign(confidence=after.max(axis=1), classes_in_set=size)[size != 1].sort_values(
         ["classes_in_set", "confidence"]
     )
     table = ambiguous[[name for name in AMBIGUOUS if name in ambiguous]]
-    return CalibrationReport({**scores, "prediction_sets": {**how, **found}}, figures, table)
+    predicted = PredictedSets(members, labels, table)
+    return CalibrationReport({**scores, "prediction_sets": {**how, **found}}, index, p, before, predicted)
 
 
 def calibration_scores(
