@@ -162,8 +162,25 @@ class Run(RunResults):
         return Run.create(path, recipe, provenance, self.environment())
 
     @classmethod
-    def open(cls, path: Path) -> Run:
-        """A run that exists. Errors: SkyclassError where the folder is no run."""
+    def open(cls, path: str | Path) -> Run:
+        """Open a run.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder that `skyclass train` made.
+
+        Returns
+        -------
+        Run
+            Ended or not.
+
+        Raises
+        ------
+        SkyclassError
+            Where the folder is no run.
+        """
+        path = Path(path)
         run = cls(path)
         finish_replacing(path)
         if not run.provenance_file.is_file():
