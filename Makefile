@@ -4,12 +4,15 @@ BIN := .venv/bin
 READY := .venv/ready
 # Half the tests wait for one process to start; two at a time suit two cores.
 JOBS ?= 2
+# Neighbours share fixtures, so that each process begins with a half of them all, and takes from the other's at the end.
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help demo test test-crash fuzz lint bench clean
+.PHONY: help demo test quick test-crash fuzz lint bench clean
 
 help:
 	@echo "make demo    simulate lenses, train, evaluate, explain, report (demo/report.html); CLEAN=1 starts anew"
-	@echo "make test    run the tests"
+	@echo "make test    run all tests"
+	@echo "make quick   run the tests that are not marked slow, kill or fuzz: two minutes on two idle cores"
 	@echo "make fuzz    20,000 damaged files of every kind; SEED=7 repeats a run, MUTANTS=1000 is a short one"
 	@echo "make test-crash  kill every command at every change of the disk, and fill and break the disk there (hours)"
 	@echo "make lint    ruff, import-linter, mypy"
@@ -25,7 +28,10 @@ demo: $(READY)
 	$(BIN)/skyclass demo $(if $(CLEAN),--clean)
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses $(JOBS)
+	$(PYTEST)
+
+quick: $(READY)
+	$(PYTEST) -m "not slow and not kill and not fuzz"
 
 fuzz: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m helpers.fuzz --mutants $(or $(MUTANTS),20000) $(if $(SEED),--seed $(SEED))

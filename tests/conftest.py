@@ -1,4 +1,4 @@
-"""What several test files share: one small run on real files, trained once a session."""
+"""What several test files share: two small runs on real files, each trained once a session."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 
+from helpers.commands import train_toy
 from helpers.make_data import class_folders
 from helpers.toys import SHAPES, toy_recipe, write_recipe
 from skyclass.commands.pack import pack
@@ -34,7 +35,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     """Three classes of PNG images of 15x20 pixels, packed as they are, trained at 12x16."""
     root = tmp_path_factory.mktemp("small_run")
     class_folders(root / "files", SHAPES, size=(15, 20), splits={"train": 8, "val": 3, "test": 5})
-    pack(root / "files", root / "pack")
+    pack(root / "files", root / "pack", duplicates=False)
     recipe = toy_recipe(
         pixels={"size": [12, 16], "stretch": "sqrt", "dtype": "float32"},
         augment={"flip_horizontal": 0.5, "rotation": 20.0},
@@ -42,6 +43,15 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     )
     run = train(write_recipe(root, recipe), root / "pack", out=root / "run", device="cpu")
     return SmallRun(root / "files", root / "pack", run)
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders `images`, `pack`, `toy.yaml` and a finished `run`, made by the command line: to be read only.
+
+    `helpers.commands.copy_toy_run` makes a copy that a test may change.
+    """
+    return train_toy(tmp_path_factory.mktemp("toy_run"))
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -15,8 +15,8 @@ from skyclass.core.files import atomic_files as files
 from skyclass.core.files import replacing
 from skyclass.models.network import build_network
 from skyclass.models.pretrained import read_state
-from skyclass.recipes.data_settings import PixelRecipe
-from skyclass.recipes.model_settings import ModelRecipe
+from skyclass.recipes.data_settings import PixelSettings
+from skyclass.recipes.model_settings import ModelSettings
 
 
 class Killed(BaseException):
@@ -25,9 +25,9 @@ class Killed(BaseException):
 
 def classifier(seed: int, *, novelty: bool) -> Classifier:
     torch.manual_seed(seed)
-    model = ModelRecipe(backbone="resnet20_cifar")
+    model = ModelSettings(backbone="resnet20_cifar")
     network = build_network(model, 1, 2)
-    made = Classifier([network], model, ["a", f"b{seed}"], ("grey",), [PixelRecipe(size=(8, 9))], (0.2,), (0.3,))
+    made = Classifier([network], model, ["a", f"b{seed}"], ("grey",), [PixelSettings(size=(8, 9))], (0.2,), (0.3,))
     if novelty:
         generator = torch.Generator().manual_seed(seed)
         means, whitening = (torch.randn(2, 3, generator=generator).numpy() for _ in range(2))

@@ -12,7 +12,7 @@ import pytest
 from astropy.io import fits, votable
 from astropy.table import Table
 
-from helpers.commands import done, refused, toy_run
+from helpers.commands import copy_toy_run, done, refused
 from helpers.make_data import image_table
 from skyclass.classifier.prediction_formats import FORMATS, predictions_file, read_predictions
 from skyclass.core.errors import SkyclassError
@@ -144,8 +144,8 @@ def test_nothing_appears_where_the_predicting_fails(tmp_path: Path, suffix: str)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = toy_run(tmp_path_factory.mktemp("trained"))
+def trained(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy_toy_run(toy_run, tmp_path_factory.mktemp("trained"))
     table = image_table(folder / "sky", ("bar", "blob", "ring"), per_class=4)
     frame = pd.read_csv(table).rename(columns={"image_id": "SOURCE_ID"})
     frame["SOURCE_ID"] = np.arange(LONG, LONG + len(frame))
@@ -156,8 +156,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def plain_accuracy(trained: Path) -> float:
+    """Of the predictions of the same table without further columns, in Parquet."""
+    plain = trained / "plain.parquet"
+    done("predict", trained / "run", trained / "sky/labels.csv", "--out", plain)
+    done("evaluate", plain, "--out", trained / "plain")
+    accuracy: float = json.loads((trained / "plain/metrics.json").read_text())["accuracy"]
+    return accuracy
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_predict_writes_every_format_and_evaluate_reads_it(trained: Path, tmp_path: Path, suffix: str) -> None:
+def test_predict_writes_every_format_and_evaluate_reads_it(
+    trained: Path, plain_accuracy: float, tmp_path: Path, suffix: str
+) -> None:
     out = tmp_path / f"p{suffix}"
     words = ("predict", trained / "run", trained / "sky/labels.csv", "--out", out)
     done(*words, "--columns", "SOURCE_ID,redshift", "--columns", "confidence")
@@ -177,9 +189,7 @@ def test_predict_writes_every_format_and_evaluate_reads_it(trained: Path, tmp_pa
     done("evaluate", out, "--out", tmp_path / "evaluation", "--by", "redshift")
     scores = json.loads((tmp_path / "evaluation/metrics.json").read_text())
     assert scores["n"] == 12
-    done(*words[:-1], tmp_path / "plain.parquet")
-    done("evaluate", tmp_path / "plain.parquet", "--out", tmp_path / "plain")
-    assert scores["accuracy"] == json.loads((tmp_path / "plain/metrics.json").read_text())["accuracy"]
+    assert scores["accuracy"] == plain_accuracy
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers.commands import done, refused, skyclass, the_error, toy_run
+from helpers.commands import copy_toy_run, done, refused, skyclass, the_error
 from helpers.make_data import class_folders, image_table
 from skyclass.cli import app as cli
 from skyclass.cli import recipes as cli_recipes
@@ -290,9 +290,9 @@ def test_every_option_reaches_the_verb(name: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has not been evaluated, and sources with one fault each."""
-    folder = toy_run(tmp_path_factory.mktemp("errors"))
+    folder = copy_toy_run(toy_run, tmp_path_factory.mktemp("errors"))
     frame = pd.read_csv(image_table(folder / "table"))
     frame.assign(split="holdout").to_csv(folder / "table" / "holdout.csv", index=False)
     frame.assign(split=["train", "val"] * 6, group="one").to_csv(folder / "table" / "parted.csv", index=False)
@@ -305,7 +305,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.yaml").write_text("training: [unclosed\n")
     done("predict", folder / "run", folder / "images/test/blob/blob_000.png", "--out", folder / "unlabelled.parquet")
     done("predict", folder / "run", folder / "strangers", "--out", folder / "strangers.parquet")
-    done("pack", folder / "alone", folder / "alone-pack")
+    done("pack", folder / "alone", folder / "alone-pack", "--no-duplicates")
     return folder
 
 

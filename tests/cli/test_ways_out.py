@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,15 +22,15 @@ COMMAND = re.compile(r"skyclass ([a-z]+)")
 
 # Functions that only these commands come to, though others import their module.
 ONLY = {
-    ("models.hardware", "check_devices"): {"train"},
-    ("models.weights", None): {"train", "tune"},
-    ("data.augment", "mirror_pairs"): {"train", "tune"},
-    ("data.leaks", "columns_of"): {"evaluate"},
-    ("training_processes", None): {"train"},
-    ("data.pack", None): {"pack", "simulate"},
-    ("models.hardware", "pick_device"): {"simulate", "train", "tune", "predict", "evaluate", "explain"},
-    ("training.first_step", None): {"train", "tune"},
-    ("training.losses", None): {"train", "tune"},
+    ("core.devices", "check_devices"): {"train"},
+    ("models.pretrained", None): {"train", "tune"},
+    ("data.packs.augment", "mirror_pairs"): {"train", "tune"},
+    ("classifier.training_data", "columns_of"): {"evaluate"},
+    ("training.launch", None): {"train"},
+    ("data.packs.pack", None): {"pack", "simulate"},
+    ("core.devices", "pick_device"): {"simulate", "train", "tune", "predict", "evaluate", "explain"},
+    ("training.loop.first_step", None): {"train", "tune"},
+    ("training.loop.losses", None): {"train", "tune"},
 }
 # What torchrun, ulimit and the like have of options, or is general to all commands.
 FOREIGN = {"--debug", "--help", "--version"}
@@ -59,6 +60,7 @@ READERS = ("inspect", "pack", "predict", "explain")  # of sources
 GRAPH = grimp.build_graph("skyclass")
 
 
+@functools.cache
 def commands_of(module: str) -> set[str]:
     """The commands that import a module, directly or through others."""
     name = f"skyclass.{module}"
@@ -92,10 +94,10 @@ def strings_of(path: Path) -> Iterator[Said]:
     return visit(tree, None)
 
 
+@functools.cache
 def all_strings() -> list[Said]:
-    """Those of the whole package but the command line's own descriptions."""
-    files = [path for path in sorted(ROOT.rglob("*.py")) if not path.name.startswith("cli")]
-    return [said for path in files for said in strings_of(path)]
+    """Those of the whole package."""
+    return [said for path in sorted(ROOT.rglob("*.py")) for said in strings_of(path)]
 
 
 def wrong(said: Said) -> list[str]:
@@ -124,10 +126,14 @@ def test_a_message_names_options_that_its_reader_has(said: Said) -> None:
 
 def test_the_check_finds_what_it_shall() -> None:
     assert len(all_strings()) > 40
-    assert wrong(Said("pixels", "recipes_left", "pack them with --like CLASSIFIER")) == ["--like"]
-    assert not wrong(Said("pixels", "recipes_left", "pack them by skyclass pack SOURCE PACK --like CLASSIFIER"))
-    assert wrong(Said("pixels", "recipes_left", "by skyclass predict RUN SOURCE --like CLASSIFIER")) == ["--like"]
-    assert "predict" in commands_of("pixels")
+    assert wrong(Said("images.preprocess", "remaining_settings", "pack them with --like CLASSIFIER")) == ["--like"]
+    assert not wrong(
+        Said("images.preprocess", "remaining_settings", "pack them by skyclass pack SOURCE PACK --like CLASSIFIER")
+    )
+    assert wrong(
+        Said("images.preprocess", "remaining_settings", "by skyclass predict RUN SOURCE --like CLASSIFIER")
+    ) == ["--like"]
+    assert "predict" in commands_of("images.preprocess")
 
 
 def test_the_exceptions_are_needed() -> None:

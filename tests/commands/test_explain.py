@@ -16,7 +16,7 @@ from astropy.wcs import WCS
 from matplotlib.figure import Figure
 
 from conftest import SmallRun
-from helpers.commands import CLASSES, done, drawn, refused, toy_run
+from helpers.commands import CLASSES, copy_toy_run, done, drawn, refused
 from helpers.make_data import class_folders, toy_image, write_image, write_jpeg
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
@@ -27,10 +27,10 @@ from skyclass.models.resnet_cifar import ResNetCifar
 from skyclass.recipes.data_settings import PixelSettings
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def place(toy_run: Path) -> Path:
     """Class folders `images`, `pack`, `toy.yaml` and a finished `run`."""
-    return toy_run(tmp_path_factory.mktemp("runs"))
+    return toy_run
 
 
 def explained(*words: object, out: Path) -> pd.DataFrame:
@@ -90,8 +90,8 @@ def test_explain_takes_images_that_are_not_in_the_pack(place: Path, tmp_path: Pa
     assert "none of the chosen images can be read" in refused("explain", classifier, tmp_path / "new/a.png")
 
 
-def test_explain_refuses_another_pack_in_the_place_of_the_runs_own(tmp_path: Path) -> None:
-    place = toy_run(tmp_path)
+def test_explain_refuses_another_pack_in_the_place_of_the_runs_own(toy_run: Path, tmp_path: Path) -> None:
+    place = copy_toy_run(toy_run, tmp_path)
     meta = json.loads((place / "pack" / "pack.json").read_text())
     del meta["content_sha256"]
     (place / "pack" / "pack.json").write_text(json.dumps({**meta, "hash": "another"}))
@@ -120,7 +120,7 @@ def test_an_image_without_a_label_is_not_captioned_with_one(
     monkeypatch.setattr(output, "explanation_figure", titled)
     class_folders(tmp_path / "images", CLASSES, per_class=3)
     write_jpeg(tmp_path / "images" / "loose.jpg", 3)
-    done("pack", tmp_path / "images", tmp_path / "pack")
+    done("pack", tmp_path / "images", tmp_path / "pack", "--no-duplicates")
     words = ("--image", "loose", "--image", "bar/bar_000", "--target", "ring")
     table = explained(place / "run", tmp_path / "pack", *words, out=tmp_path / "out")
     assert [title[0] for title in titles] == table["image_id"].tolist() == ["bar/bar_000", "loose"]
@@ -304,7 +304,7 @@ def test_maps_of_a_pack_go_back_to_its_files(place: Path, tmp_path: Path) -> Non
             header["FILTERS"] = "red,green,blue"
             fits.PrimaryHDU(pixels, header).writeto(path)
     choices = ("--pixels", "crop=[40,60]", "--pixels", "size=[20,32]", "--pixels", "interval=minmax")
-    done("pack", files, tmp_path / "pack", *choices)
+    done("pack", files, tmp_path / "pack", "--no-duplicates", *choices)
     done("train", place / "toy.yaml", tmp_path / "pack", "--out", tmp_path / "run", "--set", "training.epochs=1")
     table = explained(tmp_path / "run", tmp_path / "pack", "--per-class", 1, "--fits", out=tmp_path / "out")
     with fits.open(tmp_path / "out" / table["map"][0]) as hdus:

@@ -62,7 +62,7 @@ def mixed_source(root: Path) -> Path:
 
 
 def test_what_is_counted(tmp_path: Path) -> None:
-    summary = inspect(mixed_source(tmp_path / "source"), out=tmp_path / "out")
+    summary = inspect(mixed_source(tmp_path / "source"), out=tmp_path / "out", duplicates=False)
     n_bad = len(bad_files(tmp_path / "again"))
     assert summary["images"] == 10 + n_bad + 4
     assert summary["readable"] == 14
@@ -80,12 +80,12 @@ def test_the_range_of_values_leaves_out_what_is_not_finite(tmp_path: Path) -> No
     pixels[0, 3, :2] = np.nan, np.inf
     write_image(tmp_path / "a/one.fits", pixels)
     write_image(tmp_path / "a/two.npy", random_pixels(0, (24, 32)))
-    assert inspect(tmp_path)["values"]["grey"] == [-3.0, 5.0]
+    assert inspect(tmp_path, duplicates=False)["values"]["grey"] == [-3.0, 5.0]
 
 
 def test_problems_stand_in_the_order_of_the_files_with_their_reasons(tmp_path: Path) -> None:
     source = mixed_source(tmp_path / "source")
-    inspect(source, out=tmp_path / "out")
+    inspect(source, out=tmp_path / "out", duplicates=False)
     problems = pd.read_csv(tmp_path / "out/problems.csv")
     of_classes = ["fewer than 10 images of blob (5), ring (5)"]
     assert problems["problem"].tolist()[:1] == of_classes  # what concerns them all comes first
@@ -137,7 +137,7 @@ def test_a_decoder_that_breaks_costs_one_image(tmp_path: Path, monkeypatch: pyte
         return read_image(path)
 
     monkeypatch.setattr(verb, "read_image", breaks_once)
-    summary = inspect(tmp_path, out=tmp_path / "out")
+    summary = inspect(tmp_path, out=tmp_path / "out", duplicates=False)
     assert (summary["readable"], summary["errors"]) == (2, 1)
     problems = pd.read_csv(tmp_path / "out/problems.csv")
     assert problems["problem"][problems["severity"] == "error"].tolist() == ["cannot be decoded: a bug of the decoder"]
@@ -145,7 +145,7 @@ def test_a_decoder_that_breaks_costs_one_image(tmp_path: Path, monkeypatch: pyte
 
 def test_a_pack_is_inspected_like_its_source(tmp_path: Path) -> None:
     table = image_table(tmp_path / "source", per_class=6)
-    pack(table, tmp_path / "pack", splits=(1, 0, 0))
+    pack(table, tmp_path / "pack", splits=(1, 0, 0), duplicates=False)
     source, packed = inspect(table, out=tmp_path / "of_source"), inspect(tmp_path / "pack", out=tmp_path / "out")
     for name in ("images", "readable", "classes", "sizes", "bands", "types", "values", "errors", "duplicates"):
         assert packed[name] == source[name]
@@ -183,7 +183,7 @@ def test_the_page_needs_no_other_file_and_says_it_all(tmp_path: Path, monkeypatc
 
 def test_names_are_text_on_the_page(tmp_path: Path) -> None:
     class_folders(tmp_path / "source", ("<b>spiral & disc", "spiral_anticlockwise"), per_class=2)
-    inspect(tmp_path / "source", out=tmp_path / "out")
+    inspect(tmp_path / "source", out=tmp_path / "out", duplicates=False)
     page = Page(tmp_path / "out/inspect.html")
     assert "<b>spiral & disc" in page.text
     assert page.images[1]["alt"].startswith("<b>spiral & disc: ")

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from helpers.commands import TOY, Result, done, refused, skyclass, toy_run
+from helpers.commands import TOY, Result, copy_toy_run, done, refused, skyclass
 from helpers.make_data import class_folders
 from skyclass.commands import demo as demo_module
 from skyclass.commands.report import SECTIONS
@@ -60,9 +60,9 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has been evaluated and explained."""
-    folder = toy_run(tmp_path_factory.mktemp("report"))
+    folder = copy_toy_run(toy_run, tmp_path_factory.mktemp("report"))
     done("evaluate", folder / "run")
     done("explain", folder / "run", "--per-class", 2)
     return folder / "run"
@@ -184,7 +184,7 @@ def test_a_report_of_an_old_evaluation_is_refused(run: Path, tmp_path: Path) -> 
 def test_names_with_signs_of_html_are_shown_as_they_are(tmp_path: Path) -> None:
     classes = ("<b>bold", 'R&D "x"')
     class_folders(tmp_path / "images", classes, splits={"train": 6, "val": 3, "test": 3})
-    done("pack", tmp_path / "images", tmp_path / "pack")
+    done("pack", tmp_path / "images", tmp_path / "pack", "--no-duplicates")
     recipe = tmp_path / "toy.yaml"
     recipe.write_text(TOY.replace("Does a blob look like a ring?", "Is 1 < 2 & 3 > 2?"))
     done("train", recipe, tmp_path / "pack", "--out", tmp_path / "run", "--set", "training.epochs=1")

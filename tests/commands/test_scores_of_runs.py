@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from helpers.commands import CLASSES, P, done, drawn, predictions, toy_run
+from helpers.commands import CLASSES, P, done, drawn, predictions
 from helpers.make_data import write_jpeg
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def place(toy_run: Path) -> Path:
     """Class folders `images`, `pack`, `toy.yaml` and a finished `run`."""
-    return toy_run(tmp_path_factory.mktemp("runs"))
+    return toy_run
 
 
 # evaluate

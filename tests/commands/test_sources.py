@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image as pillow
 
-from helpers.commands import done, refused, toy_run
+from helpers.commands import copy_toy_run, done, refused
 from helpers.make_data import bad_files, class_folders, image_table, random_pixels, write_image, write_jpeg
 from skyclass.data.packs.pack import Pack
 from skyclass.recipes.data_settings import PixelSettings
@@ -35,8 +35,8 @@ def test_a_simulated_pack_is_the_pack_of_the_simulated_folders(kind: str, tmp_pa
     options = ("--per-class", 6, "--size", size, "--seed", 3, "--splits", "0.5,0.25,0.25")
     done("simulate", kind, tmp_path / "direct", *options)
     done("simulate", kind, tmp_path / "folders", *options, "--as", "folders")
-    done("pack", tmp_path / "folders", tmp_path / "packed")
-    done("pack", tmp_path / "folders" / "truth.parquet", tmp_path / "from_truth")
+    done("pack", tmp_path / "folders", tmp_path / "packed", "--no-duplicates")
+    done("pack", tmp_path / "folders" / "truth.parquet", tmp_path / "from_truth", "--no-duplicates")
     direct = Pack.open(tmp_path / "direct")
     expected = by_name(direct)
     assert len(expected) == 6 * classes
@@ -99,7 +99,7 @@ def test_inspect_counts_measures_and_names(tmp_path: Path) -> None:
     write_image(root / "ring" / "large.png", np.full((1, 30, 20), 7, np.uint8) + np.eye(30, 20, dtype=np.uint8))
     words = bad_files(root / "ring" / "bad")
     (root / "void").mkdir()
-    result = done("inspect", root, "--out", tmp_path / "seen")
+    result = done("inspect", root, "--out", tmp_path / "seen", "--no-duplicates")
     summary = json.loads((tmp_path / "seen" / "summary.json").read_text())
     assert summary["images"] == 7 + len(words)
     assert summary["readable"] == 7
@@ -140,9 +140,9 @@ def test_inspect_of_a_table_and_of_a_pack_with_unlabelled_images(tmp_path: Path)
     frame = pd.read_csv(table)
     frame.loc[0, "label"] = None
     frame.to_csv(table, index=False)
-    done("inspect", table, "--out", tmp_path / "of_table")
-    done("pack", table, tmp_path / "pack")
-    done("inspect", tmp_path / "pack", "--out", tmp_path / "of_pack")
+    done("inspect", table, "--out", tmp_path / "of_table", "--no-duplicates")
+    done("pack", table, tmp_path / "pack", "--no-duplicates")
+    done("inspect", tmp_path / "pack", "--out", tmp_path / "of_pack", "--no-duplicates")
     for name in ("of_table", "of_pack"):
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         assert summary["classes"] == {"blob": 4, "gradient": 5, "ring": 5, "unlabelled": 1}
@@ -163,7 +163,7 @@ def test_inspect_without_a_readable_image(tmp_path: Path) -> None:
 
 def test_pack_keeps_the_splits_of_the_folders(tmp_path: Path) -> None:
     frame = class_folders(tmp_path / "images", splits={"train": 3, "val": 2, "test": 1})
-    done("pack", tmp_path / "images", tmp_path / "pack")
+    done("pack", tmp_path / "images", tmp_path / "pack", "--no-duplicates")
     pack = Pack.open(tmp_path / "pack")
     assert pack.images.shape == (18, 3, 24, 32)
     assert pack.classes == ["blob", "gradient", "ring"]
@@ -205,7 +205,7 @@ def test_pack_of_a_table_with_columns_of_its_own_names(suffix: str, tmp_path: Pa
     else:
         frame.to_csv(table, index=False, sep="\t" if suffix == ".tsv" else ",")
     options = "--id-column name --file-column cutout --label-column morphology --split-column part --group-column night"
-    done("pack", table, tmp_path / "pack", "--image-root", tmp_path / "sky/images", *options.split())
+    done("pack", table, tmp_path / "pack", "--image-root", tmp_path / "sky/images", "--no-duplicates", *options.split())
     catalog = Pack.open(tmp_path / "pack").catalog
     assert catalog["image_id"].tolist() == frame["name"].tolist()
     assert catalog["label"].tolist() == frame["morphology"].tolist()
@@ -232,7 +232,7 @@ def test_pack_names_the_rows_it_leaves_out(tmp_path: Path) -> None:
     frame.loc[4, "file"] = "images/gone.png"
     (tmp_path / frame.loc[5, "file"]).write_bytes(b"no picture at all")
     frame.to_csv(table, index=False)
-    result = done("pack", table, tmp_path / "pack")
+    result = done("pack", table, tmp_path / "pack", "--no-duplicates")
     problems = pd.read_csv(tmp_path / "pack" / "problems.csv").set_index("image_id")["problem"]
     assert "repeated id" in problems["object-0000"]
     assert "no such file" in problems["object-0004"]
@@ -246,9 +246,9 @@ def test_pack_names_the_rows_it_leaves_out(tmp_path: Path) -> None:
 def test_pixel_settings_reach_the_pack(tmp_path: Path) -> None:
     class_folders(tmp_path / "images", per_class=2)
     folder = tmp_path / "images"
-    done("pack", folder, tmp_path / "a", "--pixels", "size=[12,20]", "--pixels", "fit=distort")
+    done("pack", folder, tmp_path / "a", "--pixels", "size=[12,20]", "--pixels", "fit=distort", "--no-duplicates")
     assert Pack.open(tmp_path / "a").images.shape == (6, 3, 12, 20)
-    done("pack", folder, tmp_path / "b", "--pixels", "interval=minmax", "--pixels", "dtype=float32")
+    done("pack", folder, tmp_path / "b", "--pixels", "interval=minmax", "--pixels", "dtype=float32", "--no-duplicates")
     stretched = Pack.open(tmp_path / "b").images
     assert stretched.dtype == np.float32
     assert [float(stretched[0].min()), float(stretched[0].max())] == [0.0, 1.0]
@@ -262,7 +262,7 @@ def test_arrays_without_band_names_pack_beside_colour_images_and_are_told(tmp_pa
     class_folders(tmp_path / "images", per_class=3)
     pixels = random_pixels(5, (24, 32))
     write_image(tmp_path / "images" / "blob" / "array.npy", pixels)
-    result = done("pack", tmp_path / "images", tmp_path / "pack")
+    result = done("pack", tmp_path / "images", tmp_path / "pack", "--no-duplicates")
     packed = Pack.open(tmp_path / "pack")
     row = packed.catalog["image_id"].tolist().index("blob/array")
     np.testing.assert_array_equal(packed.images[row], pixels)
@@ -273,14 +273,16 @@ def test_arrays_without_band_names_pack_beside_colour_images_and_are_told(tmp_pa
 def test_a_pack_without_labels_is_said_to_have_none(tmp_path: Path) -> None:
     for i in range(2):
         write_jpeg(tmp_path / "images" / f"{i}.jpg", i)
-    assert "no labels: good for predicting" in done("pack", tmp_path / "images", tmp_path / "pack").err
+    assert (
+        "no labels: good for predicting" in done("pack", tmp_path / "images", tmp_path / "pack", "--no-duplicates").err
+    )
 
 
-def test_pack_like_a_classifier_and_over_an_old_pack(tmp_path: Path) -> None:
-    run = toy_run(tmp_path) / "run"
+def test_pack_like_a_classifier_and_over_an_old_pack(toy_run: Path, tmp_path: Path) -> None:
+    run = copy_toy_run(toy_run, tmp_path) / "run"
     class_folders(tmp_path / "larger", per_class=2, size=(40, 30))
-    done("pack", tmp_path / "larger", tmp_path / "free")
-    done("pack", tmp_path / "larger", tmp_path / "like", "--like", run)
+    done("pack", tmp_path / "larger", tmp_path / "free", "--no-duplicates")
+    done("pack", tmp_path / "larger", tmp_path / "like", "--like", run, "--no-duplicates")
     assert Pack.open(tmp_path / "free").images.shape == (6, 3, 40, 30)
     assert Pack.open(tmp_path / "like").pixels == Pack.open(tmp_path / "pack").pixels
     assert Pack.open(tmp_path / "like").images.shape == (6, 3, 24, 32)
@@ -291,7 +293,7 @@ def test_pack_like_a_classifier_and_over_an_old_pack(tmp_path: Path) -> None:
 def test_an_image_outside_the_class_folders_is_kept_without_a_label(tmp_path: Path) -> None:
     class_folders(tmp_path / "images", per_class=3)
     write_jpeg(tmp_path / "images" / "loose.jpg", 5)
-    done("pack", tmp_path / "images", tmp_path / "pack")
+    done("pack", tmp_path / "images", tmp_path / "pack", "--no-duplicates")
     catalog = Pack.open(tmp_path / "pack").catalog.set_index("image_id")
     assert catalog.loc["loose", ["label", "split"]].isna().all()
     assert "without a label" in pd.read_csv(tmp_path / "pack" / "problems.csv")["problem"].item()

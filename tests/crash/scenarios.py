@@ -88,7 +88,7 @@ SCENARIOS = (
 # Made once, in this order, of the class folders `images` and `few`: what the scenarios need.
 PREPARED: dict[str, Sequence[Sequence[str]]] = {
     "old": [("pack", "few", "old")],
-    "pack": [("pack", "images", "pack")],
+    "pack": [("pack", "images", "pack", "--no-duplicates")],
     "run": [("train", "plain.yaml", "pack", "--out", "run", "--device", "cpu")],
     "evaluated": [
         ("copy", "run", "evaluated"),

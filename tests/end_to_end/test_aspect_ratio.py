@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from helpers.commands import done, toy_recipe, toy_run
+from helpers.commands import copy_toy_run, done, toy_recipe
 from helpers.make_data import class_folders, write_image
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
@@ -49,7 +49,7 @@ def test_a_round_planet_stays_round_by_default(tmp_path: Path, shape: tuple[int,
     )
     for number in range(4):
         write_image(tmp_path / "images" / f"{number}.png", np.clip(disk(*shape) + np.uint8(number), 0, 255))
-    done("pack", tmp_path / "images", tmp_path / "pack", "--pixels", "size=32")
+    done("pack", tmp_path / "images", tmp_path / "pack", "--pixels", "size=32", "--no-duplicates")
     packed = Pack.open(tmp_path / "pack")
     assert packed.images.shape[2:] == (32, 32)
     assert roundness(packed.images[0]) == pytest.approx(1, abs=0.15)
@@ -90,8 +90,8 @@ def test_the_old_name_of_distort_still_works(tmp_path: Path, capsys: pytest.Capt
     assert search_space(parse_recipe(space)) == {"pixels.fit": ("stretch", "pad")}  # as an old study has them
 
 
-def test_what_was_stored_without_the_key_is_stretched_as_before(tmp_path: Path) -> None:
-    toy_run(tmp_path)
+def test_what_was_stored_without_the_key_is_stretched_as_before(toy_run: Path, tmp_path: Path) -> None:
+    copy_toy_run(toy_run, tmp_path)
     file = next((tmp_path / "images/test/ring").iterdir())
     write_image(file, np.repeat(disk(24, 48), 3, 0))
     for path, pixels in (

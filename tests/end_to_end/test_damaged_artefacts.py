@@ -29,7 +29,8 @@ WHOLE = bool(os.environ.get("SKYCLASS_MATRIX"))
 
 pytestmark = pytest.mark.skipif(not WRITTEN.is_dir(), reason="a source archive does not carry the artefacts")
 
-EVALUATE, REPORT, INSPECT = ("evaluate", "runs/ended"), ("report", "runs/ended"), ("inspect", "packs/uint8")
+EVALUATE, REPORT = ("evaluate", "runs/ended"), ("report", "runs/ended")
+INSPECT = ("inspect", "packs/uint8", "--no-duplicates")
 PREDICT = ("predict", "runs/ended", "packs/uint8", "--out", "p.parquet", "--device", "cpu")
 EXPLAIN = ("explain", "runs/ended", "--per-class", "1", "--device", "cpu")
 TRAIN = ("train", "recipe.yaml", "packs/uint8", "--out", "runs/new", "--set", "training.epochs=0")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from helpers.commands import CLASSES, TOY, P, done, drawn, predictions, refused, skyclass, the_error, toy_run
+from helpers.commands import CLASSES, TOY, P, done, drawn, predictions, refused, skyclass, the_error
 from helpers.make_data import class_folders, image_table, odd_files, random_pixels, toy_image, write_image, write_jpeg
 from skyclass.classifier.classifier import Classifier
 from skyclass.data.packs.pack import Pack
@@ -22,10 +22,10 @@ from skyclass.training import finish
 from skyclass.training.loop.task import Task
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def place(toy_run: Path) -> Path:
     """Class folders `images`, `pack`, `toy.yaml` and a finished `run`."""
-    return toy_run(tmp_path_factory.mktemp("runs"))
+    return toy_run
 
 
 # train
@@ -89,7 +89,7 @@ def test_a_crop_larger_than_the_images_is_said(place: Path, tmp_path: Path, crop
     words = ("train", place / "toy.yaml", place / "pack", "--out", tmp_path / "run", "--set", f"pixels.crop={crop}")
     result = skyclass(*words, "--set", "model.backbone=resnet99")
     assert (f"the images are {height}x{width}: zeros fill the margin" in result.err) is said
-    packed = done("pack", place / "images", tmp_path / "pack", "--pixels", f"crop={crop}")
+    packed = done("pack", place / "images", tmp_path / "pack", "--pixels", f"crop={crop}", "--no-duplicates")
     assert ("zeros fill the margin" in packed.err) is said
 
 
@@ -188,7 +188,7 @@ def test_rows_without_an_image_have_a_row_in_the_predictions(place: Path, tmp_pa
 
 def test_simulated_folders_go_from_pack_to_predictions(tmp_path: Path) -> None:
     done("simulate", "lensing", tmp_path / "folders", "--per-class", 12, "--size", 24, "--as", "folders")
-    done("pack", tmp_path / "folders", tmp_path / "pack")
+    done("pack", tmp_path / "folders", tmp_path / "pack", "--no-duplicates")
     (tmp_path / "toy.yaml").write_text(TOY)
     done("train", tmp_path / "toy.yaml", tmp_path / "pack", "--out", tmp_path / "run", "--set", "training.epochs=1")
     folder = predictions(tmp_path / "run", tmp_path / "folders", tmp_path / "a.parquet").set_index("image_id")
@@ -254,7 +254,7 @@ def test_bad_files_cost_no_good_row(place: Path, tmp_path: Path) -> None:
 def test_pixels_that_are_not_finite_are_predicted_with_a_warning(tmp_path: Path) -> None:
     """Among floating-point images, a FITS with some NaN is of use; one of nothing else is not."""
     class_folders(tmp_path / "images", splits={"train": 4, "val": 2, "test": 2}, formats=("fits",), bands=1)
-    done("pack", tmp_path / "images", tmp_path / "pack")
+    done("pack", tmp_path / "images", tmp_path / "pack", "--no-duplicates")
     (tmp_path / "toy.yaml").write_text(TOY)
     done("train", tmp_path / "toy.yaml", tmp_path / "pack", "--out", tmp_path / "run", "--set", "training.epochs=1")
     odd_files(tmp_path / "odd")

@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for vote, name in zip(VOTES, CLASSES, strict=True):
             table[vote] = np.where(table["label"] == name, 0.8, 0.2)
         table.to_csv(folder / "table.csv", index=False)
-        done("pack", folder / "table.csv", root / f"pack-{bands}")
+        done("pack", folder / "table.csv", root / f"pack-{bands}", "--no-duplicates")
     for backbone in ("resnet18", "resnet50"):
         state = timm.create_model(backbone, pretrained=False, num_classes=0).state_dict()
         save_file(state, root / f"{backbone}.safetensors")

@@ -1,12 +1,14 @@
 """Runs the command line in this process (torch is imported once), and makes what its tests share.
 
-Use it as `from commands import skyclass, done, refused, toy_run`.
+Use it as `from helpers.commands import skyclass, done, refused`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
+import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -85,11 +87,22 @@ def toy_recipe(folder: Path) -> Path:
     return path
 
 
-def toy_run(folder: Path) -> Path:
-    """In `folder`: class folders `images`, their `pack`, `toy.yaml` and a trained `run`; returns the folder."""
+def train_toy(folder: Path) -> Path:
+    """In `folder`: class folders `images`, their `pack`, `toy.yaml` and a trained `run`; returns the folder.
+
+    The fixture `toy_run` has it for all tests of a session.
+    """
     class_folders(folder / "images", CLASSES, splits={"train": 8, "val": 4, "test": 4})
-    done("pack", folder / "images", folder / "pack")
+    done("pack", folder / "images", folder / "pack", "--no-duplicates")
     done("train", toy_recipe(folder), folder / "pack", "--out", folder / "run")
+    return folder
+
+
+def copy_toy_run(toy_run: Path, folder: Path) -> Path:
+    """All that the fixture `toy_run` has, in `folder`: the run's pack is that of the copy; returns the folder."""
+    shutil.copytree(toy_run, folder, dirs_exist_ok=True)
+    provenance = json.loads((folder / "run" / "run.json").read_text())
+    (folder / "run" / "run.json").write_text(json.dumps({**provenance, "pack": str(folder / "pack")}))
     return folder
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from helpers.paths import with_tests
 
-SECONDS = 2.0  # of computing that one file may take
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "2"))  # of computing that one file may take
 MEMORY = 2**30  # bytes that one file may take, beside those of Python and its libraries
 LONGEST = 2000  # characters of a sentence
 PATIENCE = 180.0  # seconds without a sign of life, after which a process is ended: the machine may be busy

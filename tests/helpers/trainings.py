@@ -1,4 +1,4 @@
-"""Trainings without the verb: `from trainings import fit_toy, plain_loop`."""
+"""Trainings with and without the command: `from helpers.trainings import run_of, fit_toy, plain_loop`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from helpers.toys import write_recipe
 from skyclass.classifier.run import Run
+from skyclass.commands.train import train
 from skyclass.data.packs.loader import Loader, augmenting
-from skyclass.data.packs.pack import Pack
+from skyclass.data.packs.pack import Pack, PackChunk, write_pack
 from skyclass.data.packs.training_rows import training_rows
 from skyclass.images.preprocess import channel_statistics, network_input
 from skyclass.models.fine_tuning import adapt
@@ -23,6 +25,30 @@ from skyclass.training.loop.losses import class_weights
 
 CPU = torch.device("cpu")
 State = dict[str, Tensor]
+AUGMENT = {
+    "flip_horizontal": 0.5,
+    "rotation": 30.0,
+    "scale": [0.9, 1.1],
+    "shift": 0.1,
+    "brightness": 0.2,
+    "noise": 0.02,
+    "mirror_swaps": [["blob", "bar"]],
+}
+
+
+def run_of(folder: Path, pack: Pack, recipe: Recipe) -> Run:
+    """A whole training through the command."""
+    return Run(train(write_recipe(folder, recipe), pack.path, out=folder / "run", device="cpu"))
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def cut(pack: Pack, folder: Path, keep: np.ndarray) -> Pack:
+    """A pack of some rows of another."""
+    chunk = PackChunk(np.array(pack.images)[keep], pack.catalog[keep])
+    return write_pack([chunk], folder, pack.pixels, classes=None, source={})
 
 
 def copied(network: Network) -> State:

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from helpers.commands import done, toy_run
+from helpers.commands import done
 from skyclass.classifier.classifier import Classifier
 from skyclass.recipes.data_settings import PixelSettings
 from skyclass.reports.model_card import HUB_METRICS, pixel_steps
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def run(toy_run: Path) -> Path:
     """A run that has not been evaluated."""
-    return toy_run(tmp_path_factory.mktemp("card")) / "run"
+    return toy_run / "run"
 
 
 def card_of(run: Path) -> ModelCard:

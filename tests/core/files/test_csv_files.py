@@ -60,7 +60,7 @@ def test_ids_of_our_own_tables_are_found_again(tmp_path: Path) -> None:
     """A class and files whose names begin as formulas do: guarded, and known again."""
     class_folders(tmp_path / "images", ("=a", "-b"), per_class=3)
     audit = tmp_path / "audit"
-    done("inspect", tmp_path / "images", "--out", audit)
+    done("inspect", tmp_path / "images", "--out", audit, "--no-duplicates")
     assert set((audit / "classes.csv").read_text().split()) >= {"'=a,3", "'-b,3"}
     table = pd.DataFrame({"image_id": ["=1", "-x"], "p_a": [0.2, 0.9], "p_b": [0.8, 0.1], "label": ["b", "a"]})
     write_csv(table, tmp_path / "p.csv")

@@ -6,8 +6,9 @@ import base64
 import io
 import json
 import re
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,22 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+class Audit(NamedTuple):
+    """An inspection: its folder, what it said, `summary.json` and `problems.csv`."""
+
+    out: Path
+    said: Result
+    summary: dict[str, Any]
+    problems: pd.DataFrame
+
+
+@pytest.fixture(scope="module")
+def audit(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    """Of the planted copies; to be read only."""
+    out = tmp_path_factory.mktemp("audit")
+    return Audit(out, *inspected(planted, out=out))
+
+
 PAIRS = [
     ("test/arm/leak", "train/arm/arm_3", "exact", "splits"),
     ("train/bar/bar_4", "val/bar/mirrored", "sure", "splits"),
@@ -85,9 +102,9 @@ PAIRS = [
 ]
 
 
-def test_planted_copies_are_listed_and_those_across_splits_come_first(planted: Path, tmp_path: Path) -> None:
-    said, summary, problems = inspected(planted, out=tmp_path)
-    table = pd.read_csv(tmp_path / "duplicates.csv", keep_default_na=False)
+def test_planted_copies_are_listed_and_those_across_splits_come_first(audit: Audit) -> None:
+    out, said, summary, problems = audit
+    table = pd.read_csv(out / "duplicates.csv", keep_default_na=False)
     columns = ["image_id", "other_id", "kind", "across"]
     assert list(table[columns].itertuples(index=False, name=None)) == PAIRS
     assert summary["duplicates"] == {
@@ -111,9 +128,8 @@ def test_planted_copies_are_listed_and_those_across_splits_come_first(planted: P
     assert "of the pairs of copies 2 lie across splits and 1 across labels" in said.err
 
 
-def test_the_page_shows_both_pictures_of_every_pair(planted: Path, tmp_path: Path) -> None:
-    inspected(planted, out=tmp_path)
-    html = section(tmp_path, "duplicates")
+def test_the_page_shows_both_pictures_of_every_pair(planted: Path, audit: Audit) -> None:
+    html = section(audit.out, "duplicates")
     assert "<b>2 pairs lie across splits</b>" in html
     assert "<b>1 pair lies across labels</b>" in html
     clusters = html.split('<figure class="cluster">')[1:]
@@ -129,8 +145,10 @@ def test_the_page_shows_both_pictures_of_every_pair(planted: Path, tmp_path: Pat
     assert "arm, test" in next(iter(pictures(clusters[0])))
 
 
-def test_without_duplicates_none_are_looked_for_and_the_old_table_goes(planted: Path, tmp_path: Path) -> None:
-    inspected(planted, out=tmp_path)
+def test_without_duplicates_none_are_looked_for_and_the_old_table_goes(
+    planted: Path, audit: Audit, tmp_path: Path
+) -> None:
+    shutil.copytree(audit.out, tmp_path, dirs_exist_ok=True)
     assert (tmp_path / "duplicates.csv").is_file()
     (tmp_path / "label_errors.csv").write_text("of an inspection with runs\n", encoding="utf-8")
     said, summary, problems = inspected(planted, "--no-duplicates", out=tmp_path)
@@ -158,7 +176,7 @@ def test_copies_in_arrays_and_in_a_pack(tmp_path: Path) -> None:
     images += [images[2], images[9][:, ::-1]]
     labels = ["arm"] * 7 + ["bar"] * 7 + ["bar", "bar"]
     np.savez(tmp_path / "arrays.npz", images=np.stack(images).transpose(0, 2, 3, 1), labels=labels)
-    done("pack", tmp_path / "arrays.npz", tmp_path / "pack", "--splits", "1,0,0")
+    done("pack", tmp_path / "arrays.npz", tmp_path / "pack", "--splits", "1,0,0", "--no-duplicates")
     ids = read_source(tmp_path / "arrays.npz").catalog["image_id"].tolist()
     for source in ("arrays.npz", "pack"):
         out = tmp_path / f"of {source}"
@@ -227,7 +245,7 @@ def test_the_catalog_of_a_pack_says_what_share_of_the_pixels_was_bad(tmp_path: P
         pixels = random_pixels(number, SIZE, 1, "float32")
         pixels.reshape(-1)[:bad] = (np.nan, np.inf)[number % 2]
         write_image(tmp_path / "source" / f"{number}.fits", pixels)
-    done("pack", tmp_path / "source", tmp_path / "pack")
+    done("pack", tmp_path / "source", tmp_path / "pack", "--no-duplicates")
     assert Pack.open(tmp_path / "pack").catalog["bad_pixels"].tolist() == [0.0, 24 / 768, 96 / 768]
 
 

@@ -24,8 +24,8 @@ def source(root: Path) -> Path:
 
 
 def test_every_image_is_in_the_file_of_its_split(tmp_path: Path) -> None:
-    whole = Pack.open(pack(source(tmp_path / "source"), tmp_path / "pack"))
-    out = pack(tmp_path / "source", tmp_path / "arrays", form="npz")
+    whole = Pack.open(pack(source(tmp_path / "source"), tmp_path / "pack", duplicates=False))
+    out = pack(tmp_path / "source", tmp_path / "arrays", form="npz", duplicates=False)
     assert not is_pack(out)
     assert sorted(file.name for file in out.glob("*.npz")) == ["test.npz", "train.npz", "unlabelled.npz", "val.npz"]
     seen = 0
@@ -41,8 +41,8 @@ def test_every_image_is_in_the_file_of_its_split(tmp_path: Path) -> None:
 
 
 def test_what_was_written_is_a_source_with_the_same_splits_and_ids(tmp_path: Path) -> None:
-    whole = Pack.open(pack(source(tmp_path / "source"), tmp_path / "pack"))
-    found = read_source(pack(tmp_path / "source", tmp_path / "arrays", form="npz"))
+    whole = Pack.open(pack(source(tmp_path / "source"), tmp_path / "pack", duplicates=False))
+    found = read_source(pack(tmp_path / "source", tmp_path / "arrays", form="npz", duplicates=False))
     columns = ["image_id", "label", "split"]
     both = [
         frame[columns].fillna("").sort_values("image_id").to_numpy(dtype=str)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from helpers.commands import done
-from helpers.toys import toy_pack, toy_recipe, write_recipe
+from helpers.toys import toy_recipe, write_recipe
 from helpers.trainings import new_network
 from skyclass.classifier.run import Run
 from skyclass.classifier.run_documents import Cost
@@ -24,12 +24,6 @@ from skyclass.data.packs.pack import Pack
 from skyclass.training.loop.task import Task
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    """27 training images."""
-    return toy_pack(tmp_path_factory.mktemp("packs") / "pack")
 
 
 def cost_of(run: Path) -> Cost:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.toys import toy_pack, toy_recipe, write_recipe
+from helpers.toys import toy_recipe, write_recipe
 from helpers.trainings import copied, fit_toy, last_state, new_network
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
@@ -21,13 +21,6 @@ from skyclass.recipes.recipe import Recipe
 from skyclass.training.loop import first_step
 from skyclass.training.loop.losses import total_loss
 from skyclass.training.loop.task import Task
-
-
-@pytest.fixture(scope="module")
-def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    """27 training images in four batches an epoch."""
-    return toy_pack(tmp_path_factory.mktemp("packs") / "pack")
-
 
 FROZEN = {"freeze": ["conv1", "bn1", "layer1"]}
 SOUND: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -17,7 +17,7 @@ import torch
 from PIL import Image as pillow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from helpers.toys import SHAPES, toy_pack, toy_recipe, write_recipe
+from helpers.toys import SHAPES, toy_recipe, write_recipe
 from helpers.trainings import last_state, new_network, same
 from skyclass.classifier.run import Run
 from skyclass.commands.train import train
@@ -37,12 +37,6 @@ from skyclass.training.loop.task import Task
 from skyclass.training.loop.tensorboard import TensorBoardCallback, gradient_norms, parts_of, sampled_weights
 
 EVERYTHING = {"scalars": 0, "images": 0, "histograms": 0, "tensors": 0}
-
-
-@pytest.fixture(scope="module")
-def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    """27 training images in four batches an epoch, and 12 validation images, of 12x16 pixels."""
-    return toy_pack(tmp_path_factory.mktemp("packs") / "pack")
 
 
 def log_of(run: Path) -> EventAccumulator:
