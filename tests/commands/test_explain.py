@@ -27,7 +27,7 @@ from skyclass.models.resnet_cifar import ResNetCifar
 from skyclass.recipes.data_settings import PixelSettings
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def place(toy_run: Path) -> Path:
     """Class folders `images`, `pack`, `toy.yaml` and a finished `run`."""
     return toy_run
