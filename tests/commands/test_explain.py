@@ -29,7 +29,7 @@ from skyclass.recipes.data_settings import PixelSettings
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def place(toy_run: Path) -> Path:
     """Class folders `images`, `pack`, `toy.yaml` and a finished `run`."""
     return toy_run

@@ -83,9 +83,24 @@ class Classifier(Predictor):
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Classifier:
-        """A classifier from its folder, or the one in a run.
+        """Read a classifier.
 
-        Errors: SkyclassError for a folder that is neither, and for weights that are damaged or not its own.
+        Parameters
+        ----------
+        path : str or Path
+            Its folder, or that of a run that has ended.
+        device : str
+            auto, cpu, cuda, cuda:N or mps.
+
+        Returns
+        -------
+        Classifier
+            With its networks on the device, in eval mode.
+
+        Raises
+        ------
+        SkyclassError
+            For a folder that is neither, and for weights that are damaged or not its own.
         """
         folder = classifier_folder(Path(path))
         _, document = read_classifier(folder)
@@ -111,11 +126,22 @@ class Classifier(Predictor):
     def save(self, folder: str | Path) -> Path:
         """Write `model.safetensors`, `novelty.safetensors` and `classifier.json`; nothing is pickled.
 
-        A classifier that lies in the folder stands until this one is whole; files of other names stay.
+        A classifier that lies in the folder stays until this one is whole; so do files of other names.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made where it does not exist.
+
+        Returns
+        -------
+        Path
+            The folder.
 
         Raises
         ------
-        MachineError : for a full disk and the like
+        MachineError
+            For a full disk and the like.
         """
         with classifier_contents(Path(folder)) as new:
             write_json(new / META, sealed(self._content(new)))
@@ -156,14 +182,32 @@ class Classifier(Predictor):
         method: str = "gradcam",
         layer: str | None = None,
     ) -> Explanation:
-        """Maps of files or arrays, as `predict` takes them; images that cannot be read are left out.
+        """Map the evidence for a class; images that cannot be read are left out.
 
-        classes : the class to explain, one for all or one an image; the predicted ones where None
-        method : gradcam, gradcam++, layercam or integrated-gradients
-        layer : name of the backbone's module whose output is mapped, such as layer3; its last feature map where None.
-            Earlier ones have more cells, and know less of the classes. Integrated gradients have no use for one
-        Errors: SkyclassError for an unknown class, method or layer, a backbone or a layer without a feature map
-        (integrated gradients need none), or where no image is readable.
+        Parameters
+        ----------
+        images : str, Path, sequence of them, or ndarray
+            Paths; or decoded pixels (N, C, H, W) or (C, H, W) with the classifier's bands.
+        classes : str or sequence of str, optional
+            The class to explain, one for all or one an image. By default the predicted ones.
+        batch_size : int
+            Images computed at a time.
+        method : str
+            gradcam, gradcam++, layercam or integrated-gradients.
+        layer : str, optional
+            Name of the backbone's module whose output is mapped, such as layer3. By default its last feature map.
+            Earlier ones have more cells, and depend less on the classes. Integrated gradients have no use for one.
+
+        Returns
+        -------
+        Explanation
+            Heatmaps (N, h, w) in [0, 1], images (N, C, h, w), the classes explained, and the predictions.
+
+        Raises
+        ------
+        SkyclassError
+            For an unknown class, method or layer, a backbone or a layer without a feature map (integrated gradients
+            need none), or where no image is readable.
         """
         good = readable(*decode_named(images, self.bands, self.pixels), classes)
         chunks = [slice(start, start + batch_size) for start in range(0, len(good.names), batch_size)]
@@ -182,9 +226,28 @@ class Classifier(Predictor):
         method: str = "gradcam",
         layer: str | None = None,
     ) -> np.ndarray:
-        """Heatmaps (N, h, w) in [0, 1] of images (N, C, h, w) that have been through the pixel path.
+        """Heatmaps of preprocessed images.
 
         Those of an ensemble are the mean of its members' heatmaps: their peak is below 1 where these disagree.
+
+        Parameters
+        ----------
+        images : ndarray
+            (N, C, h, w), as the classifier's pixel settings leave them.
+        classes : sequence of str
+            N classes to explain.
+        batch_size, method, layer : int, str, str
+            As in `explain`.
+
+        Returns
+        -------
+        ndarray
+            (N, h, w) float32 in [0, 1].
+
+        Raises
+        ------
+        SkyclassError
+            As `explain`.
         """
         return mean_heatmaps(
             self.networks,
@@ -198,7 +261,25 @@ class Classifier(Predictor):
         )
 
     def map_size(self, images: np.ndarray, method: str, layer: str | None = None) -> tuple[int, int]:
-        """Height and width of a method's own maps of images (N, C, h, w), before they are enlarged."""
+        """The size of a method's own maps, before they are enlarged.
+
+        Parameters
+        ----------
+        images : ndarray
+            (N, C, h, w), of which the first is computed.
+        method, layer : str
+            As in `explain`.
+
+        Returns
+        -------
+        height, width : int
+            In cells.
+
+        Raises
+        ------
+        SkyclassError
+            As `explain`.
+        """
         batch = self._input(images[:1])
         _, height, width = class_maps(self.networks[0], batch, None, self._autocast, method, layer).shape
         return height, width

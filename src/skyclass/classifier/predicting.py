@@ -31,15 +31,34 @@ from .sampling import ClassifierOutput, Samples, mean_output, sample_networks
 class Predictor:
     """A network, or an ensemble of them, with its pixel settings, classes and bands.
 
-    networks : one, or the members of an ensemble, of which the mean is taken: of their probabilities, and of their maps
-    pixels : the settings that preprocess a decoded image, the pack's and then the training's
-    mean, std : normalisation of the network's input, a number a band
-    precision : what it was trained in and predicts in, float32 or bfloat16
-    made_from : hashes of the pack and of the recipe
-    mirror_swaps : pairs of classes that turn into each other in a mirror
-    calibration : the map from the networks' log-probabilities to those of `predict_proba`
-    prediction_sets : the thresholds of the prediction sets, or None
-    novelty : which detects images unlike the training images, or None
+    Parameters
+    ----------
+    networks : sequence of Network
+        One, or the members of an ensemble, of which the mean is taken: of their probabilities, and of their maps.
+    model : ModelSettings
+        The backbone and the head.
+    classes : list of str
+        The K classes, in the order of the probabilities.
+    bands : tuple of str
+        The C bands, in the order of the images' first axis.
+    pixels : list of PixelSettings
+        The settings that preprocess a decoded image, the pack's and then the training's.
+    mean, std : tuple of float
+        Normalisation of the network's input, a number a band.
+    precision : str
+        What it was trained in and predicts in, float32 or bfloat16.
+    made_from : dict
+        Hashes of the pack and of the recipe.
+    mirror_swaps : sequence of pairs of str
+        Classes that turn into each other in a mirror.
+    device : torch.device
+        Where the networks are.
+    calibration : Calibration
+        The map from the networks' log-probabilities to those of `predict_proba`.
+    prediction_sets : PredictionSets or None
+        The thresholds of the prediction sets.
+    novelty : Novelty or None
+        What detects images unlike the training images.
     """
 
     networks: Sequence[Network] = field(repr=False)
@@ -58,7 +77,23 @@ class Predictor:
     novelty: Novelty | None = field(default=None, repr=False)
 
     def to(self, device: str) -> Self:
-        """Move the networks to `auto`, `cpu`, `cuda`, ...; returns itself."""
+        """Move the networks.
+
+        Parameters
+        ----------
+        device : str
+            auto, cpu, cuda, cuda:N or mps.
+
+        Returns
+        -------
+        Predictor
+            Itself.
+
+        Raises
+        ------
+        SkyclassError
+            For a device that is not there.
+        """
         self.device = pick_device(device)
         for network in self.networks:
             network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -73,17 +108,33 @@ class Predictor:
 
         Parameters
         ----------
-        images : (n, C, h, w), as the classifier's pixel settings leave them
-        orientations : whether to predict each image in all its orientations and to take the mean
+        images : ndarray or Tensor
+            (n, C, h, w), as the classifier's pixel settings leave them.
+        orientations : bool
+            Whether to predict each image in all its orientations and to take the mean.
 
         Returns
         -------
-        (n, K) float64, in the order of `classes`; each row sums to one
+        ndarray
+            (n, K) float64, in the order of `classes`; each row sums to one.
         """
         return self.predict_proba_and_error(images, orientations)[0]
 
     def predict_log_proba(self, images: np.ndarray | Tensor, orientations: bool = False) -> np.ndarray:
-        """The natural logarithm of `predict_proba`, (n, K) float64; `outputs` has it before the calibration."""
+        """The natural logarithm of `predict_proba`; `outputs` has it before the calibration.
+
+        Parameters
+        ----------
+        images : ndarray or Tensor
+            (n, C, h, w), as the classifier's pixel settings leave them.
+        orientations : bool
+            Whether to predict each image in all its orientations and to take the mean.
+
+        Returns
+        -------
+        ndarray
+            (n, K) float64.
+        """
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(self.predict_proba(images, orientations)))
 
@@ -121,12 +172,28 @@ class Predictor:
         batch_size: int = BATCH,
         orientations: bool = False,
     ) -> pd.DataFrame:
-        """One row an image: `image_id`, `p_<class>`, `predicted`, `confidence`, `uncertainty`,
-        `prediction_set`, `ambiguous`, `novelty`, `unlike`, `file`, `warning` and `error` (see `predictions`).
+        """Predict images.
 
-        images : paths, or an array (N, C, H, W) or (C, H, W) of decoded pixels with the classifier's bands. A file
-            that cannot be read has a row with its `error` and no prediction.
-        orientations : whether to predict each image in all its orientations and to take the mean
+        Parameters
+        ----------
+        images : str, Path, sequence of them, or ndarray
+            Paths; or decoded pixels (N, C, H, W) or (C, H, W) with the classifier's bands.
+        batch_size : int
+            Images computed at a time.
+        orientations : bool
+            Whether to predict each image in all its orientations and to take the mean.
+
+        Returns
+        -------
+        DataFrame
+            One row an image: `image_id`, `p_<class>` in [0, 1], `predicted`, `confidence`, `uncertainty`,
+            `prediction_set`, `ambiguous`, `novelty`, `unlike`, `file`, `warning` and `error` (see `predictions`). A
+            file that cannot be read has a row with its `error` and no prediction.
+
+        Raises
+        ------
+        SkyclassError
+            For an array of another shape or number of bands.
         """
         frames = list(self.stream(images, batch_size, orientations))
         return pd.concat(frames, ignore_index=True) if frames else self.frame([], [])
@@ -138,9 +205,28 @@ class Predictor:
         orientations: bool = False,
         image_ids: Sequence[str] | None = None,
     ) -> Iterator[pd.DataFrame]:
-        """As `predict`, a frame a batch, in order; memory does not grow with the number of images.
+        """As `predict`, a table a batch; memory does not grow with the number of images.
 
-        image_ids : one an image; made of the names of the files where None, all different (`image_ids_of`)
+        Parameters
+        ----------
+        images : str, Path, sequence of them, or ndarray
+            Paths; or decoded pixels (N, C, H, W) or (C, H, W) with the classifier's bands.
+        batch_size : int
+            Images computed at a time, and rows of a table.
+        orientations : bool
+            As in `predict`.
+        image_ids : sequence of str, optional
+            One an image. By default made of the names of the files, all different (`image_ids_of`).
+
+        Yields
+        ------
+        DataFrame
+            The rows of a batch, in order.
+
+        Raises
+        ------
+        SkyclassError
+            As `predict`.
         """
         names, decoded = decode_named(images, self.bands, self.pixels)
         rows = zip(names, decoded, image_ids_of(names) if image_ids is None else image_ids, strict=True)

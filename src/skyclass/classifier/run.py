@@ -129,7 +129,15 @@ class Run(RunResults):
         return self._document()[1].turning_to
 
     def write_stages(self, stages: list[Stage], checkpoint: str | None) -> None:
-        """Write the stages, and the checkpoint that the last one is still to resume from, in one step."""
+        """Write the stages, and the checkpoint that the last one is still to resume from, in one step.
+
+        Parameters
+        ----------
+        stages : list of Stage
+            In order.
+        checkpoint : str or None
+            The name of its file.
+        """
         provenance = {**self.provenance(), "legs": [asdict(stage) for stage in stages]}
         write_json(self.provenance_file, {**provenance, "turning_to": checkpoint})
 
@@ -138,13 +146,41 @@ class Run(RunResults):
         return self._document()[1].find_rate
 
     def write_learning_rate(self, recipe: Recipe) -> None:
-        """Write the recipe with the learning rate that was found."""
+        """Write the recipe with the learning rate that was found.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            The resolved one.
+        """
         write_text(self.recipe_file, dump_recipe(recipe))
         write_json(self.provenance_file, {**self.provenance(), "find_rate": False})
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, provenance: dict[str, Any], environment: dict[str, Any]) -> Run:
-        """Start a run in an empty folder. Errors: SkyclassError where something is there already."""
+        """Start a run in an empty folder.
+
+        Parameters
+        ----------
+        path : Path
+            The folder.
+        recipe : Recipe
+            The resolved one.
+        provenance : dict
+            `pack` (path), `pack_hash` and `classes`.
+        environment : dict
+            Versions, machine and command.
+
+        Returns
+        -------
+        Run
+            Without a checkpoint.
+
+        Raises
+        ------
+        SkyclassError
+            Where something is there already.
+        """
         run = cls(path)
         finish_replacing(path)
         fix = "its run has ended: name another folder" if run.finished else resume_hint(path)
@@ -157,13 +193,48 @@ class Run(RunResults):
         return run
 
     def create_member(self, path: Path, recipe: Recipe) -> Run:
-        """Start a member of this ensemble, on the same pack."""
+        """Start a member of this ensemble, on the same pack.
+
+        Parameters
+        ----------
+        path : Path
+            Its folder.
+        recipe : Recipe
+            The resolved one, with its own seed.
+
+        Returns
+        -------
+        Run
+            As `create`.
+
+        Raises
+        ------
+        SkyclassError
+            Where something is there already.
+        """
         provenance = {key: value for key, value in self.provenance().items() if key not in ("members", "legs")}
         return Run.create(path, recipe, provenance, self.environment())
 
     @classmethod
-    def open(cls, path: Path) -> Run:
-        """A run that exists. Errors: SkyclassError where the folder is no run."""
+    def open(cls, path: str | Path) -> Run:
+        """Open a run.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder that `skyclass train` made.
+
+        Returns
+        -------
+        Run
+            Ended or not.
+
+        Raises
+        ------
+        SkyclassError
+            Where the folder is no run.
+        """
+        path = Path(path)
         run = cls(path)
         finish_replacing(path)
         if not run.provenance_file.is_file():

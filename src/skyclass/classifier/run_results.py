@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HISTORY = "history"
-MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
-"""The scores that a notebook shows of a run."""
 
 
 class RunResults(RunPaths):
@@ -134,7 +132,7 @@ class RunResults(RunPaths):
 
     def _main_scores(self) -> dict[str, str]:
         """Name -> value and interval of those of MAIN that the evaluation has; none without an evaluation."""
-        from ..evaluation.bootstrap import with_interval
+        from ..evaluation.bootstrap import MAIN, with_interval
 
         if not (self.evaluation / "metrics.json").is_file():
             return {}

@@ -36,15 +36,33 @@ from ..evaluation.predictions import labelled_predictions, probabilities
 def compare(
     runs: Sequence[str | Path], *, out: str | Path = "comparison", split: str = "test", reported: bool = False
 ) -> pd.DataFrame:
-    """Compare runs that have ended; returns the table.
+    """Compare runs that have ended.
 
-    Writes `comparison.md`, which is printed too, `comparison.csv` and `comparison.png` into `out`. The first run is the
-    one that the others are held against: on the images of `split` (train, val, test or all) that both were tested on, a
-    paired bootstrap of each score and McNemar's exact test of the accuracy. Images are the same where their id and
-    label are, and the packs are one or the files are the same.
+    Writes `comparison.md`, which is printed too, `comparison.csv` and `comparison.png`. The other runs are tested
+    against the first one, on the images that both were tested on: a paired bootstrap of each score, and McNemar's exact
+    test of the accuracy. Images are the same where their id and label are, and the packs are one or the files are the
+    same.
 
-    reported : with the figures that the authors of a published system report, as the recipes cite them
-    Errors: SkyclassError for no run, the same run twice, and a run that has not ended or has no such split.
+    Parameters
+    ----------
+    runs : sequence of str or Path
+        Folders of runs.
+    out : str or Path
+        The folder to write into.
+    split : str
+        The split whose images are compared: train, val, test or all.
+    reported : bool
+        Whether to add what the authors of a published system reported, as the recipes cite them.
+
+    Returns
+    -------
+    DataFrame
+        One row a method: parameters, time, memory, and scores with the ends of their 95 % intervals.
+
+    Raises
+    ------
+    SkyclassError
+        For no run, the same run twice, and a run that has not ended or has no such split.
     """
     opened = [Run.open(Path(path)) for path in runs]
     names = _names(opened)

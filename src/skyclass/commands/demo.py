@@ -28,10 +28,32 @@ def demo(
     clean: bool = False,
     overrides: tuple[str, ...] = (),
 ) -> Path:
-    """Simulate, train, evaluate, explain and report into `out`; returns the report's path.
+    """Simulate lenses, train, evaluate, explain and report.
 
-    A second call reuses the steps whose results are there, and logs it; `clean` removes what an earlier demo left in
-    `out`, and starts anew. `overrides` change the recipe of a new training.
+    A second call reuses the steps whose results are there, and logs it.
+
+    Parameters
+    ----------
+    out : str or Path
+        The folder of the demo.
+    per_class : int
+        Simulated images of each class.
+    size : int
+        Height and width of the images in pixels.
+    clean : bool
+        Whether to remove what an earlier demo left in `out`, and start anew.
+    overrides : tuple of str
+        KEY.KEY=VALUE changes of the recipe of a new training.
+
+    Returns
+    -------
+    Path
+        The report.
+
+    Raises
+    ------
+    SkyclassError
+        As its steps do, and for a folder that holds something else.
     """
     out = Path(out)
     pack, run, report = out / "pack", Run(out / "run"), out / "report.html"

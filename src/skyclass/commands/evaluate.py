@@ -23,20 +23,19 @@ from ..core.files.json_documents import sealed
 from ..core.files.replacing import new_contents
 from ..core.plotting import save_figure
 from ..evaluation import metrics
-from ..evaluation.bootstrap import score_table, with_interval
+from ..evaluation.bootstrap import MAIN, score_line, score_table
 from ..evaluation.calibration_report import calibration_report
 from ..evaluation.caveats import evaluation_notes
 from ..evaluation.figures.calibration import calibration_figures
 from ..evaluation.figures.scores import accuracy_by_figure, confusion_figure, precision_recall_figure, roc_figure
 from ..evaluation.figures.uncertainty import uncertainty_figure
 from ..evaluation.intervals import RESAMPLES, SEED
-from ..evaluation.predictions import labelled_predictions, probabilities
+from ..evaluation.predictions import count_unpredicted, labelled_predictions, probabilities
 from ..evaluation.subgroups import IN_BIN, accuracy_by
 from ..evaluation.uncertainty import compare_scores, scores_of_probabilities
 from ..reports.model_card import write_card
 from ..training.verify import check_run
 
-MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
 MOST_IMAGES = 5000
 """Images for which the networks are sampled: more narrow the intervals, at nine times the cost of predicting."""
 
@@ -77,23 +76,45 @@ def evaluate(
     device: str = "auto",
     check: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate a run or a predictions file; returns the content of `metrics.json`.
+    """Evaluate a run or a predictions file.
 
     Writes `metrics.json`, the same scores as a table `metrics.csv`, `classification_report.txt`, `confusion.png`,
-    `roc.png`, `precision_recall.png`, `reliability.png` and `uncertainty.png` into `out` (default: `evaluation` in the
-    run, or beside the file), and where the file has prediction sets, `prediction_sets.png` and the objects without
-    exactly one class in `ambiguous.csv`. Scores have 95 % intervals (`metrics.compute_metrics`). Rows without a label
-    or a prediction do not count. The model card of a run's classifier shows these scores, unless they go elsewhere by
-    `out`.
+    `roc.png`, `precision_recall.png`, `reliability.png` and `uncertainty.png`, and where the file has prediction sets,
+    `prediction_sets.png` and the objects without exactly one class in `ambiguous.csv`. Scores have 95 % intervals
+    (`metrics.compute_metrics`). Rows without a label or a prediction do not count. The model card of a run's classifier
+    shows these scores, unless they go elsewhere by `out`.
 
-    split : train, val, test or all (default: test if the file has a test split, else all)
-    by : columns against which the accuracy is drawn, into `by_<column>.png` and `.csv`; of the predictions, of
-        `catalog`, or of the run's pack
-    catalog : a table with a row an image, or a pack
-    uncertainty : compare all scores of uncertainty that a run can give, and not only those that its predictions hold:
+    Parameters
+    ----------
+    path : str or Path
+        The folder of a run, or a predictions file.
+    out : str or Path, optional
+        The folder to write into. By default `evaluation` in the run, or beside the file.
+    split : str, optional
+        train, val, test or all. By default test if the file has a test split, else all.
+    by : sequence of str
+        Columns against which the accuracy is drawn, into `by_<column>.png` and `.csv`; of the predictions, of
+        `catalog`, or of the run's pack.
+    catalog : str or Path, optional
+        A table with a row an image, or a pack.
+    uncertainty : bool
+        Whether to compare all scores of uncertainty that a run can give, and not only those that its predictions hold:
         the disagreement of an ensemble, Monte Carlo dropout, the orientations of the images. Its networks predict up to
-        5,000 of the images some nine times
-    check : first compare every byte of the run and its pack with their hashes
+        5,000 of the images some nine times.
+    device : str
+        Where they do: auto, cpu, cuda or cuda:N.
+    check : bool
+        Whether to compare every byte of the run and its pack with their hashes first.
+
+    Returns
+    -------
+    dict
+        The content of `metrics.json`.
+
+    Raises
+    ------
+    SkyclassError
+        For a run that has not ended, a split without predictions, labels that are no classes, and unknown columns.
     """
     path = Path(path)
     file, run = predictions_of(path), Run.open(path) if is_run(path) else None
@@ -144,11 +165,11 @@ def _scores(data: EvaluationData, _: dict[str, Any]) -> dict[str, Any]:
     report = metrics.classification_report(data.labels, data.p, data.classes)
     write_text(data.folder / "classification_report.txt", report)
     say(report)
-    say(f"Split {data.split}: {_score_line(result)}")
+    say(f"Split {data.split}: {score_line(result)}")
     for note in evaluation_notes(result):
         say(note)
     made_from = {"split": data.split, "predictions_sha256": sha256_of(data.file)}
-    return {**result, **made_from, "n_unpredicted": _unpredicted(data.frame, data.split)}
+    return {**result, **made_from, "n_unpredicted": count_unpredicted(data.frame, data.split)}
 
 
 def _pictures(data: EvaluationData, result: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +203,7 @@ def _near_duplicates(data: EvaluationData, result: dict[str, Any]) -> dict[str, 
         change = result["accuracy"] - rest["accuracy"]
         verb = "raise" if change > 0 else "lower"
         effect = f"{verb} the accuracy by {abs(change):.3f}" if change else "do not change the accuracy"
-        say(f"Without them: {_score_line(rest)}; they {effect}")
+        say(f"Without them: {score_line(rest)}; they {effect}")
     return {"near_duplicates": {"n": n, "reason": None, "without": without}}
 
 
@@ -274,15 +295,3 @@ SECTIONS: tuple[Callable[[EvaluationData, dict[str, Any]], dict[str, Any]], ...]
     _by_columns,
     _uncertainty,
 )
-
-
-def _score_line(result: dict[str, Any]) -> str:
-    """The scores in one line; an AUROC needs two classes among the labels."""
-    shown = [f"{name} {with_interval(result[name], result['intervals'][name], 4)}" for name in MAIN]
-    return ", ".join([f"{result['n']:,} images", *shown])
-
-
-def _unpredicted(frame: pd.DataFrame, split: str) -> int:
-    """Images of the split that could not be predicted."""
-    rows = frame if split == "all" else frame[frame["split"] == split]
-    return int(rows["error"].notna().sum()) if "error" in rows else 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ..classifier.chosen_images import Images, choose, images_of, predicted_batches, source_images
 from ..classifier.classifier import Classifier
 from ..classifier.prediction_formats import read_predictions
 from ..classifier.run import Run, is_run
@@ -17,9 +17,6 @@ from ..core.console import progress, say, say_where
 from ..core.devices import pick_device
 from ..core.errors import SkyclassError
 from ..core.files.replacing import new_contents
-from ..data.open import open_source
-from ..data.packs.pack import Pack
-from ..data.packs.training_rows import training_rows
 from ..data.source_options import SourceOptions
 from ..explanation.grading import MapSettings, has_substructure, write_grades
 from ..explanation.grading import grade as grade_maps
@@ -29,23 +26,12 @@ from ..explanation.output import (
     LIST,
     ExplanationFolder,
     Sheet,
-    SourceImage,
     caption,
     listed_files,
-    source_image,
 )
-from ..images.decode import decode_files, decode_rows
-from ..models.network import BATCH, backbone_stages, check_names
+from ..models.network import backbone_stages, check_names
 
 MISTAKES = 12  # on their sheet
-
-
-class Images(NamedTuple):
-    """Where images come from: a catalog, and the pack that it belongs to, if any."""
-
-    catalog: pd.DataFrame
-    pack: Pack | None
-    place: Path
 
 
 def explain(
@@ -65,21 +51,52 @@ def explain(
     check: bool = False,
     options: SourceOptions = SourceOptions(),
 ) -> Path:
-    """Draw maps of the evidence for a class; returns the folder.
+    """Draw maps of the evidence for a class.
 
     Writes a picture an image (original, overlay, heatmap), a sheet a class, `mistakes.png` of the surest mistakes where
     there are any, and `explanations.csv` that lists them.
 
-    source : pack, folder, table or image file; default: the test images of the run's pack
-    image : ids of the images to explain; default: the first `per_class` of every class
-    target : the class explained: predicted, true, or the name of one
-    method : gradcam, gradcam++, layercam or integrated-gradients
-    layer : the backbone's module whose output is mapped, such as layer3; its last feature map where None
-    fits : write each map as a FITS file too, of the original image's size and with its WCS
-    grade : grade all methods, those that map a layer at this one, on the images named or the first `grade_per_class`
-        of every class: `grades.csv`, `grades.json` and figures
-    options : how the source is read
-    check : first compare every byte of the pack with its hashes
+    Parameters
+    ----------
+    classifier : str or Path
+        The folder of a classifier or of a run.
+    source : str or Path, optional
+        As `pack` takes it. By default the test images of the run's pack.
+    out : str or Path, optional
+        The folder. By default `explanations`, in the run if it is one.
+    image : sequence of str
+        Ids of the images to explain. By default the first `per_class` of every class.
+    per_class : int
+        Images of each class, without `image`.
+    target : str
+        The class explained: predicted, true, or the name of one.
+    method : str
+        gradcam, gradcam++, layercam or integrated-gradients.
+    layer : str, optional
+        The backbone's module whose output is mapped, such as layer3. By default its last feature map.
+    fits : bool
+        Whether to write each map as a FITS file too, of the original image's size and with its WCS.
+    grade : bool
+        Whether to grade all methods, those that map a layer at this one, on the images named or the first
+        `grade_per_class` of every class, into `grades.csv`, `grades.json` and figures.
+    grade_per_class : int
+        Images of each class that are graded, without `image`.
+    device : str
+        auto, cpu, cuda or cuda:N.
+    check : bool
+        Whether to compare every byte of the pack with its hashes first.
+    options : SourceOptions
+        How the source is read.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    SkyclassError
+        For an unknown class, method, layer or image, a pack that has changed, and where no image can be read.
     """
     check_method(method, layer)
     check_at_least_one(per_class, "--per-class", "images of a class")
@@ -95,8 +112,8 @@ def explain(
     if layer is not None:
         check_names(model.networks[0], [layer], "--layer")
     folder = Path(out) if out else (Run.open(path).explanations if is_run(path) else Path("explanations"))
-    images = _images_of(path, source, options, check=check)
-    chosen = _choose(images, image, per_class, model.classes, only_test=source is None)
+    images = images_of(path, source, options, check=check)
+    chosen = choose(images, image, per_class, model.classes, only_test=source is None)
     key = "label" if chosen["label"].notna().all() else "predicted"
     how, mistakes = MapSettings(method, layer), Sheet()
     with new_contents(folder, LIST, lambda: listed_files(folder)) as new:
@@ -109,7 +126,7 @@ def explain(
             mistakes = _mistakes(model, images, _wrong(path, source, pd.DataFrame(pictures.rows), model), how)
         pictures.finish(mistakes)
     if grade:
-        graded = chosen if image else _choose(images, (), grade_per_class, model.classes, only_test=source is None)
+        graded = chosen if image else choose(images, (), grade_per_class, model.classes, only_test=source is None)
         _grade(model, images, graded, target, layer, folder)
     say_where("Explanations", folder)
     return folder
@@ -127,13 +144,13 @@ def _draw(
     """Explain these rows, a batch at a time."""
     cells = None
     with progress("Explaining", len(chosen)) as advance:
-        for rows, pixels, table in _predicted(model, images, chosen):
+        for rows, pixels, table in predicted_batches(model, images, chosen):
             if not pictures.rows:
                 cells = _cells(model, pixels, how)
             table["explained"], table["method"] = _targets(table, target, model.classes), how.method
             table["layer"], table["cells"] = how.layer, cells
             heatmaps = how.maps(model, pixels, table["explained"].tolist())
-            pictures.add(pixels, heatmaps, table, _source_images(model, images, rows) if fits else None)
+            pictures.add(pixels, heatmaps, table, source_images(model, images, rows) if fits else None)
             advance(len(rows))
 
 
@@ -166,68 +183,6 @@ def _times(size: Sequence[int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _images_of(path: Path, source: str | Path | None, options: SourceOptions, *, check: bool) -> Images:
-    """The source, or the images of the run's pack, with the labels and splits that the training went by.
-
-    Errors: SkyclassError where there is neither, and where the pack has changed since.
-    """
-    if source is not None:
-        opened = open_source(Path(source), options, check=check)
-        return Images(opened.catalog, opened.pack, Path(source))
-    if not is_run(path):
-        fix = "name a pack, folder, table or image file after it"
-        raise SkyclassError("a classifier by itself has no images", where=path, fix=fix)
-    run = Run.open(path)
-    place = Path(run.provenance()["pack"])
-    pack = open_source(place, options, check=check).pack
-    if pack is None or pack.hash != run.provenance()["pack_hash"]:
-        fix = "name the images to explain after the run"
-        raise SkyclassError("the pack has changed since the run was trained on it", where=place, fix=fix)
-    return Images(training_rows(pack, run.recipe().data).catalog, pack, place)
-
-
-def _choose(images: Images, ids: Sequence[str], per_class: int, classes: list[str], *, only_test: bool) -> pd.DataFrame:
-    """The rows to explain; the index keeps their row numbers in the catalog."""
-    catalog = images.catalog
-    if ids:
-        missing = [name for name in ids if name not in set(catalog["image_id"])]
-        if missing:
-            near = ", ".join(catalog["image_id"].head(3))
-            fix = f"ids here look like {near}"
-            raise SkyclassError(f"no image has the id {missing[0]!r}", where=images.place, fix=fix)
-        return catalog[catalog["image_id"].isin(ids)]
-    if only_test and (catalog["split"] == "test").any():
-        catalog = catalog[catalog["split"] == "test"]
-    labelled = catalog[catalog["label"].isin(classes)]
-    if labelled.empty:
-        return catalog.head(per_class * len(classes))
-    return labelled.groupby("label", sort=False).head(per_class)
-
-
-def _predicted(
-    model: Classifier, images: Images, chosen: pd.DataFrame
-) -> Iterator[tuple[pd.DataFrame, np.ndarray, pd.DataFrame]]:
-    """A batch at a time: the rows whose images could be read, their pixels (n, C, h, w), and their predictions."""
-    for start in range(0, len(chosen), BATCH):
-        rows = chosen.iloc[start : start + BATCH]
-        if images.pack:
-            recipes = model.remaining_settings(images.pack.pixels, images.place)
-            decoded = list(decode_rows(images.pack.images, rows.index, images.pack.bands, recipes))
-        else:
-            decoded = list(decode_files(rows["file"].tolist(), model.pixels))
-        for file, one in zip(rows["file"], decoded, strict=True):
-            if one.error:
-                say(f"left out: {file}: {one.error}")
-        good = [one for one in decoded if one.pixels is not None]
-        rows = rows[[one.pixels is not None for one in decoded]]
-        if not good:
-            continue
-        table = model.frame(rows["image_id"].tolist(), good)
-        for name in ("image_id", "label", "file"):
-            table[name] = rows[name].to_numpy(dtype=object)
-        yield rows, np.stack([one.pixels for one in good if one.pixels is not None]), table
-
-
 def _targets(table: pd.DataFrame, target: str, classes: list[str]) -> list[str]:
     if target == "predicted":
         return table["predicted"].tolist()
@@ -235,17 +190,6 @@ def _targets(table: pd.DataFrame, target: str, classes: list[str]) -> list[str]:
         # An unlabelled image, or one of a class unknown to the classifier, is explained by its prediction.
         return table["label"].where(table["label"].isin(classes), table["predicted"]).tolist()
     return [target] * len(table)
-
-
-def _source_images(model: Classifier, images: Images, rows: pd.DataFrame) -> list[SourceImage]:
-    """The original of each image: its file, or the image of the pack if there is no such file."""
-    if images.pack is None:
-        found = [source_image(file, model.pixels) for file in rows["file"]]
-        return [one for one in found if one is not None]  # they have just been read
-    later = model.remaining_settings(images.pack.pixels, images.place)
-    height, width = images.pack.images.shape[2:]
-    stored = SourceImage((height, width), later)
-    return [source_image(file, [images.pack.pixels, *later]) or stored for file in rows["file"]]
 
 
 def _wrong(path: Path, source: str | Path | None, explained: pd.DataFrame, model: Classifier) -> list[str]:
@@ -264,7 +208,7 @@ def _mistakes(model: Classifier, images: Images, ids: Sequence[str], how: MapSet
     sheet = Sheet()
     rows = images.catalog[images.catalog["image_id"].isin(ids)]
     rows = rows.loc[rows["image_id"].map({name: k for k, name in enumerate(ids)}).sort_values().index]
-    for _, pixels, table in _predicted(model, images, rows):
+    for _, pixels, table in predicted_batches(model, images, rows):
         table["explained"] = table["predicted"]
         heatmaps = how.maps(model, pixels, table["explained"].tolist())
         for image, heatmap, row in zip(pixels, heatmaps, table.to_dict("records"), strict=True):
@@ -277,7 +221,7 @@ def _grade(
 ) -> None:
     """Grade all methods on these images, and log the grades."""
     parts, classes, truth, labels = [], [], [], []
-    for rows, pixels, table in _predicted(model, images, chosen):
+    for rows, pixels, table in predicted_batches(model, images, chosen):
         parts.append(pixels)
         explained = _targets(table, target, model.classes)
         classes += explained

@@ -28,12 +28,27 @@ STAGE = ".unpacking"
 
 
 def fetch(name: str | None = None, *, out: str | Path | None = None) -> Path | None:
-    """Download, check and unpack the public data set called `name`; returns its folder. Without a name, list them.
+    """Download, check and unpack a public data set.
 
-    out : the folder (default: one with the name of the data set)
     A call that was interrupted resumes where it stopped; one for what is there already does nothing. Archives are
     removed once they are unpacked. The folder gets `CITATION.txt` and `source.json`.
-    Errors: SkyclassError for an unknown name, without a network and for every refusal of a host, with a fix.
+
+    Parameters
+    ----------
+    name : str, optional
+        The data set; without one, all are listed.
+    out : str or Path, optional
+        The folder. By default one with the name of the data set.
+
+    Returns
+    -------
+    Path or None
+        The folder; None where the data sets were listed.
+
+    Raises
+    ------
+    SkyclassError
+        For an unknown name, without a network and for every refusal of a host, with a fix.
     """
     if name is None:
         list_datasets()

@@ -52,14 +52,35 @@ def inspect(
     check: bool = False,
     options: SourceOptions = SourceOptions(),
 ) -> dict[str, Any]:
-    """Audit a source, read with `options`: count, measure, compare and show; returns the content of `summary.json`.
+    """Audit a source: count, measure, compare and show.
 
     With `out`, writes `inspect.html`, a page that needs no other file, and what it is made of: `summary.json`,
     `problems.csv`, `duplicates.csv`, `classes.csv`, `classes.png`, `samples.png`, and with runs `label_errors.csv`.
 
-    duplicates : find copies of one picture, however turned, mirrored, cropped or brightened
-    check : first compare every byte of a pack with its hashes
-    run : runs (or predictions files) whose held-out predictions rank the labels by how likely they are wrong
+    Parameters
+    ----------
+    source : str or Path
+        As `pack` takes it.
+    out : str or Path, optional
+        The folder to write into.
+    duplicates : bool
+        Whether to find copies of one picture, however turned, mirrored, cropped or brightened.
+    run : sequence of str or Path
+        Runs (or predictions files) whose held-out predictions rank the labels by how likely they are wrong.
+    check : bool
+        Whether to compare every byte of a pack with its hashes first.
+    options : SourceOptions
+        How the source is read.
+
+    Returns
+    -------
+    dict
+        The content of `summary.json`.
+
+    Raises
+    ------
+    SkyclassError
+        For a source without an image, and predictions that are not of these images.
     """
     if out:
         check_out(Path(out))

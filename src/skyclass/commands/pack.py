@@ -37,15 +37,42 @@ def pack(
     overwrite: bool = False,
     options: SourceOptions = SourceOptions(),
 ) -> Path:
-    """Decode the images of `source`, read with `options`, into a pack; returns its folder.
+    """Decode the images of a source into a pack.
 
-    splits : shares of train, val and test for images without a split, drawn by image id (and group)
-    pixels : pixel settings KEY=VALUE, such as size=256, crop=[300,300] or interval=zscale; what is not
-        set follows the commonest image
-    like : a classifier or run whose pixel settings are taken instead
-    duplicates : find copies of one picture, keep them in one split, and list them in `duplicates.csv`, with the
-        pairs that may be copies, which move nothing
-    form : `npz` leaves one file a split instead, with the arrays images (n, C, H, W), labels, image_id and bands
+    Parameters
+    ----------
+    source : str or Path
+        Class folders, a table, arrays, Parquet of images, a pack or one image.
+    out : str or Path
+        The new folder.
+    splits : sequence of float
+        Shares of train, val and test for images without a split, drawn by image id (and group).
+    seed : int
+        Of the splits.
+    pixels : sequence of str
+        Pixel settings KEY=VALUE, such as size=256, crop=[300,300] or interval=zscale. What is not set follows the
+        commonest image.
+    like : str or Path, optional
+        A classifier or run whose pixel settings are taken instead.
+    duplicates : bool
+        Whether to find copies of one picture, keep them in one split, and list them in `duplicates.csv`, with the pairs
+        that may be copies, which move nothing.
+    form : str
+        `pack`, or `npz` for one file a split with the arrays images (n, C, H, W), labels, image_id and bands.
+    overwrite : bool
+        Whether to replace a pack that is there.
+    options : SourceOptions
+        How the source is read.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    SkyclassError
+        For a source without an image that can be read, settings that do not fit, and a folder that holds something.
     """
     out = check_out(Path(out))
     if is_pack(Path(source)):

@@ -40,17 +40,45 @@ def predict(
     columns: Sequence[str] = (),
     options: SourceOptions = SourceOptions(),
 ) -> Path:
-    """Predict every image of a source, read with `options`; returns the file, in the format of its suffix.
+    """Predict every image of a source.
 
     Labels, splits, groups, `ra` and `dec` of the source are carried along. Images that cannot be read, or of which the
     source names a file that is not there, have a row too, with the reason in `error` and all that the source says of
     them; they and odd ones are listed in `<out>.problems.csv`.
 
-    check : first compare every byte of a pack with its hashes; those of the classifier are compared in any case
-    orientations : whether to predict each image in its 8 orientations (4 if it is not square) and to take the mean
-    strict : refuse where any image could not be predicted, not only where none could
-    columns : more columns of the source's catalog to carry along
-    Errors: SkyclassError where no image could be predicted, once the table and the list of problems are written.
+    Parameters
+    ----------
+    classifier : str or Path
+        The folder of a classifier or of a run.
+    source : str or Path
+        As `pack` takes it.
+    out : str or Path
+        The table, in the format of its suffix: .parquet, .csv, .fits, .vot or .ecsv.
+    batch_size : int
+        Images computed at a time.
+    orientations : bool
+        Whether to predict each image in its 8 orientations (4 if it is not square) and to take the mean.
+    device : str
+        auto, cpu, cuda or cuda:N.
+    strict : bool
+        Whether to refuse where any image could not be predicted, not only where none could.
+    check : bool
+        Whether to compare every byte of a pack with its hashes first; those of the classifier are compared in any case.
+    columns : sequence of str
+        More columns of the source's catalog to carry along.
+    options : SourceOptions
+        How the source is read.
+
+    Returns
+    -------
+    Path
+        The table.
+
+    Raises
+    ------
+    SkyclassError
+        Where no image could be predicted, once the table and the list of problems are written; for a classifier or a
+        source that cannot be read.
     """
     out = check_out(Path(out))
     check_suffix(out)

@@ -42,11 +42,28 @@ HEADLINE = ("auroc_macro", "accuracy", "balanced_accuracy", "macro_f1")
 
 
 def report(run: str | Path, *, out: str | Path | None = None, check: bool = False) -> Path:
-    """Write the page of a run that has been evaluated; returns it.
+    """Write the report of a run as one HTML page.
 
     What was not made, such as explanations, is not shown; the page names the command that makes it.
-    check : first compare every byte of the run and its pack with their hashes
-    Errors: SkyclassError where the run has not ended or has no evaluation, or one that is not of its predictions.
+
+    Parameters
+    ----------
+    run : str or Path
+        The folder of a run that has been evaluated.
+    out : str or Path, optional
+        The page. By default `report.html` in the run.
+    check : bool
+        Whether to compare every byte of the run and its pack with their hashes first.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    SkyclassError
+        Where the run has not ended or has no evaluation, or one that is not of its predictions.
     """
     finished = Run.open(Path(run))
     if not finished.finished:

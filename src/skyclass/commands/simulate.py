@@ -43,13 +43,42 @@ def simulate(
     device: str = "cpu",
     overwrite: bool = False,
 ) -> Path:
-    """Simulate `per_class` images of each class of `lensing` or `galaxies`; returns the folder.
+    """Simulate images of galaxies or of gravitational lenses, with the truth in the catalog.
 
-    size : height and width in pixels (default 150 for lenses, 64 for galaxies)
-    difficulty : factor on the substructure masses of lenses (default 2); smaller is harder
-    workers : processes (default: one a core where that pays); device : where lenses are computed
-    form : a pack, or folders `train/no/*.npy` (lenses) and `train/smooth_round/*.png` (galaxies) with `truth.parquet`
-    splits : shares of train, val and test, drawn by image id
+    Parameters
+    ----------
+    kind : str
+        `lensing` or `galaxies`.
+    out : str or Path
+        The new folder.
+    per_class : int
+        Images of each class.
+    size : int, optional
+        Height and width in pixels. By default 150 for lenses, 64 for galaxies.
+    difficulty : float, optional
+        Factor on the substructure masses of lenses, by default 2; smaller is harder. Galaxies have none.
+    seed : int
+        Image i depends on the seed and i alone.
+    form : str
+        `pack`, or `folders` with `train/no/*.npy` (lenses), `train/smooth_round/*.png` (galaxies) and `truth.parquet`.
+    splits : sequence of float
+        Shares of train, val and test, drawn by image id.
+    workers : int, optional
+        Processes. By default one a core where that pays.
+    device : str
+        Where lenses are computed: auto, cpu or cuda.
+    overwrite : bool
+        Whether to replace what is there.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    SkyclassError
+        For another kind, options that it does not have, and a folder that holds something.
     """
     out = Path(out)
     if kind not in SIMULATORS:

@@ -42,22 +42,49 @@ def train(
     num_nodes: int = 1,
     check: bool = False,
 ) -> Path:
-    """Train by `recipe` on `pack` into the new folder `out`, or go on with the run `resume`; returns the run's folder.
+    """Train a classifier, or go on with a run.
 
-    ensemble : members, each a run under `members` with a seed of its own: the recipe's, the next one, and so on. The
-        run's classifier predicts the mean of their probabilities
-    overrides : KEY.KEY=VALUE changes of the recipe; with `resume` only training.epochs=+N, which adds N epochs to a
-        run that has ended, behind its best checkpoint
-    checkpoint : with `resume`, the checkpoint to go on from: a file in the run's `checkpoints`, `last` or `best`.
-        What came after it is given up
-    find_rate : first seek the learning rate by a range test (Smith 2017), and train with the one that it suggests;
-        `recipe.yaml` in the run has it, `learning_rates.csv` and `.png` the test
-    check : compare every byte of the pack, and of a run that is resumed, with their hashes; without it the pack is
-        read where its size or the time of its last change are not those of the check before
-    devices, num_nodes : GPUs on a machine, or processes on the CPU, that share every batch; and machines. On more than
-        one machine, torchrun or SLURM's `srun` starts this command, once for each device
+    Parameters
+    ----------
+    recipe : str or Path, optional
+        A recipe file, or the name of a shipped one. None with `resume`.
+    pack : str or Path, optional
+        The pack to train on. None with `resume`.
+    out : str or Path, optional
+        The new run.
+    overrides : sequence of str
+        KEY.KEY=VALUE changes of the recipe. With `resume` only training.epochs=+N, which adds N epochs to a run that
+        has ended, behind its best checkpoint.
+    ensemble : int, optional
+        Members, each a run under `members` with a seed of its own: the recipe's, the next one, and so on. The run's
+        classifier predicts the mean of their probabilities.
+    resume : str or Path, optional
+        The run to go on with.
+    checkpoint : str, optional
+        With `resume`, the checkpoint to go on from: a file in the run's `checkpoints`, `last` or `best`. What came
+        after it is given up.
+    find_rate : bool
+        Whether to seek the learning rate by a range test first (Smith 2017), and train with the one that it suggests;
+        `recipe.yaml` in the run has it, `learning_rates.csv` and `.png` the test.
+    device : str
+        auto, cpu, cuda or cuda:N.
+    devices : int
+        GPUs on a machine, or processes on the CPU, that share every batch.
+    num_nodes : int
+        Machines. On more than one, torchrun or SLURM's `srun` starts this command, once for each device.
+    check : bool
+        Whether to compare every byte of the pack, and of a run that is resumed, with their hashes. Without it the pack
+        is read where its size or the time of its last change are not those of the check before.
 
-    Errors: SkyclassError for devices that are not there, and all that a training refuses.
+    Returns
+    -------
+    Path
+        The folder of the run.
+
+    Raises
+    ------
+    SkyclassError
+        For devices that are not there, and all that a training refuses.
     """
     check_devices(device, devices, num_nodes)
 

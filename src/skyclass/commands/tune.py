@@ -63,17 +63,43 @@ def tune(
     device: str = "auto",
     check: bool = False,
 ) -> Path:
-    """Search the recipe's `tune.space` on `pack`, or go on with the tuning in `out`; returns that folder.
+    """Search the settings of a recipe, or go on with a tuning.
 
-    overrides : KEY.KEY=VALUE changes of the recipe
-    space : KEY=[VALUE, ...] or KEY={low: .., high: .., log: .., integer: ..}, keys to search beside those of the recipe
-    trials : trainings at most, in place of the recipe's
-    storage : URL of a database that keeps the study, so that other machines take part; None is SQLite in `out`
-    jobs : processes on this machine
-    keep_all : keep the weights of every trial, not only those of the best one
-    check : compare every byte of the pack with its hashes, also where it was checked before and has not changed since
-    Errors: SkyclassError for a space that the recipe refuses, another recipe or pack than the tuning began with, and
-    where every training failed.
+    Parameters
+    ----------
+    recipe : str or Path
+        A recipe file, or the name of a shipped one, with what to search in its `tune.space`.
+    pack : str or Path
+        The pack to train on.
+    out : str or Path
+        The folder of the tuning; one that was stopped goes on.
+    overrides : sequence of str
+        KEY.KEY=VALUE changes of the recipe.
+    space : sequence of str
+        KEY=[VALUE, ...] or KEY={low: .., high: .., log: .., integer: ..}, keys to search beside those of the recipe.
+    trials : int, optional
+        Trainings at most, in place of the recipe's.
+    storage : str, optional
+        URL of a database that keeps the study, so that other machines take part. By default SQLite in `out`.
+    jobs : int
+        Processes on this machine.
+    keep_all : bool
+        Whether to keep the weights of every trial, not only those of the best one.
+    device : str
+        auto, cpu, cuda or cuda:N.
+    check : bool
+        Whether to compare every byte of the pack with its hashes, also where it was checked before and has not changed.
+
+    Returns
+    -------
+    Path
+        The folder `out`.
+
+    Raises
+    ------
+    SkyclassError
+        For a space that the recipe refuses, another recipe or pack than the tuning began with, and where every training
+        failed.
     """
     pick_device(device)
     check_at_least_one(jobs, "--jobs", "processes")

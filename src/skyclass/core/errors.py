@@ -14,9 +14,12 @@ class SkyclassError(Exception):
 
     Parameters
     ----------
-    what : the fault, without a final full stop ("the file ends early")
-    where : the file, key or row concerned
-    fix : the fix, as an order ("copy it again from its source")
+    what : str
+        The fault, without a final full stop ("the file ends early").
+    where : str or Path, optional
+        The file, key or row concerned.
+    fix : str, optional
+        The fix, as an order ("copy it again from its source").
     """
 
     def __init__(self, what: str, *, where: str | Path | None = None, fix: str | None = None) -> None:

@@ -89,6 +89,8 @@ def bootstrap_scores(
 
 
 PER_CLASS = "_per_class"
+MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
+"""The scores that are shown where there is no room for all."""
 
 
 def score_table(result: dict[str, Any]) -> pd.DataFrame:
@@ -119,3 +121,9 @@ def with_interval(value: float | None, interval: list[float] | None, digits: int
     form = f"{sign}.{digits}f"
     ends = "" if interval is None else f" ({interval[0]:{form}} to {interval[1]:{form}})"
     return f"{value:{form}}{ends}"
+
+
+def score_line(result: dict[str, Any]) -> str:
+    """The number of images and the scores of MAIN with their intervals in one line."""
+    shown = [f"{name} {with_interval(result[name], result['intervals'][name], 4)}" for name in MAIN]
+    return ", ".join([f"{result['n']:,} images", *shown])

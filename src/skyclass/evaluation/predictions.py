@@ -192,3 +192,9 @@ def labelled_predictions(frame: pd.DataFrame, split: str | None, where: Path) ->
         have = ", ".join(sorted(set(known.dropna()))) or "none"
         raise SkyclassError(f"no prediction in the split {split!r}", where=where, fix=f"the splits here are {have}")
     return rows, split
+
+
+def count_unpredicted(frame: pd.DataFrame, split: str) -> int:
+    """Images of the split, or of `all`, that could not be predicted."""
+    rows = frame if split == "all" else frame[frame["split"] == split]
+    return int(rows["error"].notna().sum()) if "error" in rows else 0

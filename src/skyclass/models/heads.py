@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -98,7 +96,7 @@ class ConvolutionalHead(nn.Module):
 
 
 Head = LinearHead | RefinedHead | ConvolutionalHead
-HEADS: dict[str, Callable[[int, int, float], Head]] = {
+HEADS: dict[str, type[Head]] = {
     "linear": LinearHead,
     "refined": RefinedHead,
     "convolutional": ConvolutionalHead,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..core.errors import SkyclassError, did_you_mean, one_line
 from ..recipes.model_settings import ModelSettings
-from .heads import HEADS, ConvolutionalHead, Head, error_head
+from .heads import HEADS, Head, error_head
 from .resnet_cifar import resnet20_cifar
 
 
@@ -140,7 +140,7 @@ def build_network(settings: ModelSettings, n_bands: int, n_classes: int, archite
 def _n_features(backbone: Any, head: str) -> int:
     """Channels of the map, or of what the backbone pools from it, which some families widen on the way."""
     pooled = getattr(backbone, "head_hidden_size", None) or backbone.num_features
-    return int(backbone.num_features if HEADS[head] is ConvolutionalHead else pooled)
+    return int(backbone.num_features if HEADS[head].takes_map else pooled)
 
 
 def _timm_backbone(name: str, n_bands: int) -> nn.Module:

@@ -72,6 +72,7 @@ def disk_errors(path: Path, part: Path | None = None) -> Iterator[None]:
     """While the block writes the file or folder `path`, errors of the operating system are raised as a sentence.
 
     part : the temporary name under which it is written; the sentence names `path` instead
+
     Raises
     ------
     MachineError : for errors of the system, and of libraries that hand them on in words

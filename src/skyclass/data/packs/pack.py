@@ -65,12 +65,26 @@ class Pack:
     meta: dict[str, Any]
 
     @classmethod
-    def open(cls, path: Path) -> Pack:
-        """A finished pack, its catalog checked, its images not yet: that is for `verify`.
+    def open(cls, path: str | Path) -> Pack:
+        """Open a finished pack; its catalog is checked, its images are not yet: that is for `verify`.
 
-        Errors: SkyclassError where the folder is no pack, or an unfinished or damaged one, one whose images and rows
-        do not belong together, and one with an id that repeats.
+        Parameters
+        ----------
+        path : str or Path
+            The folder that `skyclass pack` made.
+
+        Returns
+        -------
+        Pack
+            Whose images are memory-mapped.
+
+        Raises
+        ------
+        SkyclassError
+            Where the folder is no pack, or an unfinished or damaged one, one whose images and rows do not belong
+            together, and one with an id that repeats.
         """
+        path = Path(path)
         if not is_pack(path):
             fix = "make one with `skyclass pack SOURCE PACK`"
             raise SkyclassError("this folder is no finished pack", where=path, fix=fix)
@@ -85,9 +99,17 @@ class Pack:
         return pack
 
     def verify(self, *, every_byte: bool = False) -> None:
-        """Compare the bytes of images and catalog with their hashes, as of `verify_files`.
+        """Compare images and catalog with their hashes.
 
-        Errors: SkyclassError where they are not those that were packed.
+        Parameters
+        ----------
+        every_byte : bool
+            Whether to read all bytes, also of a file that has not changed by size and time since it was verified.
+
+        Raises
+        ------
+        SkyclassError
+            Where they are not those that were packed.
         """
         hashes = self.meta.get("sha256", {})
         if hashes and self.hash != _whole_hash(hashes):
