@@ -182,6 +182,7 @@ def test_a_sheet_takes_so_many_images_and_no_more() -> None:
     assert len(sheet.images) == len(sheet.heatmaps) == ON_SHEET
 
 
+@pytest.mark.slow
 def test_classes_whose_names_make_one_file_name_have_two_sheets(tmp_path: Path) -> None:
     listed = draw(tmp_path / "explanations", ["a/b", "a b", "a/b", "0"], ["0"] * 4)
     assert listed["sheet"].tolist() == ["class-a_b.png", "class-a_b-1.png", "class-a_b.png", "class-0.png"]
@@ -202,6 +203,7 @@ def shown_sheets(run: Run, classes: list[str]) -> list[str]:
     return [picture.text for picture in explanations_section(material)["sheets"]]  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_report_names_the_sheets_by_class_and_in_the_order_of_the_classes(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert shown_sheets(run, ["a"]) == []

@@ -141,6 +141,7 @@ def test_too_few_maps_pass_no_check() -> None:
     assert not table["deletion"].isna().any()  # the measures themselves are given
 
 
+@pytest.mark.slow
 def test_maps_of_a_network_that_knows_nothing_pass_no_check(bright: np.ndarray, tmp_path: Path) -> None:
     """It says `bright` of all: right of half of the images, as chance is."""
     labels = ["bright", "dark"] * 5
@@ -187,6 +188,7 @@ def test_maps_are_compared_with_the_truth_on_the_simulated_image() -> None:
     assert found[found["method"] == RANDOM]["heat_near"].isna().all()
 
 
+@pytest.mark.slow
 def test_a_kill_while_grades_are_written_leaves_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def grades(**changes: object) -> Grades:
         images, curve = images_table(**changes), np.linspace(0.0, 1.0, 21)[None].repeat(12, 0)

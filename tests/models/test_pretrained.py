@@ -443,6 +443,7 @@ def run_script(endpoint: str, home: Path, backbone: str) -> subprocess.Completed
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["test_resnet", "hf_hub:owner/toy"])
 def test_weights_come_from_the_hub(tmp_path: Path, hub: tuple[str, list[str]], backbone: str) -> None:
     endpoint, asked = hub
@@ -465,6 +466,7 @@ def test_weights_come_from_the_hub(tmp_path: Path, hub: tuple[str, list[str]], b
     assert all(torch.equal(value, state[name]) for name, value in loaded.items())
 
 
+@pytest.mark.slow
 def test_a_hub_without_the_file_leads_to_the_offline_ways(tmp_path: Path, hub: tuple[str, list[str]]) -> None:
     result = run_script(hub[0], tmp_path, "test_resnet")
     assert result.returncode != 0
@@ -472,6 +474,7 @@ def test_a_hub_without_the_file_leads_to_the_offline_ways(tmp_path: Path, hub: t
     assert "--set model.weights=FILE" in result.stderr
 
 
+@pytest.mark.slow
 def test_no_hub_at_all_is_told_within_seconds(tmp_path: Path) -> None:
     result = run_script("http://127.0.0.1:9", tmp_path, "test_resnet")
     assert result.returncode != 0
