@@ -40,6 +40,7 @@ def another(run: Path, folder: str, name: str | None = None, reported: dict[str,
     return copy.path
 
 
+@pytest.mark.slow
 def test_two_runs_side_by_side(run: Path, tmp_path: Path) -> None:
     worse = another(run, "worse", name="worse")
     shown = done("compare", run, worse, "--out", tmp_path / "out")

@@ -77,6 +77,7 @@ def test_scores_have_intervals_in_the_metrics_the_table_and_the_words(run: Path)
     assert drawn(run / "evaluation" / "precision_recall.png")
 
 
+@pytest.mark.slow
 def test_ten_thousand_predictions_take_seconds(tmp_path: Path) -> None:
     file = foreign(tmp_path, 10_000)
     start = time.process_time()

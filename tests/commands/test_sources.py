@@ -136,6 +136,7 @@ def test_inspect_counts_measures_and_names(tmp_path: Path) -> None:
     assert result.out == ""
 
 
+@pytest.mark.slow
 def test_inspect_of_a_table_and_of_a_pack_with_unlabelled_images(tmp_path: Path) -> None:
     table = image_table(tmp_path / "table", per_class=5)
     frame = pd.read_csv(table)

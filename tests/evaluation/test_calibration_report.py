@@ -89,6 +89,7 @@ def test_evaluate_shows_before_and_after(place: Path) -> None:
     assert drawn(folder / "prediction_sets.png")
 
 
+@pytest.mark.slow
 def test_ambiguous_objects_are_listed(place: Path) -> None:
     done("evaluate", place / "p.parquet")
     table = pd.read_csv(place / "p-evaluation" / "ambiguous.csv", keep_default_na=False)

@@ -53,6 +53,7 @@ def test_a_difference_is_tested_on_the_same_images() -> None:
     assert nothing.test.p_value == 1.0
 
 
+@pytest.mark.slow
 def test_a_difference_is_right_as_often_as_it_says() -> None:
     """Two classifiers that are equally good: the interval holds 0, and McNemar's p is rarely small."""
     held = 0
