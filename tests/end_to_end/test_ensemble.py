@@ -65,7 +65,7 @@ def test_an_ensemble_predicts_the_mean_of_what_its_members_predict(place: Path) 
     frame, classes, _ = read_predictions(run.predictions_file)
     found = probabilities(frame[frame["split"] == "test"], classes)
     np.testing.assert_allclose(found, model.predict_proba(images), atol=1e-5)
-    assert len({tuple(one[0].ravel()) for one, _ in members}) == 3
+    assert len({tuple(one.log_p[0]) for one in members}) == 3
 
 
 def test_an_ensemble_is_a_run_to_every_other_verb(place: Path) -> None:

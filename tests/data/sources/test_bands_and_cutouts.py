@@ -233,7 +233,7 @@ def test_cutouts_that_cannot_be_made_are_refused(tmp_path: Path, frame: Path) ->
         read_source(good, SourceOptions(image_root=frame, cutout=(0, 4)))
     with pytest.raises(SkyclassError, match="--cutout is for a table"):
         read_source(frame, SourceOptions(cutout=(4, 4)))
-    with pytest.raises(SkyclassError, match="neither a stack nor a frame"):
+    with pytest.raises(SkyclassError, match="neither a stack nor a mosaic"):
         read_source(good, SourceOptions(image_root=frame))
 
 
