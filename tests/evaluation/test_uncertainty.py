@@ -186,7 +186,7 @@ def test_a_baseline_that_may_be_chance_is_not_trusted_for_want_of_a_better_one()
 def test_where_all_is_right_or_wrong_no_score_is_judged(wrong: list[bool], word: str) -> None:
     found = compare_scores(np.array(wrong), {"max_probability": np.linspace(0, 1, len(wrong))})
     assert found["trust"] is None
-    assert f"are {word}: no score can be judged" in found["advice"]
+    assert f"are {word}: no score can be compared" in found["advice"]
     assert found["scores"]["max_probability"]["auroc"] is None
     json.dumps(found, allow_nan=False)
 

@@ -127,7 +127,7 @@ def evaluate(
     device: Device = "auto",
     check: Check = False,
 ) -> None:
-    """Judge predictions against their labels, with 95 % intervals."""
+    """Evaluate predictions against their labels, with 95 % intervals."""
     from ..commands.evaluate import evaluate as verb
 
     verb(path, out=out, split=split, by=by or (), catalog=catalog, uncertainty=uncertainty, device=device, check=check)

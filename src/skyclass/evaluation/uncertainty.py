@@ -132,7 +132,7 @@ def advise(compared: Mapping[str, Any]) -> dict[str, Any]:
     rows: Mapping[str, Mapping[str, Any]] = compared["scores"]
     if not 0 < n_errors < n:
         what = "wrong" if n_errors else "right"
-        return {"trust": None, "advice": f"All {n:,} predictions are {what}: no score can be judged."}
+        return {"trust": None, "advice": f"All {n:,} predictions are {what}: no score can be compared."}
     if min(n_errors, n - n_errors) < LEAST_RANKED:
         found = f"{n_errors:,} wrong and {n - n_errors:,} right predictions, and it takes {LEAST_RANKED} of each"
         return {"trust": None, "advice": f"Too few to tell which score of uncertainty to trust: {found}."}
