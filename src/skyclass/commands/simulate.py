@@ -22,10 +22,10 @@ from ..data.catalog import SPLITS
 from ..data.packs.npy_stream import PackChunk
 from ..data.packs.pack import OVERWRITE, new_pack, write_pack
 from ..data.packs.split import assign_splits
+from ..data.simulation.batches import SimulatedBatch
 from ..data.simulation.simulators import SIMULATORS, Simulator
 from ..recipes.data_settings import PixelSettings
 
-Chunks = Iterator[tuple[np.ndarray, pd.DataFrame]]
 TRUTH = "truth.parquet"
 
 
@@ -129,7 +129,7 @@ def _catalog(kind: str, labels: Sequence[str], seed: int, splits: Sequence[float
     return assign_splits(frame, (train, val, test), seed)
 
 
-def _with_catalog(chunks: Chunks, catalog: pd.DataFrame) -> Iterator[PackChunk]:
+def _with_catalog(chunks: Iterator[SimulatedBatch], catalog: pd.DataFrame) -> Iterator[PackChunk]:
     """Chunks with their catalog rows and the truth beside them, under a progress bar."""
     start = 0
     with progress("Simulating", len(catalog)) as advance:

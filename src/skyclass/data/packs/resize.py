@@ -16,8 +16,6 @@ from ...recipes.recipe import recipe_hash
 from .pack import Pack
 from .verify import is_verified, remember
 
-CHUNK = 256
-
 
 def resize_for_training(pack: Pack, settings: PixelSettings) -> np.ndarray:
     """The pack's images (N, C, h, w) taken through a training's pixel settings; the pack's own array where that changes

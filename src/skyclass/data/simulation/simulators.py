@@ -50,13 +50,16 @@ class Simulator:
         *,
         seed: int,
         workers: int | None,
-        difficulty: float | None = None,
-        device: str = "cpu",
+        difficulty: float | None,
+        device: str,
     ) -> Iterator[SimulatedBatch]:
-        """Images with these labels and the truth about each, batch by batch in order."""
+        """Images with these labels and the truth about each, batch by batch in order.
+
+        A simulator without a difficulty, or without a device, leaves that argument out.
+        """
         options: dict[str, object] = {}
         if self.difficulty is not None:
-            options["difficulty"] = self.difficulty if difficulty is None else difficulty
+            options["difficulty"] = difficulty
         if self.on_device:
             options["device"] = device
         batches: Iterator[SimulatedBatch] = self._module.simulate(labels, size, seed=seed, workers=workers, **options)
