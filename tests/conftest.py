@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from helpers.commands import train_toy
+from helpers.figures import save_blank
 from helpers.make_data import class_folders
 from helpers.toys import SHAPES, toy_recipe, write_recipe
 from skyclass.commands.pack import pack
@@ -52,6 +55,14 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     `helpers.commands.copy_toy_run` makes a copy that a test may change.
     """
     return train_toy(tmp_path_factory.mktemp("toy_run"))
+
+
+@pytest.fixture(scope="module")
+def blank_figures() -> Iterator[None]:
+    """PNG files of one pixel, for modules that train or evaluate many runs and do not look at their pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save_blank)
+        yield
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -20,6 +20,8 @@ from skyclass.data.packs.pack import Pack
 from skyclass.images.formats.read import read_image
 from skyclass.images.preprocess import preprocess
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 # Predictions
 
 

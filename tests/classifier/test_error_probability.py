@@ -14,6 +14,8 @@ from helpers.make_data import write_image
 from skyclass.classifier.classifier import Classifier
 from skyclass.images.preprocess import preprocess
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 
 @pytest.mark.parametrize("head", ["linear", "refined", "convolutional"])
 @pytest.mark.parametrize("uncertainty", [True, False])

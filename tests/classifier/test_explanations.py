@@ -18,6 +18,8 @@ from skyclass.explanation.gradcam import grad_cam, heatmaps
 from skyclass.explanation.maps import FOLDING_PAYS
 from skyclass.explanation.methods import METHODS
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 
 def test_explanations_are_grad_cam_of_the_predicted_classes(classifier: Classifier, files: list[Path]) -> None:
     found = classifier.explain(files, batch_size=4)

@@ -22,7 +22,10 @@ from skyclass.evaluation.figures.predictions import FIGURES
 
 ENDED, INTERRUPTED = WRITTEN / "runs/ended", WRITTEN / "runs/interrupted"
 
-pytestmark = pytest.mark.skipif(not WRITTEN.is_dir(), reason="a source archive does not carry the artefacts")
+pytestmark = [
+    pytest.mark.skipif(not WRITTEN.is_dir(), reason="a source archive does not carry the artefacts"),
+    pytest.mark.usefixtures("blank_figures"),
+]
 
 
 class Cells(HTMLParser):

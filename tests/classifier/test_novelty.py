@@ -25,6 +25,8 @@ from skyclass.data.packs.resize import resize_for_training
 from skyclass.data.packs.training_rows import training_rows
 from skyclass.training import finish
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 
 def features_of(n: int, seed: int, n_classes: int = 3, n_features: int = 6) -> tuple[np.ndarray, np.ndarray]:
     """Gaussian classes with correlated features of very different spread."""

@@ -18,6 +18,8 @@ from skyclass.classifier.prediction_formats import FORMATS, predictions_file, re
 from skyclass.core.errors import SkyclassError
 from skyclass.evaluation.predictions import carried_schema
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 LONG = 6917528997577384321  # of Gaia's length: the nearest float64 is another number
 CLASSES = ["FR I", "p_FR-I", "spirale barrée", "none"]
 ORIGIN = {"source": "x" * 300, "calibration": {"method": "none"}}

@@ -16,6 +16,8 @@ from skyclass.classifier.run import Run
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 
 def test_saved_and_loaded_it_is_the_same_to_the_last_bit(
     classifier: Classifier, tmp_path: Path, files: list[Path]

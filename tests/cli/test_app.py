@@ -58,6 +58,12 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
         assert verb in shown
 
 
+@pytest.mark.parametrize("command", ["inspect", "pack", "evaluate", "report", "compare"])
+def test_what_needs_no_network_does_not_wait_for_torch(command: str) -> None:
+    code = f"import sys, skyclass.commands.{command}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_the_console_script_and_the_module_are_the_same_command() -> None:
     script = Path(sys.executable).with_name("skyclass")
     for command in ([str(script)], [sys.executable, "-m", "skyclass"]):

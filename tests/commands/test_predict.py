@@ -13,6 +13,8 @@ from helpers.commands import done, refused, skyclass, the_error
 from skyclass.commands.predict import predict
 from skyclass.core.errors import SkyclassError
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 
 @pytest.fixture
 def images(small_run: SmallRun, tmp_path: Path) -> Path:

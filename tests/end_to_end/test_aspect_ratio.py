@@ -27,6 +27,8 @@ from skyclass.recipes.recipe import (
 )
 from skyclass.training.tuning.space import search_space
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 SQUEEZES = "pixels.fit is distort: images of 24x48 pixels are distorted to 32x32"
 
 

@@ -22,7 +22,7 @@ from skyclass.evaluation.calibration.conformal import PredictionSets, fit_predic
 from skyclass.evaluation.calibration.scaling import Calibration, fit_calibration, out_of_fold
 from skyclass.evaluation.predictions import UNCALIBRATED, probabilities
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_figures")]
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,10 @@ SHARE = 80  # in the suite, one in so many of the matrix
 PARTS = 8
 WHOLE = bool(os.environ.get("SKYCLASS_MATRIX"))
 
-pytestmark = pytest.mark.skipif(not WRITTEN.is_dir(), reason="a source archive does not carry the artefacts")
+pytestmark = [
+    pytest.mark.skipif(not WRITTEN.is_dir(), reason="a source archive does not carry the artefacts"),
+    pytest.mark.usefixtures("blank_figures"),
+]
 
 EVALUATE, REPORT = ("evaluate", "runs/ended"), ("report", "runs/ended")
 INSPECT = ("inspect", "packs/uint8", "--no-duplicates")

@@ -29,6 +29,8 @@ from skyclass.evaluation.predictions import NO_NUMBERS
 from skyclass.recipes.data_settings import PixelSettings
 from skyclass.training.loop.checkpoints import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:

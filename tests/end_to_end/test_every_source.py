@@ -22,6 +22,8 @@ from helpers.make_data import class_folders, toy_image, write_image, write_table
 from helpers.paths import PROJECT
 from skyclass.data.packs.pack import Pack
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 PAGE = (PROJECT / "docs" / "sources.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^(skyclass pack .*)$", PAGE, flags=re.MULTILINE)
 SIZE = (24, 32)

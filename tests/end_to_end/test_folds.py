@@ -26,6 +26,8 @@ from skyclass.evaluation.label_errors import held_out
 from skyclass.recipes.data_settings import DataSettings, VotesSettings
 from skyclass.recipes.recipe import parse_recipe
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 VOTED = ("bar", "blob", "ring")
 RENAMED = {"Class1.0": "long", "Class1.1": "a blob", "Class1.2": "round"}
 

@@ -21,7 +21,7 @@ from skyclass.data.packs.pack import Pack
 from skyclass.training import finish
 from skyclass.training.loop.task import Task
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_figures")]
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from helpers.make_data import class_folders
 from skyclass.evaluation.metrics import SUM_TOLERANCE
 from skyclass.recipes.recipe import Recipe, load_recipe, shipped_recipes
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 CLASSES = ("spiral_clockwise", "spiral_anticlockwise")  # `galaxies` swaps them in a mirror
 VOTES = ("Class1.2", "Class6.2")  # the two that the Galaxy Zoo recipes keep
 SPLITS = {"train": 8, "val": 3, "test": 3}

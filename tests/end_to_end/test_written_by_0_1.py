@@ -35,6 +35,7 @@ SAME = 1e-4  # of a probability, on a CPU that adds up in another order
 TRAINED_ALIKE = 0.01  # of a probability, where that went into the weights for a few steps
 
 pytestmark = [
+    pytest.mark.usefixtures("blank_figures"),
     pytest.mark.skipif(not WRITTEN.is_dir(), reason="a source archive does not carry the artefacts"),
     pytest.mark.slow,
 ]

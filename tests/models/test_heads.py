@@ -13,6 +13,8 @@ from skyclass.explanation.gradcam import grad_cam
 from skyclass.models.network import Network, build_network
 from skyclass.recipes.model_settings import ModelSettings
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 HEADS = ("linear", "refined", "convolutional")
 IMAGES = torch.rand(4, 3, 64, 48, generator=torch.Generator().manual_seed(1))
 

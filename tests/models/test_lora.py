@@ -22,6 +22,8 @@ from skyclass.models.network import Network, build_network
 from skyclass.recipes.data_settings import PixelSettings
 from skyclass.recipes.model_settings import ModelSettings
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 IMAGES = torch.rand(4, 3, 24, 32, generator=torch.Generator().manual_seed(1))
 
 

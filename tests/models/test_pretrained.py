@@ -30,6 +30,8 @@ from skyclass.models.network import Network, build_network
 from skyclass.models.pretrained import LoadedWeights, _unreachable, fill, load_weights, read_state
 from skyclass.recipes.model_settings import ModelSettings
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 REAL = PROJECT.parent / "shared" / "weights" / "resnet18_imagenet_without_layer4_convs.safetensors"
 
 

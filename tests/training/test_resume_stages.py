@@ -26,6 +26,8 @@ from skyclass.recipes.recipe import Recipe
 from skyclass.training.loop.checkpoints import BestCheckpoints
 from skyclass.training.loop.task import Task
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 SETTINGS: dict[str, Any] = {"epochs": 2, "validations_per_epoch": 2, "checkpoint_steps": 1, "keep_every": 1}
 MORE = "training.epochs=+1"
 

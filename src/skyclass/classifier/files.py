@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -16,12 +16,13 @@ from ..core.errors import SkyclassError
 from ..core.files.atomic_files import sha256_of, written_whole
 from ..core.files.json_documents import Document, read_document
 from ..core.files.replacing import finish_replacing, new_contents
-from ..models.network import Network
-from ..models.weight_files import load_networks, save_networks
 from ..recipes.model_settings import ModelSettings
 from ..recipes.recipe import StoredPixels
 from .novelty import Gaussians, Novelty
 from .run import Run, is_run
+
+if TYPE_CHECKING:
+    from ..models.network import Network
 
 META = "classifier.json"
 WEIGHTS = "model.safetensors"
@@ -109,12 +110,16 @@ def classifier_contents(folder: Path) -> Iterator[Path]:
 
 def write_weights(folder: Path, networks: Sequence[Network]) -> str:
     """Write the weights of all networks; returns the hash of the file."""
+    from ..models.weight_files import save_networks  # torch, which nothing else here needs
+
     save_networks(folder / WEIGHTS, networks)
     return sha256_of(folder / WEIGHTS)
 
 
 def read_weights(folder: Path, sha256: str, networks: Sequence[Network]) -> None:
     """Give the networks their weights. Errors: SkyclassError for a file that is missing, damaged or another's."""
+    from ..models.weight_files import load_networks
+
     path = _checked(folder / WEIGHTS, sha256)
     try:
         load_networks(path, networks)

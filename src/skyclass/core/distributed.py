@@ -1,26 +1,27 @@
 """Distributed training, one process a device: rank and world size, and collective operations.
 
 torchrun, SLURM's `srun` or `training.launch` starts them; `process_group` brings them together. A single
-process can call everything here as well.
+process can call everything here as well. It does not import torch, which takes seconds, where nothing has imported it:
+`skyclass report` and `skyclass evaluate` need none.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-import torch
-from torch import Tensor, distributed
-
 from .console import console
 from .errors import SkyclassError, one_line
 
 if TYPE_CHECKING:
+    import torch
     from lightning.fabric.plugins.environments import ClusterEnvironment
+    from torch import Tensor
 
 # How long one waits for another, which may be preparing a large pack: a dead one is noticed by who started it.
 PATIENCE = timedelta(hours=2)
@@ -58,6 +59,9 @@ def process_group(device: torch.device) -> Iterator[None]:
         yield
         return
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
+    import torch
+    from torch import distributed
+
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
@@ -81,17 +85,26 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 def is_single_process() -> bool:
     """Whether no other process shares this training."""
-    return not (distributed.is_available() and distributed.is_initialized())
+    distributed = sys.modules.get("torch.distributed")  # who has not imported it is in no group
+    return distributed is None or not (distributed.is_available() and distributed.is_initialized())
 
 
 def rank() -> int:
     """The number of this process, from 0."""
-    return 0 if is_single_process() else distributed.get_rank()
+    if is_single_process():
+        return 0
+    from torch import distributed
+
+    return distributed.get_rank()
 
 
 def world_size() -> int:
     """The number of processes."""
-    return 1 if is_single_process() else distributed.get_world_size()
+    if is_single_process():
+        return 1
+    from torch import distributed
+
+    return distributed.get_world_size()
 
 
 def local_rank() -> int:
@@ -110,6 +123,8 @@ def all_reduce_sum(values: Tensor) -> Tensor:
     """The sum over the processes of tensors of one shape on their devices; without a gradient."""
     total = values.detach().clone()
     if not is_single_process():
+        from torch import distributed
+
         distributed.all_reduce(total)
     return total
 
@@ -118,6 +133,8 @@ def all_gather(value: T) -> list[T]:
     """The values of all processes, in their order; tensors in it should lie on the CPU."""
     if is_single_process():
         return [value]
+    from torch import distributed
+
     values: list[T | None] = [None] * world_size()
     distributed.all_gather_object(values, value)
     return values  # type: ignore[return-value]  # all are filled
@@ -127,6 +144,8 @@ def broadcast_from_first(work: Callable[[], T]) -> T:
     """The first process does the work and broadcasts its result. Errors: its SkyclassError, in all of them."""
     if is_single_process():
         return work()
+    from torch import distributed
+
     outcome: list[T | SkyclassError | None] = [None]
     if rank() == 0:
         try:
@@ -144,6 +163,8 @@ def rank_zero_first(work: Callable[[], T]) -> T:
     """Every process does the work, the first one before the others, which find its files on the disk."""
     if is_single_process():
         return work()
+    from torch import distributed
+
     if rank() == 0:
         result = work()
         distributed.barrier()

@@ -111,6 +111,7 @@ def show_picture(axes: Axes, picture: np.ndarray, caption: str, font_size: float
     """Draw a picture, (H, W) or (H, W, 3) in [0, 1], without ticks, under its caption."""
     axes.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
     axes.set_title(caption, fontsize=font_size)
+    axes.set(xticks=[], yticks=[])  # the layout measures ticks even where the axis is off: a third of the time
     axes.set_axis_off()
 
 

@@ -19,7 +19,8 @@ from ..core.files.replacing import finish_replacing
 from ..explanation.output import GRADES, remove_listed
 from ..recipes.recipe import dump_recipe
 from .loop.callbacks import cut_history, write_history
-from .loop.checkpoints import SUFFIX, ResumeState, best_names, read_checkpoint, resume_state
+from .loop.checkpoint_hash import SUFFIX
+from .loop.checkpoints import ResumeState, best_names, read_checkpoint, resume_state
 
 
 def request_resume(run: Run, more: int | None, name: str | None) -> None:

@@ -10,7 +10,7 @@ from ..classifier.training_data import open_pack_of
 from ..core.console import say
 from ..core.files.replacing import finish_replacing
 from ..data.packs.pack import is_pack
-from .loop.checkpoints import SUFFIX, check_checkpoint
+from .loop.checkpoint_hash import SUFFIX, check_checkpoint
 
 
 def check_run(run: Run) -> None:

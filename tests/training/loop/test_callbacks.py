@@ -23,6 +23,8 @@ from skyclass.core.devices import memory_in_use, peak_memory, reset_peak_memory
 from skyclass.data.packs.pack import Pack
 from skyclass.training.loop.task import Task
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 CPU = torch.device("cpu")
 
 

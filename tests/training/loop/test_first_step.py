@@ -22,6 +22,8 @@ from skyclass.training.loop import first_step
 from skyclass.training.loop.losses import total_loss
 from skyclass.training.loop.task import Task
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 FROZEN = {"freeze": ["conv1", "bn1", "layer1"]}
 SOUND: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "frozen": (FROZEN, {"accumulate": 2, "averaging": "swa", "swa_start": 0.0}),

@@ -27,7 +27,7 @@ from skyclass.recipes.recipe import Recipe
 from skyclass.training.loop.checkpoints import BestCheckpoints, CheckpointIO, LastCheckpoint
 from skyclass.training.loop.task import Task
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_figures")]
 
 SCHEDULED = {
     "onecycle": {"schedule": "onecycle"},
@@ -195,13 +195,13 @@ def interruptible() -> None:
 @pytest.fixture(scope="module")
 def long_run(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """So long that a process is killed before its end."""
-    return run_of(tmp_path_factory.mktemp("long"), pack, long_recipe("onecycle", epochs=20))
+    return run_of(tmp_path_factory.mktemp("long"), pack, long_recipe("onecycle", epochs=8))
 
 
 @pytest.mark.kill
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_is_resumed(tmp_path: Path, pack: Pack, long_run: Run, how: signal.Signals) -> None:
-    recipe = long_recipe("onecycle", epochs=20)
+    recipe = long_recipe("onecycle", epochs=8)
     file, run = write_recipe(tmp_path, recipe), Run(tmp_path / "run")
     command = [sys.executable, "-m", "skyclass", "train", str(file), str(pack.path), "--out", str(run.path)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}

@@ -19,6 +19,8 @@ from skyclass.recipes.recipe import Recipe, dump_recipe
 from skyclass.recipes.training_settings import TrainingSettings
 from skyclass.training.loop.task import Task
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 SGD = {"optimizer": "sgd", "schedule": "none"}
 PLATEAU = {"schedule": "plateau", "plateau_patience": 0, "epochs": 4, "learning_rate": 1e-5}
 # What is changed, and what stands beside it on both sides.

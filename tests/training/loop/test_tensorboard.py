@@ -36,6 +36,8 @@ from skyclass.training.loop import tensorboard
 from skyclass.training.loop.task import Task
 from skyclass.training.loop.tensorboard import TensorBoardCallback, gradient_norms, parts_of, sampled_weights
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 EVERYTHING = {"scalars": 0, "images": 0, "histograms": 0, "tensors": 0}
 
 

@@ -22,6 +22,8 @@ from skyclass.training.loop.losses import loss_terms, total_loss
 from skyclass.training.loop.optimizers import OPTIMIZERS, SCHEDULES
 from skyclass.training.loop.task import Task
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from skyclass.recipes.recipe import Recipe
 from skyclass.training.loop.task import Task
 from skyclass.training.loop.weight_averaging import Averaging, ema, swa
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 NAME = "network.backbone.conv1.weight"
 STATISTICS = "network.backbone.bn1.running_mean"
 

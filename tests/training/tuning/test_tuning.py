@@ -33,6 +33,8 @@ from skyclass.training.tuning.study import _open_study as opened
 from skyclass.training.tuning.study import open_tuning
 from skyclass.training.tuning.trial_locks import take_trial
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 RATE = "training.learning_rate"
 GRID = {RATE: ["1e-4", 1e-3, 0.01], "model.freeze": [[], ["layer1"]]}
 MANY = [10.0**-k for k in range(1, 13)]

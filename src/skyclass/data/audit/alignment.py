@@ -16,11 +16,11 @@ _STEPS = 6  # of the refinement; the first ones on blurred pictures, which lets 
 _BLURRED_STEPS, _BLUR = 3, 1.0
 _PROMISING = 0.3  # correlation before the refinement; copies reach 0.45, strangers among galaxies 0.3
 _LEAST_OVERLAP = 0.5  # of the disc
+_IN_CACHE = 16 * SIDE * SIDE  # pixels handled together by `warp`
 
 _OFFSET = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
 _Y, _X = np.broadcast_arrays(_OFFSET[:, None], _OFFSET)
 _SOFT = (np.clip(SIDE / 2 - np.hypot(_Y, _X), 0.0, 3.0) / 3.0).astype(np.float32)  # the disc with a soft edge
-_CENTRE = (SIDE - 1) / 2
 
 
 class Alignment(NamedTuple):
@@ -59,21 +59,21 @@ def align(first: np.ndarray, second: np.ndarray, angles: np.ndarray, parity: np.
 
     Of the two parities the better one counts, or where given that of `parity`, (n,): 0, or 1 for a mirrored `first`.
     """
-    matrices = _hypotheses(angles)  # (n, 2, 2, 2, 2)
+    matrices = _hypotheses(angles)  # (n, 2, 2, 2)
     if parity is not None:
         matrices = matrices[np.arange(len(matrices)), parity][:, None]
-    matrices = matrices.reshape(len(matrices), -1, 2, 2)
     n = len(first)
     target = fft.rfft2(_masked(second))
     best = np.full(n, -np.inf)
     matrix, shift = np.empty((n, 2, 2)), np.empty((n, 2))
     for k in range(matrices.shape[1]):
-        turned = _masked(_warp(first, matrices[:, k], np.zeros((n, 2))))
-        score, offset = _best_shift(turned, target)
-        better = score > best
-        best[better] = score[better]
-        matrix[better] = matrices[better, k]
-        shift[better] = np.einsum("nij,nj->ni", matrices[better, k], offset[better])
+        turned = _masked(warp(first, matrices[:, k], np.zeros((n, 2))))
+        for turn in (1, -1):  # the rings tell an angle only up to half a turn
+            score, offset = _best_shift(turned[:, ::turn, ::turn], target)
+            better = score > best
+            best[better] = score[better]
+            matrix[better] = turn * matrices[better, k]
+            shift[better] = np.einsum("nij,nj->ni", matrix[better], offset[better])
     similarity = best / np.maximum(np.sqrt((_masked(second) ** 2).sum(axis=(1, 2))), 1e-9)
     promising = similarity >= _PROMISING
     if promising.any():
@@ -83,21 +83,50 @@ def align(first: np.ndarray, second: np.ndarray, angles: np.ndarray, parity: np.
 
 
 def _hypotheses(angles: np.ndarray) -> np.ndarray:
-    """(n, 2, 2, 2, 2): both parities, each with the angle and half a turn more."""
-    radians = np.radians(angles)[:, :, None] + np.array([0.0, np.pi])  # (n, 2, 2)
+    """(n, 2, 2, 2): a matrix for each parity, from (n, 2) angles in degrees."""
+    radians = np.radians(angles)
     cos, sin = np.cos(radians), np.sin(radians)
-    matrix = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)  # (n, parity, half turn, 2, 2)
-    matrix[:, 1, :, :1, :] *= -1.0  # mirrored in y, as the sign of all angles of the Fourier plane
+    matrix = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
+    matrix[:, 1, :1, :] *= -1.0  # mirrored in y, as the sign of all angles of the Fourier plane
     return matrix
 
 
-def _warp(pictures: np.ndarray, matrix: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """out[p] = picture[matrix p + shift], linear interpolation, zero outside; positions from the centre."""
+def warp(pictures: np.ndarray, matrix: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """out[p] = picture[matrix p + shift], linear interpolation, zero outside; positions from the centre.
+
+    In numpy, a few pictures at a time that stay in the processor's cache: three times as fast as
+    `scipy.ndimage.affine_transform`, which took half of the whole search.
+    """
+    n, side, _ = pictures.shape
     out = np.empty(pictures.shape, np.float32)
-    corner = shift + _CENTRE - matrix.sum(axis=2) * _CENTRE
-    for picture, m, start, target in zip(pictures, matrix, corner, out, strict=True):
-        ndimage.affine_transform(picture, m, start, output=target, order=1, mode="constant")
+    step = max(1, _IN_CACHE // side**2)
+    padded = np.zeros((step, side + 2, side + 2), np.float32)
+    corner = shift + (1.0 - matrix.sum(axis=2)) * ((side - 1) / 2) + 1.0  # +1: of the border
+    pixel = np.arange(side, dtype=np.float32)
+    for start in range(0, n, step):
+        rows = slice(start, start + step)
+        part = padded[: len(pictures[rows])]
+        part[:, 1 : side + 1, 1 : side + 1] = pictures[rows]
+        m, c = matrix[rows].astype(np.float32)[..., None], corner[rows].astype(np.float32)[..., None]
+        y, x = ((m[:, i, 0] * pixel + c[:, i])[:, :, None] + (m[:, i, 1] * pixel)[:, None, :] for i in (0, 1))
+        out[rows] = _interpolated(part, y, x)
     return out
+
+
+def _interpolated(padded: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(n, s, s) values at y, x of pictures with a border of zeros, which also stands for all that lies beyond it."""
+    n, _, width = padded.shape
+    for position in (y, x):
+        np.clip(position, 0.0, width - 1.001, out=position)
+    row, column = y.astype(np.int32), x.astype(np.int32)
+    y -= row
+    x -= column
+    index = row * width + column + (np.arange(n, dtype=np.int32) * padded[0].size)[:, None, None]
+    values = padded.ravel()
+    upper, lower = values[index], values[index + width]
+    upper += (values[index + 1] - upper) * x
+    lower += (values[index + width + 1] - lower) * x
+    return np.asarray(upper + (lower - upper) * y)
 
 
 def _masked(pictures: np.ndarray) -> np.ndarray:
@@ -125,7 +154,7 @@ def _refine(first: np.ndarray, second: np.ndarray, matrix: np.ndarray, shift: np
     best, best_matrix, best_shift = np.full(len(first), -1.0), matrix.copy(), shift.copy()
     for step in range(_STEPS + 1):
         a, b = blurred if step < _BLURRED_STEPS else (first, second)
-        moved, weight = _warp(a, matrix, shift), _overlap(matrix, shift)
+        moved, weight = warp(a, matrix, shift), _overlap(matrix, shift)
         x, x_norm = _standard(moved, weight)
         y, _ = _standard(b, weight)
         if step >= _BLURRED_STEPS:

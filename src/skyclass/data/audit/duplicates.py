@@ -51,7 +51,11 @@ _UNRELATED = 0.6  # distance from which a pair that correlates is one of strange
 _RESEMBLING = (
     0.1  # share of a set's images with such an unrelated image, from which on the images of a set count as similar
 )
-_AGREEMENT, _AGREEMENT_AMONG_RESEMBLING = 0.85, 0.988  # at least
+_AGREEMENT = 0.85  # at least
+# Among images that resemble each other a pair is `sure` where one of these holds, see `_same_picture`:
+_SMOOTH = 0.003  # 1 - agreement at most
+_GRAINY, _GRAIN = 0.02, 0.08  # 1 - agreement at most, and its share of 1 - `fine`
+_NEAR, _NEARBY = 0.012, 0.025  # 1 - agreement and distance at most
 _MIRRORED = 0.15  # correlation of the mirror image from which a picture resembles its strangers, in any set
 _STRUCTURE = 40.0  # pixels: a picture of less, such as two points of light, is never `sure`: too many are like it
 _IDENTICAL = 0.995  # both correlations, that make a pair `maybe` even if the mirror image comes as near
@@ -143,9 +147,21 @@ def _tiers(pairs: Pairs, compared: _Compared, structure: np.ndarray) -> tuple[np
         )
     distinct = close & (compared.distance <= _SURE)
     distinct &= np.minimum(structure[pairs.first], structure[pairs.second]) >= _STRUCTURE
-    sure = distinct & (compared.agreement >= np.where(strict, _AGREEMENT_AMONG_RESEMBLING, _AGREEMENT))
+    sure = distinct & (compared.agreement >= _AGREEMENT) & (~strict | _same_picture(compared))
     alike = (compared.distance <= _MAYBE) | (np.minimum(compared.agreement, compared.fine) >= _IDENTICAL)
     return sure, close & alike & (compared.agreement >= _AGREEMENT) & ~sure
+
+
+def _same_picture(compared: _Compared) -> np.ndarray:
+    """(n,) bool: pairs that differ by less, or by something else, than two photographs of one object do.
+
+    Those differ smoothly (another libration, another shadow): of their difference a tenth and more is left where the
+    pictures are blurred, of that of a copy with noise, or compressed again, a twenty-fifth.
+    """
+    smooth = 1.0 - compared.agreement
+    grain = (smooth <= _GRAINY) & (smooth <= _GRAIN * (1.0 - compared.fine))
+    near = (smooth <= _NEAR) & (compared.distance <= _NEARBY)
+    return np.asarray((smooth <= _SMOOTH) | grain | near)
 
 
 def _structure(pictures: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
+from .alignment import warp
 from .fingerprints import DETAIL, SIDE, disc, flatten
 
 _MARGIN = 6.0  # pixels of the detail at the edge of either picture that do not count: the flattening reaches across
@@ -67,16 +67,13 @@ def verify(first: np.ndarray, second: np.ndarray, straight: Placed, mirrored: Pl
 def _correlations(first: np.ndarray, second: np.ndarray, placed: Placed) -> np.ndarray:
     """(n, L) correlations of all L levels where the pictures overlap; -1 where they hardly do."""
     matrix, shift = placed.matrix, placed.shift * (DETAIL / SIDE)
-    corner = shift + _CENTRE - matrix.sum(axis=2) * _CENTRE
     result = np.full(first.shape[:2], -1.0)
-    moved = np.empty((DETAIL, DETAIL), np.float32)
-    for k in range(len(first)):
-        weight = _overlap(matrix[k], shift[k])
-        if np.count_nonzero(weight) < _LEAST * np.count_nonzero(disc(DETAIL)):
-            continue
-        for level in range(first.shape[1]):
-            ndimage.affine_transform(first[k, level], matrix[k], corner[k], output=moved, order=1, mode="constant")
-            result[k, level] = _correlation(moved[weight], second[k, level][weight])
+    weights = [_overlap(*one) for one in zip(matrix, shift, strict=True)]
+    shown = [np.count_nonzero(weight) >= _LEAST * np.count_nonzero(disc(DETAIL)) for weight in weights]
+    for level in range(first.shape[1]):
+        moved = warp(first[:, level], matrix, shift)
+        for k in np.flatnonzero(shown):
+            result[k, level] = _correlation(moved[k][weights[k]], second[k, level][weights[k]])
     return result
 
 

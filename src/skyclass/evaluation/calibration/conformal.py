@@ -25,7 +25,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from scipy.signal import fftconvolve
 from scipy.stats import betabinom, binomtest
 
 from ...core.errors import SkyclassError
@@ -255,6 +254,8 @@ def expected_coverage(sets: PredictionSets, counts: np.ndarray) -> Range | None:
     """
     if not counts.sum():
         return None
+    from scipy.signal import fftconvolve  # takes longer to import than all that every command needs of scipy
+
     groups = counts.tolist() if sets.class_conditional else [int(counts.sum())]
     each = [_distribution(sets, row, m) for row, m in enumerate(groups)]
     return _middle(functools.reduce(fftconvolve, each))

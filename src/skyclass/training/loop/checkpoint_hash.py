@@ -10,6 +10,10 @@ import hashlib
 import zipfile
 from pathlib import Path
 
+from ...core.errors import SkyclassError
+
+SUFFIX = ".ckpt"
+
 PREFIX = b"skyclass sha256 "
 COMMENT = len(PREFIX) + 64  # bytes
 LENGTH = COMMENT.to_bytes(2, "little")  # as the archive's last record names it
@@ -23,6 +27,32 @@ def add_hash(path: Path) -> None:
         assert stream.read() == b"\0\0", "an archive with a comment"
         stream.seek(end)
         stream.write(LENGTH + PREFIX + _hash_before(path, end))
+
+
+def check_checkpoint(path: Path) -> None:
+    """Compare a checkpoint with its hash; of one of Skyclass 0.1, which has none, the checksums of the archive.
+
+    Errors: SkyclassError, which names the other checkpoints, where the file is missing or damaged.
+    """
+    try:
+        intact = is_intact(path)
+    except FileNotFoundError:
+        raise SkyclassError("no such checkpoint", where=path, fix=other_than(path)) from None
+    except Exception:  # a damaged archive fails in many ways
+        intact = False
+    if not intact:
+        what = "the checkpoint is damaged: its bytes are not those that were written"
+        raise SkyclassError(what, where=path, fix=other_than(path))
+
+
+def other_than(path: Path) -> str:
+    """The fix for a checkpoint that cannot be used."""
+    others = ", ".join(sorted(other.name for other in path.parent.glob(f"*{SUFFIX}") if other != path))
+    return (
+        f"go on from another one with `skyclass train --resume RUN --checkpoint NAME`: {others}"
+        if others
+        else "train a new run"
+    )
 
 
 def is_intact(path: Path) -> bool:

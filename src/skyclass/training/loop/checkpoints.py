@@ -15,10 +15,9 @@ from torch import Tensor
 from ...core.errors import SkyclassError, one_line
 from ...core.files.atomic_files import written_whole
 from ...recipes.training_settings import TrainingSettings
-from .checkpoint_hash import add_hash, is_intact
+from .checkpoint_hash import SUFFIX, add_hash, check_checkpoint, other_than
 from .segments import Plan
 
-SUFFIX = ".ckpt"
 RESUME_STATE = "skyclass"
 """The key of a checkpoint that holds its `ResumeState`."""
 
@@ -44,38 +43,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways
         what = f"the checkpoint cannot be read ({one_line(error)[:100]})"
-        raise SkyclassError(what, where=path, fix=_other_than(path)) from None
+        raise SkyclassError(what, where=path, fix=other_than(path)) from None
     try:
         resume_state(checkpoint), best_names(checkpoint)
     except (AttributeError, KeyError, StopIteration, TypeError):
-        raise SkyclassError("this is no checkpoint of `skyclass train`", where=path, fix=_other_than(path)) from None
+        raise SkyclassError("this is no checkpoint of `skyclass train`", where=path, fix=other_than(path)) from None
     return checkpoint
-
-
-def check_checkpoint(path: Path) -> None:
-    """Compare a checkpoint with its hash; of one of Skyclass 0.1, which has none, the checksums of the archive.
-
-    Errors: SkyclassError, which names the other checkpoints, where the file is missing or damaged.
-    """
-    try:
-        intact = is_intact(path)
-    except FileNotFoundError:
-        raise SkyclassError("no such checkpoint", where=path, fix=_other_than(path)) from None
-    except Exception:  # a damaged archive fails in many ways
-        intact = False
-    if not intact:
-        what = "the checkpoint is damaged: its bytes are not those that were written"
-        raise SkyclassError(what, where=path, fix=_other_than(path))
-
-
-def _other_than(path: Path) -> str:
-    """The fix for a checkpoint that cannot be used."""
-    others = ", ".join(sorted(other.name for other in path.parent.glob(f"*{SUFFIX}") if other != path))
-    return (
-        f"go on from another one with `skyclass train --resume RUN --checkpoint NAME`: {others}"
-        if others
-        else "train a new run"
-    )
 
 
 def resume_state(checkpoint: dict[str, Any]) -> ResumeState:
