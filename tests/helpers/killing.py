@@ -41,8 +41,6 @@ from skyclass.training.tuning import space
 
 ATTEMPTS = 60
 
-Figure.savefig = save_blank  # type: ignore[method-assign]
-
 
 def die() -> None:
     """As `kill -9` from outside."""
@@ -226,6 +224,7 @@ def main(path: Path) -> None:
     result: dict[str, list[str]] = {}
     seconds: dict[str, float] = {}  # that the training of a recipe takes
     jobs = json.loads(path.read_text())
+    Figure.savefig = save_blank  # type: ignore[method-assign]
     if any(job.get("tune") for job in jobs):
         optuna.storages.RDBStorage("sqlite://")  # imports what every tuning would import
     for job in jobs:
