@@ -24,6 +24,8 @@ from skyclass.commands.train import train
 
 torch.set_num_threads(1)
 
+SAVEFIG = Figure.savefig
+
 
 class SmallRun(NamedTuple):
     """Where the files, the pack made of them and the run trained on it lie."""
@@ -63,6 +65,12 @@ def blank_figures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save_blank)
         yield
+
+
+@pytest.fixture
+def drawn_figures(blank_figures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures as they are after all, for one test of such a module."""
+    monkeypatch.setattr(Figure, "savefig", SAVEFIG)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

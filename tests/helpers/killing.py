@@ -25,7 +25,9 @@ from typing import Any, NoReturn
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import optuna
+import pyarrow.dataset  # noqa: F401  # this and TensorBoard's: once, and not in each fork when its training begins
 import torch
+import torch.utils.tensorboard
 from matplotlib.figure import Figure
 
 from helpers.figures import save_blank
