@@ -71,7 +71,7 @@ def test_what_needs_no_network_does_not_wait_for_torch(command: str) -> None:
     """Not even for what the command imports when it runs."""
     function = ast.parse(textwrap.dedent(inspect.getsource(verb_of(command)))).body[0]
     imports = [ast.unparse(node) for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert len(imports) > 3
+    assert len(imports) >= 3
     code = "\n".join(["import sys", "__package__ = 'skyclass.commands'", *imports, "sys.exit('torch' in sys.modules)"])
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -87,7 +87,7 @@ def test_the_help_of_a_command_waits_for_no_library_of_its_own(command: str) -> 
     status, *modules = shown.splitlines()[-1].split()[1:]
     assert status == "0"
     assert f"skyclass.commands.{command.split()[0]}" in modules
-    assert not HEAVY & set(modules)
+    assert HEAVY & set(modules) <= {"pydantic"}  # by which Typer reads values
     assert not [name for name in modules if name.startswith("skyclass.commands.steps")]
 
 

@@ -84,7 +84,9 @@ def _options_of(function: Callable[..., Any]) -> tuple[dict[str, Option], dict[s
     # Without the type that is returned, which may be imported for type checkers alone.
     texts = types.SimpleNamespace(__annotations__={name: one.annotation for name, one in parameters.items()})
     annotations = get_type_hints(texts, inspect.unwrap(function).__globals__, include_extras=True)
-    own, grouped, groups = {}, {}, {}
+    own: dict[str, Option] = {}
+    grouped: dict[str, Option] = {}
+    groups: dict[str, Group] = {}
     for name, parameter in parameters.items():
         annotation = _without_none(annotations[name])
         group: Several | None = _only(Several, annotation)
@@ -101,7 +103,7 @@ def _option(name: str, annotation: Any, default: Any) -> Option:
     written = _only(Written, annotation) or _usual(get_args(annotation)[0])
     if isinstance(default, tuple):  # several values are written with commas, none as None
         default = ",".join(map(str, default)) or None
-    parsed = Annotated[written.kind, _only(ParameterInfo, annotation)]
+    parsed: Any = Annotated[written.kind, _only(ParameterInfo, annotation)]  # type: ignore[name-defined]
     parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=parsed)
     return Option(parameter, written.read)
 
