@@ -34,6 +34,10 @@ READING = {
 seen: dict[str, Any] = {}
 
 
+def shares_in(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
 def function(
     first: Text,
     second: Text | None = None,
@@ -41,10 +45,8 @@ def function(
     file: Annotated[Path | str, typer.Option(help="a path")],
     options: Annotated[Reading, Several(READING)] = Reading(),
     more: Annotated[Sequence[Path | str], typer.Option(help="paths")] = (),
-    shares: Annotated[Sequence[float], typer.Option(help="numbers"), Written(str, lambda text: text.split(","))] = (
-        1,
-        2,
-    ),
+    shares: Annotated[Sequence[float], typer.Option(help="numbers"), Written(str, shares_in)] = (1, 2),
+    words: Annotated[Sequence[str], typer.Option(help="words")] = ("p", "q"),
     form: Annotated[Literal["pack", "npz"], typer.Option("--as", help="a choice")] = "pack",
     kind: Annotated[str, typer.Option(help="a choice of a table"), one_of(["a", "b"])] = "a",
     count: Annotated[int | None, typer.Option(min=1, help="a number")] = None,
@@ -84,7 +86,8 @@ def test_defaults_are_those_of_the_function() -> None:
         "options": Reading(),
         "more": (),
         "form": "pack",
-        "shares": ["1", "2"],
+        "shares": [1.0, 2.0],
+        "words": ["p", "q"],
         "kind": "a",
         "count": None,
         "sure": False,
@@ -92,13 +95,14 @@ def test_defaults_are_those_of_the_function() -> None:
 
 
 def test_every_type_is_read() -> None:
-    words = "a b --file f --column c --names x,,y --more m --more n/ --shares 3,4 --as npz --kind b --count 2 --sure"
-    assert called(*words.split()) == {
+    words = "a b --file f --column c --names x,,y --more m --more n/ --shares 3,4 --words r --as npz --kind b --count 2"
+    assert called(*words.split(), "--sure") == {
         "first": "a",
         "second": "b",
         "file": Path("f"),
         "options": Reading("c", ("x", "y")),
-        "shares": ["3", "4"],
+        "shares": [3.0, 4.0],
+        "words": ["r"],
         "more": [Path("m"), Path("n")],
         "form": "npz",
         "kind": "b",

@@ -101,8 +101,8 @@ def _options_of(function: Callable[..., Any]) -> tuple[dict[str, Option], dict[s
 def _option(name: str, annotation: Any, default: Any) -> Option:
     """The option of a parameter of a function."""
     written = _only(Written, annotation) or _usual(get_args(annotation)[0])
-    if isinstance(default, tuple):  # several values are written with commas, none as None
-        default = ",".join(map(str, default)) or None
+    if isinstance(default, tuple):  # in one text, several values stand with commas between them
+        default = (",".join(map(str, default)) if written.kind is str else list(default)) or None
     parsed: Any = Annotated[written.kind, _only(ParameterInfo, annotation)]  # type: ignore[name-defined]
     parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=parsed)
     return Option(parameter, written.read)
