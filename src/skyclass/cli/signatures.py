@@ -103,7 +103,7 @@ def _option(name: str, annotation: Any, default: Any) -> Option:
     written = _only(Written, annotation) or _usual(get_args(annotation)[0])
     if isinstance(default, tuple):  # in one text, several values stand with commas between them
         default = (",".join(map(str, default)) if written.kind is str else list(default)) or None
-    parsed: Any = Annotated[written.kind, _only(ParameterInfo, annotation)]  # type: ignore[name-defined]
+    parsed: Any = Annotated[written.kind, _only(ParameterInfo, annotation)]
     parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=parsed)
     return Option(parameter, written.read)
 
