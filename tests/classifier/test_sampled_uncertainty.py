@@ -88,7 +88,7 @@ def test_a_network_without_dropout_or_members_has_fewer_scores(
 
 
 def test_many_images_are_judged_by_a_sample(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skyclass.commands.evaluate.MOST_IMAGES", 10)
+    monkeypatch.setattr("skyclass.commands.steps.evaluate.MOST_IMAGES", 10)
     said = done("evaluate", run, "--uncertainty", "--out", tmp_path / "out", "--device", "cpu").err
     assert "10 of the 36 images, drawn at random" in said
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["uncertainty"]["n"] == 10

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
+import functools
 import importlib
 import inspect
 import io
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,12 +20,16 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import typer
 
 from helpers.commands import copy_toy_run, done, refused, skyclass, the_error
 from helpers.make_data import class_folders, image_table
+from helpers.paths import PROJECT
 from skyclass.cli import app as cli
 from skyclass.cli import recipes as cli_recipes
-from skyclass.cli.options import SOURCE_OPTIONS
+from skyclass.cli.signatures import FunctionCommand
+from skyclass.commands.options.source import SOURCE_OPTIONS
+from skyclass.commands.recipes import list_recipes
 from skyclass.core.version import __version__
 from skyclass.data.source_options import SourceOptions
 
@@ -30,6 +37,7 @@ VERBS = (
     *("simulate", "fetch", "inspect", "pack", "train", "tune", "predict", "evaluate", "explain", "compare", "report"),
     "demo",
 )
+HEAVY = {"torch", "pandas", "pydantic", "numpy", "lightning", "timm", "matplotlib", "sklearn", "astropy", "yaml"}
 RECIPE_VERBS = {"list": "list_recipes", "show": "show", "copy": "copy", "check": "check", "schema": "schema"}
 
 
@@ -52,16 +60,35 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
     status, *modules = shown.splitlines()[-1].split()[1:]
     assert status == "0"
     assert "typer" in modules
-    heavy = {"torch", "pandas", "pydantic", "numpy", "lightning", "timm", "matplotlib", "sklearn", "astropy", "yaml"}
-    assert not heavy & set(modules)
+    assert not HEAVY & set(modules)
+    assert not [name for name in modules if name.startswith("skyclass.commands.") and name.split(".")[2] in VERBS]
     for verb in (*VERBS, "recipes"):
         assert verb in shown
 
 
 @pytest.mark.parametrize("command", ["inspect", "pack", "evaluate", "report", "compare"])
 def test_what_needs_no_network_does_not_wait_for_torch(command: str) -> None:
-    code = f"import sys, skyclass.commands.{command}; sys.exit('torch' in sys.modules)"
+    """Not even for what the command imports when it runs."""
+    function = ast.parse(textwrap.dedent(inspect.getsource(verb_of(command)))).body[0]
+    imports = [ast.unparse(node) for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert len(imports) >= 3
+    code = "\n".join(["import sys", "__package__ = 'skyclass.commands'", *imports, "sys.exit('torch' in sys.modules)"])
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", [*VERBS, "recipes list", "recipes check"])
+def test_the_help_of_a_command_waits_for_no_library_of_its_own(command: str) -> None:
+    code = (
+        f"import sys; from skyclass.cli.app import main; sys.argv = 'skyclass {command} --help'.split()\n"
+        "try: main()\n"
+        "except SystemExit as end: print('status', end.code, *sorted(sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    status, *modules = shown.splitlines()[-1].split()[1:]
+    assert status == "0"
+    assert f"skyclass.commands.{command.split()[0]}" in modules
+    assert HEAVY & set(modules) <= {"pydantic"}  # by which Typer reads values
+    assert not [name for name in modules if name.startswith("skyclass.commands.steps")]
 
 
 def test_the_console_script_and_the_module_are_the_same_command() -> None:
@@ -111,6 +138,7 @@ def test_wrong_usage_is_exit_status_2(words: list[str], hint: str) -> None:
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    @functools.wraps(verb_of("report"))
     def verb(*_arguments: object, **_options: object) -> None:
         raise error
 
@@ -123,7 +151,7 @@ def test_the_list_of_recipes_fits_a_terminal_and_keeps_a_line_each_in_a_pipe(mon
     monkeypatch.setattr(cli_recipes, "sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True), argv=sys.argv))
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
-        cli_recipes.recipes_list()
+        cli_recipes.print_list(list_recipes())
     lines = shown.getvalue().splitlines()
     assert len(lines) > len(piped)
     assert max(map(len, lines)) <= 70
@@ -165,18 +193,38 @@ def plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
+def command_of(name: str) -> FunctionCommand:
+    """The command of the command line, as in `train` or `recipes show`."""
+    group = cli.app
+    for word in name.split():
+        group = group.commands[word]  # type: ignore[assignment]
+    assert isinstance(group, FunctionCommand)
+    return group
+
+
+def options_of(name: str) -> list[Any]:
+    """The options and arguments of a command, without --help."""
+    command = command_of(name)
+    return [one for one in command.get_params(typer.Context(command)) if one.name != "help"]
+
+
+COMMANDS = (*VERBS, *(f"recipes {name}" for name in RECIPE_VERBS))
+
+
 @pytest.mark.parametrize("name", VERBS)
 def test_a_verb_has_the_options_and_defaults_of_its_command(name: str) -> None:
     def defaults(function: Callable[..., Any]) -> dict[str, object]:
         parameters = inspect.signature(function).parameters.values()
-        return {one.name: plain(one.default) for one in parameters}
+        return {one.name: plain(None if one.default is one.empty else one.default) for one in parameters}
 
-    command = {{"set_": "overrides"}.get(key, key): value for key, value in defaults(getattr(cli, name)).items()}
+    command = {one.name: plain(one.default) for one in options_of(name)}
     of_source = {key: command.pop(key) for key in SOURCE_OPTIONS if key in command}
     if of_source:
         assert of_source == dict.fromkeys(SOURCE_OPTIONS)
         command["options"] = SourceOptions()
     assert command == defaults(verb_of(name))
+    required = {key for key, one in inspect.signature(verb_of(name)).parameters.items() if one.default is one.empty}
+    assert {one.name for one in options_of(name) if one.required} == required
 
 
 def test_the_command_line_has_every_option_of_a_source() -> None:
@@ -186,8 +234,37 @@ def test_the_command_line_has_every_option_of_a_source() -> None:
 @pytest.mark.parametrize("name", RECIPE_VERBS)
 def test_a_recipes_command_has_the_options_of_its_function(name: str) -> None:
     function = getattr(importlib.import_module("skyclass.commands.recipes"), RECIPE_VERBS[name])
-    command = inspect.signature(getattr(cli_recipes, f"recipes_{name}")).parameters
-    assert {{"set_": "overrides"}.get(key, key) for key in command} == set(inspect.signature(function).parameters)
+    command = {one.name for one in options_of(f"recipes {name}")}
+    assert command_of(f"recipes {name}").find() is function
+    assert command == set(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_of_each_what_its_function_says(name: str) -> None:
+    command = command_of(name)
+    assert command.help == (command.find().__doc__ or "").splitlines()[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_of_a_command_has_its_own_name_and_is_explained(name: str) -> None:
+    options = options_of(name)
+    names = [word for one in options for word in (*one.opts, *one.secondary_opts)]
+    assert len(set(names)) == len(names)
+    assert all(one.help for one in options)
+
+
+def test_no_option_is_declared_twice() -> None:
+    """Neither in two places of the source nor, with the same words, for two commands."""
+    makers = ("typer.Option", "typer.Argument", "_option")
+    declared: dict[str, list[str]] = {"cli": [], "commands": []}
+    for room, texts in declared.items():
+        for path in sorted((PROJECT / "src/skyclass" / room).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in makers:
+                    said = [one.value for one in node.keywords if one.arg == "help"] or node.args[:1]
+                    texts += [ast.unparse(one) for one in said if not isinstance(one, ast.Name)]
+    assert declared["cli"] == ["'show the traceback of an error'", "'print the version'"]
+    assert len(set(declared["commands"])) == len(declared["commands"]) > 50
 
 
 OF_SOURCE = (
@@ -283,6 +360,7 @@ def test_every_option_reaches_the_verb(name: str, monkeypatch: pytest.MonkeyPatc
     assert all(plain(signature.parameters[key].default) != value for key, value in expected.items())
     seen = SimpleNamespace()
 
+    @functools.wraps(verb_of(name))
     def verb(*arguments: object, **options: object) -> None:
         seen.options = signature.bind(*arguments, **options).arguments
 

@@ -26,6 +26,7 @@ ONLY = {
     ("models.pretrained", None): {"train", "tune"},
     ("data.packs.augment", "mirror_pairs"): {"train", "tune"},
     ("classifier.training_data", "columns_of"): {"evaluate"},
+    ("commands.options.shared", "shares_of"): {"pack", "simulate"},
     ("training.launch", None): {"train"},
     ("data.packs.pack", None): {"pack", "simulate"},
     ("core.devices", "pick_device"): {"simulate", "train", "tune", "predict", "evaluate", "explain"},
@@ -46,12 +47,11 @@ class Said(NamedTuple):
 
 def options() -> dict[str, set[str]]:
     """The options of each command."""
-    commands = typer.main.get_command(app)
     found = {}
-    for name, command in commands.commands.items():  # type: ignore[attr-defined]
+    for name, command in app.commands.items():
         inner = command.commands.values() if hasattr(command, "commands") else [command]
-        found[name] = {word for one in inner for parameter in one.params for word in parameter.opts}
-        found[name] |= {word for one in inner for parameter in one.params for word in parameter.secondary_opts}
+        parameters = [parameter for one in inner for parameter in one.get_params(typer.Context(one))]
+        found[name] = {word for one in parameters for word in (*one.opts, *one.secondary_opts)}
     return found
 
 

@@ -75,7 +75,7 @@ class Fetching:
         return self.of(stars)
 
     def of(self, stars: PublicDataset) -> Path:
-        self.monkeypatch.setattr("skyclass.commands.fetch.find_dataset", lambda name: stars)
+        self.monkeypatch.setattr("skyclass.data.public.registry.find_dataset", lambda name: stars)
         fetched = fetch("stars", out=self.folder)
         assert fetched == self.folder
         return self.folder

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from helpers.make_data import bad_files, class_folders, image_table, odd_files, random_pixels, write_image
 from helpers.paths import PROJECT
-from skyclass.commands import inspect as verb
 from skyclass.commands.inspect import inspect
 from skyclass.commands.pack import pack
+from skyclass.commands.steps import inspect as steps
 from skyclass.core import console, parallel
 from skyclass.data.audit.image_statistics import SAMPLES, measure_images
 from skyclass.data.sources.read import read_source
@@ -137,7 +137,7 @@ def test_a_decoder_that_breaks_costs_one_image(tmp_path: Path, monkeypatch: pyte
             raise RuntimeError("a bug\nof the decoder")
         return read_image(path)
 
-    monkeypatch.setattr(verb, "read_image", breaks_once)
+    monkeypatch.setattr(steps, "read_image", breaks_once)
     summary = inspect(tmp_path, out=tmp_path / "out", duplicates=False)
     assert (summary["readable"], summary["errors"]) == (2, 1)
     problems = pd.read_csv(tmp_path / "out/problems.csv")
@@ -205,7 +205,7 @@ def at_80_columns(monkeypatch: pytest.MonkeyPatch) -> StringIO:
     stream = StringIO()
     narrow = Console(file=stream, width=80, highlight=False, force_terminal=True, color_system=None)
     monkeypatch.setattr(console, "console", narrow)
-    monkeypatch.setattr(verb, "console", narrow)
+    monkeypatch.setattr(steps, "console", narrow)
     return stream
 
 
@@ -228,7 +228,7 @@ def test_the_terminal_at_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         f"  classes and splits: {name}: fewer than 10 images of spiral_anticlockwise (5)",
         "  `skyclass inspect SOURCE --out DIR` lists all of them",
     ]
-    monkeypatch.setattr(verb, "SHOWN", 1)
+    monkeypatch.setattr(steps, "SHOWN", 1)
     inspect(tmp_path, duplicates=False)
     assert stream.getvalue().splitlines()[-2].rstrip() == "  and 1 more of 1 kind"
 

@@ -16,8 +16,8 @@ import yaml
 from helpers.commands import TOY, Result, copy_toy_run, done, refused, skyclass
 from helpers.make_data import class_folders
 from skyclass.commands import demo as demo_module
-from skyclass.commands.report import SECTIONS
 from skyclass.data.packs.pack import Pack
+from skyclass.reports.run_report import SECTIONS
 from skyclass.training import finish
 
 pytestmark = pytest.mark.slow

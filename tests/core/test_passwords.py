@@ -81,7 +81,8 @@ def test_errors_messages_and_hosts_are_without_passwords(capsys: pytest.CaptureF
 
 def test_a_traceback_has_no_password(tmp_path: Path) -> None:
     code = (
-        "import sys, skyclass.commands.fetch as module\n"
+        "import functools, sys, skyclass.commands.fetch as module\n"
+        "@functools.wraps(module.fetch)\n"
         "def fails(*a, **k): raise ValueError('postgresql://me:' + 'hun' + 'ter2!x@machine/db')\n"
         "module.fetch = fails\n"
         "from skyclass.cli.app import main\nsys.argv = ['skyclass', 'fetch', 'lenses', '--debug']\nmain()\n"

@@ -1,15 +1,18 @@
-"""The examples of docs/extending.md: registered, trained or drawn on toy images, and taken out again."""
+"""The examples of docs/extending.md: registered, trained, drawn or run on toy images, and taken out again."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
@@ -17,6 +20,7 @@ from torch.nn import functional as F
 from helpers.paths import PROJECT
 from helpers.toys import toy_pack, toy_recipe
 from helpers.trainings import fit_toy, new_network
+from skyclass.cli import app
 from skyclass.commands.train import train
 from skyclass.explanation import methods
 from skyclass.explanation.gradcam import grad_cam
@@ -57,7 +61,7 @@ def added(title: str) -> None:
 @pytest.fixture(autouse=True)
 def taken_out() -> Iterator[None]:
     """The tables as they were, when a test has ended."""
-    tables: list[dict[str, Any]] = [HEADS, LOSSES, methods.CLASS_ACTIVATION]
+    tables: list[dict[str, Any]] = [HEADS, LOSSES, methods.CLASS_ACTIVATION, app.COMMANDS]
     before = [dict(table) for table in tables]
     yield
     for table, old in zip(tables, before, strict=True):
@@ -120,8 +124,26 @@ def test_a_recipe_is_complete_and_trains(tmp_path: Path) -> None:
     assert (run / "predictions.parquet").is_file()
 
 
+def test_a_command_is_run_and_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("skyclass.commands.count")
+    module.__package__ = "skyclass.commands"
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    command, table = example("A command", "python").split("# src/skyclass/cli/app.py\n")
+    exec(compile(command, "docs/extending.md: count", "exec"), vars(module))
+    exec(compile(table, "docs/extending.md: table", "exec"), vars(app))
+    assert module.count.__doc__ == app.COMMANDS["count"]
+    pack = toy_pack(tmp_path / "pack")
+    words = ["count", str(pack.path), "--split", "test", "--split", "train", "--out", str(tmp_path / "a.csv")]
+    app.command_line()(words, prog_name="skyclass", standalone_mode=False)
+    counts = pd.read_csv(tmp_path / "a.csv", index_col=0)
+    pd.testing.assert_frame_equal(counts, pack.counts()[["test", "train"]], check_names=False)
+    module.count(pack.path, out=tmp_path / "b.csv", split=["test", "train"])
+    assert (tmp_path / "b.csv").read_text() == (tmp_path / "a.csv").read_text()
+
+
 def test_what_was_added_is_gone_again() -> None:
     for title, table, name in (("A head", HEADS, "gem"), ("A loss", LOSSES, "brier")):
         assert name in section(title)
         assert name not in table
     assert "hirescam" not in methods.CLASS_ACTIVATION
+    assert "count" not in app.COMMANDS

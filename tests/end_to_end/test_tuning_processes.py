@@ -24,7 +24,7 @@ from helpers.toys import toy_pack, toy_recipe, write_recipe
 from helpers.trainings import last_state
 from helpers.tunings import tuned
 from skyclass.classifier.run import Run
-from skyclass.commands import tune as verb
+from skyclass.commands.steps import tune as steps
 from skyclass.commands.train import train
 from skyclass.commands.tune import tune
 from skyclass.core.errors import SkyclassError
@@ -192,14 +192,14 @@ def test_a_process_that_stops_says_why(root: Path, tmp_path: Path, monkeypatch: 
         def join(self) -> None:
             pass
 
-    monkeypatch.setattr(verb.multiprocessing, "get_context", lambda _method: SimpleNamespace(Process=Process))
+    monkeypatch.setattr(steps.multiprocessing, "get_context", lambda _method: SimpleNamespace(Process=Process))
     recipe = write_recipe(tmp_path, small())
-    monkeypatch.setattr(verb, "run_trials", lambda *_arguments: 1 / 0)
+    monkeypatch.setattr(steps, "run_trials", lambda *_arguments: 1 / 0)
     with pytest.raises(SkyclassError, match=r"process 0 stopped \(ZeroDivisionError: division by zero\)") as failed:
         tune(recipe, root / "pack", out=tmp_path / "t", jobs=2, device="cpu")
     assert failed.value.where == str(tmp_path / "t" / "process-0.log")
     assert "Traceback" in (tmp_path / "t" / "process-1.log").read_text()
-    monkeypatch.setattr(verb, "run_trials", lambda *_arguments: the_disk_is_full())
+    monkeypatch.setattr(steps, "run_trials", lambda *_arguments: the_disk_is_full())
     with pytest.raises(SkyclassError, match=r"process 0 stopped \(t: the disk is full; make room\)"):
         tune(recipe, root / "pack", out=tmp_path / "t", jobs=2, device="cpu")
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from skyclass.classifier.run import Run
-from skyclass.commands import tune
+from skyclass.commands.steps import tune
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.training_rows import TrainingRows
 from skyclass.recipes.recipe import Recipe

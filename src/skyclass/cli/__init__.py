@@ -1,4 +1,4 @@
-"""The command line: options and errors; the work is done by commands."""
+"""The command line: made of the functions of commands, which do the work; and what it says of an error."""
 
 from .app import main
 

@@ -1,27 +1,22 @@
-"""The commands `skyclass recipes ...`. Heavy imports happen inside the functions."""
+"""The commands `skyclass recipes ...`, and how their results are printed."""
 
 from __future__ import annotations
 
+import shutil
 import sys
-from pathlib import Path
-from typing import Annotated
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import typer
+from typer.core import TyperGroup
 
-from .options import Overwrite, RecipeArgument, Set
-
-recipes_app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
+from .signatures import FunctionCommand
 
 
-@recipes_app.command("list")
-def recipes_list() -> None:
-    """List the shipped recipes and the question each answers."""
-    import shutil
-    import textwrap
-
-    from ..commands import recipes
-
-    for name, question in recipes.list_recipes().items():
+def print_list(questions: Mapping[str, str]) -> None:
+    """A line a recipe, folded to the width of a terminal."""
+    for name, question in questions.items():
         line = f"{name:20} {question}"
         width = max(40, shutil.get_terminal_size().columns)
         if sys.stdout.isatty():
@@ -29,39 +24,24 @@ def recipes_list() -> None:
         typer.echo(line)
 
 
-@recipes_app.command("show")
-def recipes_show(
-    recipe: RecipeArgument,
-    set_: Set = None,
-    resolved: Annotated[bool, typer.Option("--resolved", help="write every default out")] = False,
-) -> None:
-    """Print a recipe."""
-    from ..commands import recipes
+class RecipesCommand(NamedTuple):
+    """A function of `commands.recipes`, the first line of its docstring, and what prints its result."""
 
-    typer.echo(recipes.show(recipe, overrides=set_ or (), resolved=resolved), nl=False)
+    function: str
+    summary: str
+    show: Callable[[Any], None]
 
 
-@recipes_app.command("copy")
-def recipes_copy(
-    recipe: RecipeArgument, out: Annotated[Path, typer.Argument(help="the new file")], overwrite: Overwrite = False
-) -> None:
-    """Copy a recipe to a file of your own."""
-    from ..commands import recipes
+RECIPES_COMMANDS = {
+    "list": RecipesCommand("list_recipes", "List the shipped recipes and the question each answers.", print_list),
+    "show": RecipesCommand("show", "Print a recipe.", lambda text: typer.echo(text, nl=False)),
+    "copy": RecipesCommand("copy", "Copy a recipe to a file of your own.", typer.echo),
+    "check": RecipesCommand(
+        "check", "Check a recipe, and name the first fault with its line.", lambda name: typer.echo(f"{name}: valid")
+    ),
+    "schema": RecipesCommand("schema", "Print the JSON schema of recipes, for editors.", typer.echo),
+}
 
-    typer.echo(recipes.copy(recipe, out, overwrite=overwrite))
-
-
-@recipes_app.command("check")
-def recipes_check(recipe: RecipeArgument, set_: Set = None) -> None:
-    """Check a recipe, and name the first fault with its line."""
-    from ..commands import recipes
-
-    typer.echo(f"{recipes.check(recipe, overrides=set_ or ())}: valid")
-
-
-@recipes_app.command("schema")
-def recipes_schema() -> None:
-    """Print the JSON schema of recipes, for editors."""
-    from ..commands import recipes
-
-    typer.echo(recipes.schema())
+recipes_group = TyperGroup(name="recipes", help="List, show, copy and check recipes.", no_args_is_help=True)
+for name, one in RECIPES_COMMANDS.items():
+    recipes_group.add_command(FunctionCommand(name, f"recipes:{one.function}", one.summary, one.show))

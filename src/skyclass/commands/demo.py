@@ -8,27 +8,26 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
-from ..classifier.run import Run, is_run
-from ..core.console import console, say, say_where
+import typer
+
 from ..core.errors import SkyclassError
-from ..core.files.atomic_files import read_json
-from ..data.packs.pack import is_pack
-from ..explanation.output import LIST
+from .options.shared import Overrides
 
 RECIPE = "lensing-demo"
 SPLITS = "0.68,0.1,0.22"  # about 1,000 of 4,500 images are left for the test
 
 
 def demo(
-    out: str | Path = "demo",
+    out: Annotated[Path | str, typer.Argument(help="folder of the demo")] = "demo",
     *,
-    per_class: int = 1500,
-    size: int = 75,
-    clean: bool = False,
-    overrides: tuple[str, ...] = (),
+    per_class: Annotated[int, typer.Option(help="simulated images of each class")] = 1500,
+    size: Annotated[int, typer.Option(help="pixels a side")] = 75,
+    clean: Annotated[bool, typer.Option("--clean", help="remove what an earlier demo left, and start anew")] = False,
+    overrides: Overrides = (),
 ) -> Path:
-    """Simulate lenses, train, evaluate, explain and report.
+    """Simulate lenses, train, evaluate, explain and report, in one go.
 
     A second call reuses the steps whose results are there, and logs it.
 
@@ -42,7 +41,7 @@ def demo(
         Height and width of the images in pixels.
     clean : bool
         Whether to remove what an earlier demo left in `out`, and start anew.
-    overrides : tuple of str
+    overrides : sequence of str
         KEY.KEY=VALUE changes of the recipe of a new training.
 
     Returns
@@ -55,6 +54,12 @@ def demo(
     SkyclassError
         As its steps do, and for a folder that holds something else.
     """
+    from ..classifier.run import Run, is_run
+    from ..core.console import say, say_where
+    from ..core.files.atomic_files import read_json
+    from ..data.packs.pack import is_pack
+    from ..explanation.output import LIST
+
     out = Path(out)
     pack, run, report = out / "pack", Run(out / "run"), out / "report.html"
     if clean:
@@ -84,6 +89,8 @@ def demo(
 
 def _step(name: str, result: Path, is_there: Callable[[], bool], arguments: list[object]) -> bool:
     """Run one command of Skyclass, unless its result is there already; returns whether it was run."""
+    from ..core.console import console, say
+
     if is_there():
         say(f"{name}: {result} is there already, reused")
         return False

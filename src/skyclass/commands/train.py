@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-import shutil
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from ..classifier.run import Run
-from ..core.console import say, say_where
-from ..core.devices import check_devices, own_device
-from ..core.distributed import broadcast_from_first, process_group, rank
+import typer
+
 from ..core.errors import SkyclassError
-from ..core.files.locks import held
-from ..data.packs.pack import Pack
-from ..data.packs.training_rows import TrainingRows
-from ..recipes.recipe import load_recipe
-from ..training.ensemble import begin_ensemble
-from ..training.launch import finish_on_devices
-from ..training.resume import apply_resume, request_resume
-from ..training.run import begin_run
-from ..training.verify import check_run
+from .options.shared import Check, Device, Overrides, PackArgument, RecipeArgument
 
-ADDED = re.compile(r"training\.epochs=\+([1-9]\d*)")  # epochs behind those that a run has
+if TYPE_CHECKING:
+    from ..classifier.run import Run
+    from ..data.packs.training_rows import TrainingRows
 
 
 def train(
-    recipe: str | Path | None = None,
-    pack: str | Path | None = None,
+    recipe: RecipeArgument | None = None,
+    pack: PackArgument | None = None,
     *,
-    out: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    ensemble: int | None = None,
-    resume: str | Path | None = None,
-    checkpoint: str | None = None,
-    find_rate: bool = False,
-    device: str = "auto",
-    devices: int = 1,
-    num_nodes: int = 1,
-    check: bool = False,
+    out: Annotated[Path | str | None, typer.Option(help="the new run")] = None,
+    overrides: Overrides = (),
+    ensemble: Annotated[
+        int | None, typer.Option(metavar="N", help="train N members with other seeds, and take their mean")
+    ] = None,
+    resume: Annotated[
+        Path | str | None,
+        typer.Option(
+            metavar="RUN",
+            help="go on with this run; --set training.epochs=+10 adds epochs to one that has ended, "
+            "behind its best checkpoint",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="with --resume: go on from this checkpoint of the run, from last or best"),
+    ] = None,
+    find_rate: Annotated[
+        bool, typer.Option("--find-rate", help="first seek the learning rate by a range test, and train with it")
+    ] = False,
+    device: Device = "auto",
+    devices: Annotated[
+        int, typer.Option(min=1, help="GPUs on a machine, or processes on the CPU, that share every batch")
+    ] = 1,
+    num_nodes: Annotated[
+        int, typer.Option(min=1, help="machines; on more than one, torchrun or srun starts this command")
+    ] = 1,
+    check: Check = False,
 ) -> Path:
-    """Train a classifier, or go on with a run.
+    """Train a classifier by a recipe; --resume continues an interrupted run, or adds epochs to one that has ended.
 
     Parameters
     ----------
@@ -86,6 +93,14 @@ def train(
     SkyclassError
         For devices that are not there, and all that a training refuses.
     """
+    from ..classifier.run import Run
+    from ..core.console import say
+    from ..core.devices import check_devices, own_device
+    from ..core.distributed import broadcast_from_first, process_group
+    from ..core.files.locks import held
+    from ..training.verify import check_run
+    from .steps.train import finish, new_run, old_run
+
     check_devices(device, devices, num_nodes)
 
     def open_run(holding: ExitStack) -> tuple[Run, TrainingRows | None]:
@@ -96,11 +111,11 @@ def train(
             if check:
                 check_run(Run.open(Path(resume)))
             named_more = bool(recipe or pack or out or ensemble)
-            return _old_run(Path(resume), named_more, overrides, checkpoint, holding), None
+            return old_run(Path(resume), named_more, overrides, checkpoint, holding), None
         if checkpoint is not None:
             fix = "skyclass train --resume RUN --checkpoint NAME"
             raise SkyclassError("a checkpoint belongs to a run", where="--checkpoint", fix=fix)
-        run, rows = _new_run(recipe, pack, out, overrides, ensemble, device, find_rate, check)
+        run, rows = new_run(recipe, pack, out, overrides, ensemble, device, find_rate, check)
         holding.enter_context(held(run.path))
         return run, rows
 
@@ -109,73 +124,5 @@ def train(
         if broadcast_from_first(lambda: run.finished):
             say(f"This run has ended; there is nothing to resume: {run.path}")
         else:
-            _finish(run, rows, device, devices, is_new=resume is None)
+            finish(run, rows, device, devices, is_new=resume is None)
     return run.path
-
-
-def _finish(run: Run, rows: TrainingRows | None, device: str, devices: int, *, is_new: bool) -> None:
-    """Train to the end; if it is interrupted, log how to resume."""
-    try:
-        finish_on_devices(run, rows, device, devices)
-    except SkyclassError:
-        # Where there is nothing to resume, the name is free for another try.
-        if is_new and rank() == 0 and not run.resumable:
-            shutil.rmtree(run.path)
-        raise
-    except KeyboardInterrupt:
-        again = f" --devices {devices}" if devices > 1 else ""
-        say(f"To go on: skyclass train --resume {shlex.quote(str(run.path))}{again}")
-        raise
-    say_where("Run", run.path)
-
-
-def _new_run(
-    recipe: str | Path | None,
-    pack: str | Path | None,
-    out: str | Path | None,
-    overrides: Sequence[str],
-    ensemble: int | None,
-    device: str,
-    find_rate: bool,
-    check: bool,
-) -> tuple[Run, TrainingRows]:
-    if recipe is None or pack is None or out is None:
-        fix = "skyclass train RECIPE PACK --out RUN, or skyclass train --resume RUN"
-        raise SkyclassError("a recipe, a pack and an output folder are needed", fix=fix)
-    if any(ADDED.fullmatch(text.replace(" ", "")) for text in overrides):
-        fix = "give the number of epochs, or add some to a run that has ended: skyclass train --resume RUN --set ..."
-        raise SkyclassError("a new run has no epochs to add to", where="--set training.epochs", fix=fix)
-    settings, data = load_recipe(recipe, overrides), Pack.open(Path(pack))
-    if find_rate and not settings.training.epochs:
-        fix = "set training.epochs to 1 or more"
-        raise SkyclassError("without an epoch there is no learning rate to find", where="--find-rate", fix=fix)
-    data.verify(every_byte=check)
-    if ensemble is not None:
-        return begin_ensemble(settings, data, Path(out), ensemble, device, find_rate=find_rate)
-    return begin_run(settings, data, Path(out), device, find_rate=find_rate)
-
-
-def _old_run(path: Path, named_more: bool, overrides: Sequence[str], checkpoint: str | None, holding: ExitStack) -> Run:
-    """The run to go on with, turned to where it shall go on, and held."""
-    added = [ADDED.fullmatch(text.replace(" ", "")) for text in overrides]
-    if named_more or len(added) > 1 or not all(added):
-        fix = (
-            "leave out the recipe, the pack, --out, --ensemble and --set (but --set training.epochs=+N adds N epochs "
-            "to a run that has ended), or train a new run"
-        )
-        raise SkyclassError("a run is resumed by its own recipe, on its own pack", where=path, fix=fix)
-    more = int(added[0][1]) if added and added[0] else None
-    run = Run.open(path)
-    if run.n_members > 1 and (more or checkpoint):
-        fix = "train a new ensemble, with other training.epochs"
-        raise SkyclassError("no epochs are added to an ensemble, nor taken back", where=path, fix=fix)
-    if run.finished and not more and not checkpoint and run.resume_checkpoint() is None:
-        return run  # there is nothing to write
-    for one in (run.ensemble_path, path):
-        if one is not None:
-            holding.enter_context(held(one))
-    apply_resume(run)
-    if more or checkpoint:
-        request_resume(run, more, checkpoint)
-        apply_resume(run)
-    return run

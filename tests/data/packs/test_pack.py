@@ -541,7 +541,7 @@ def test_a_pack_json_that_lacks_a_key_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_inspecting_and_packing_wait_for_no_network_library() -> None:
-    code = "import sys, skyclass.commands.inspect, skyclass.commands.pack; sys.exit('torch' in sys.modules)"
+    code = "import sys; from skyclass.commands.steps import inspect, pack; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

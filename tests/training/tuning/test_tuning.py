@@ -18,7 +18,7 @@ from rich.progress import Task, TaskID
 from helpers.commands import done, drawn, skyclass, the_error
 from helpers.toys import toy_pack, toy_recipe, write_recipe
 from helpers.tunings import curve, tuned, without_training
-from skyclass.commands.tune import device_of, tune
+from skyclass.commands.tune import tune
 from skyclass.core.console import RateColumn, say
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
@@ -501,14 +501,6 @@ def test_out_of_memory_is_a_failure_of_the_trial_alone(
     worker_module.run_trials(tuning, pack, "cpu", False, lambda: None)
     assert {trial.user_attrs["problem"] for trial in tuning.trials()} == {"not enough memory on the device"}
     assert {trial.state.name for trial in tuning.trials()} == {"FAIL"}
-
-
-def test_processes_take_the_gpus_in_turn() -> None:
-    assert [device_of(worker, "auto", 2) for worker in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert device_of(1, "cuda", 2) == "cuda:1"
-    assert device_of(1, "auto", 0) == "auto"
-    assert device_of(1, "cpu", 2) == "cpu"
-    assert device_of(1, "cuda:0", 2) == "cuda:0"
 
 
 def test_values_go_into_the_recipe_and_nothing_else_changes() -> None:
