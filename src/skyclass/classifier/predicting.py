@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core.devices import pick_device, pick_precision
+from ..core.devices import pick_device
 from ..evaluation.calibration.conformal import PredictionSets
 from ..evaluation.calibration.scaling import Calibration
 from ..evaluation.predictions import in_rows, prediction_table
@@ -294,5 +294,4 @@ class Predictor:
         return np.array([self.classes.index(mirror.get(name, name)) for name in self.classes])
 
     def _autocast(self) -> torch.autocast:
-        half = pick_precision(self.precision, self.device) == torch.bfloat16
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")

@@ -56,20 +56,11 @@ def decode_rows(
 def preprocess_image(image: Image, pixel_settings: Sequence[PixelSettings]) -> Image:
     """Preprocess an image; one that cannot be used has an `error`. Errors: SkyclassError of the pixel path."""
     bad = bad_pixel_fraction(image.pixels)
-    error, warning = _check_pixels(image, pixel_settings, bad)
+    error, warning = check_pixels(image, pixel_settings, bad)
     if error:
         return unusable(error, bad)
     pixels, bands = preprocess(image.pixels, image.bands, pixel_settings)
     return Image(pixels, bands, image.format, warning, bad=bad)
-
-
-def decode_arrays(images: np.ndarray, bands: Sequence[str], pixel_settings: Sequence[PixelSettings]) -> Iterator[Image]:
-    """Preprocess decoded pixels (N, C, H, W), with the bands of the files that these were made for.
-
-    bands : names where the first settings give none
-    Errors: SkyclassError for an array of another shape or another number of bands.
-    """
-    return (_decode_array(pixels, bands, pixel_settings) for pixels in images)
 
 
 def decode_named(
@@ -77,12 +68,17 @@ def decode_named(
     bands: Sequence[str],
     pixel_settings: Sequence[PixelSettings],
 ) -> tuple[list[str], Iterator[Image]]:
-    """Files, as `decode_files`, or an array (N, C, H, W) or (C, H, W), as `decode_arrays`, with a name for each image:
-    the file's, or the row's number.
+    """Files, as `decode_files`, or decoded pixels (N, C, H, W) or (C, H, W), preprocessed in order; and their names.
+
+    The name of an image is that of its file, or the number of its row.
+
+    bands : those of the files that the pixels were made for, where the first settings name none
+    Errors: SkyclassError for an array of another shape or another number of bands.
     """
     if isinstance(images, np.ndarray):
         array = images[None] if images.ndim < 4 else images
-        return [str(row) for row in range(len(array))], decode_arrays(array, bands, pixel_settings)
+        names = [str(row) for row in range(len(array))]
+        return names, (_decode_array(pixels, bands, pixel_settings) for pixels in array)
     files = [images] if isinstance(images, str | Path) else list(images)
     return [str(file) for file in files], decode_files(files, pixel_settings)
 
@@ -100,16 +96,15 @@ def _decode_array(pixels: np.ndarray, bands: Sequence[str], pixel_settings: Sequ
     return preprocess_image(Image(pixels, tuple(bands), "array"), pixel_settings)
 
 
-def check_pixels(image: Image, pixel_settings: Sequence[PixelSettings]) -> tuple[str | None, str | None]:
+def check_pixels(
+    image: Image, pixel_settings: Sequence[PixelSettings], bad: float | None = None
+) -> tuple[str | None, str | None]:
     """(error, warning): why the image cannot be used, and what is odd about it. Either may be None.
 
+    bad : `bad_pixel_fraction` of the image, where it is known already
     Errors: SkyclassError where the first settings' `file_bands` counts other bands than the image has.
     """
-    return _check_pixels(image, pixel_settings, bad_pixel_fraction(image.pixels))
-
-
-def _check_pixels(image: Image, pixel_settings: Sequence[PixelSettings], bad: float) -> tuple[str | None, str | None]:
-    """As `check_pixels`, where the share of `bad` pixels is known."""
+    bad = bad_pixel_fraction(image.pixels) if bad is None else bad
     oddities = [image.warning] if image.warning else []
     pixels = image.pixels
     if bad == 1.0:

@@ -110,24 +110,23 @@ def decode_bytes(data: bytes, name: str) -> Image:
     with naming(name, _damage):
         if data[:2] == b"\x1f\x8b":
             data = _gunzip(data)
-        kind = _format_of(data)
+        kind = format_of(data)
+        if kind is None or not FORMATS[kind].decoder:
+            raise _no_image(data[:256], kind)
         image = FORMATS[kind].decode(data)
         return replace(image, pixels=_stored(image.pixels), format=kind)
 
 
-def _format_of(data: bytes) -> str:
-    head = data[:256]
-    kind = format_of(head)
-    if kind and FORMATS[kind].decoder:
-        return kind
+def _no_image(head: bytes, kind: str | None) -> SkyclassError:
+    """Why what begins so is not one image, and the way out."""
     if kind:
-        raise SkyclassError("a file of many images, not one", fix="name a row of it, as in file.h5::images[0]")
-    if not data:
-        raise SkyclassError("the file is empty", fix=COPY_AGAIN)
+        return SkyclassError("a file of many images, not one", fix="name a row of it, as in file.h5::images[0]")
+    if not head:
+        return SkyclassError("the file is empty", fix=COPY_AGAIN)
     if all(byte >= 32 or byte in b"\t\n\f\r" for byte in head):
-        raise SkyclassError("not an image (it begins as text)", fix="remove it, or download it again")
+        return SkyclassError("not an image (it begins as text)", fix="remove it, or download it again")
     *others, last = (one.words for one in FORMATS.values() if one.decoder)
-    raise SkyclassError("not an image of a known format", fix=f"convert it to {', '.join(others)} or {last}")
+    return SkyclassError("not an image of a known format", fix=f"convert it to {', '.join(others)} or {last}")
 
 
 def _damage(error: Exception) -> tuple[str, str]:

@@ -112,11 +112,7 @@ def image_hdus(hdus: fits.HDUList) -> list[Any]:
     if not images:
         kinds = ", ".join(type(hdu).__name__ for hdu in hdus)
         raise SkyclassError(f"a FITS file without an image (it holds {kinds})", fix="keep the file that has the image")
-    return [hdu for hdu in images if not _is_auxiliary(hdu)] or images
-
-
-def _is_auxiliary(hdu: Any) -> bool:
-    return _AUXILIARY.search(text_of(hdu, "EXTNAME").upper()) is not None
+    return [hdu for hdu in images if not _AUXILIARY.search(text_of(hdu, "EXTNAME").upper())] or images
 
 
 def _names_of(images: list[Any]) -> tuple[str, ...] | None:
