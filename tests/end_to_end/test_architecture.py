@@ -96,6 +96,20 @@ def test_the_path_is_the_one_that_a_file_takes(tmp_path: Path) -> None:
     trace = trace_prediction(tmp_path)
     written = PAGE[PAGE.index("| file | functions |") :].strip()
     assert written == table(trace), "print the table anew: cd tests && python -m helpers.fits_path"
-    calls, functions, files = map(int, re.findall(r"makes (\d+) calls of (\d+) functions in (\d+) files", PAGE)[0])
+    calls, functions, files = map(int, re.findall(r"it is (\d+) calls of (\d+) functions in (\d+) files", PAGE)[0])
     assert (functions, files) == (trace.n_functions, len(trace.functions))
     assert calls == pytest.approx(trace.calls, rel=0.1)  # astropy may write a card more or less
+
+
+STEP = re.compile(r"^\| (\d+) \| `([\w/]+\.py):([\w.]+)` \|", re.MULTILINE)
+
+
+@pytest.mark.skipif(not WRITTEN.is_dir(), reason="a source archive does not carry the artefacts")
+def test_the_steps_are_taken_in_their_order(tmp_path: Path) -> None:
+    steps = [(file, name) for _, file, name in STEP.findall(PAGE)]
+    order = trace_prediction(tmp_path).order
+    assert [order.index(step) for step in steps] == sorted(map(order.index, steps))
+    assert len(set(steps)) == len(steps) <= 20
+    n_files = len({file for file, _ in steps})
+    assert n_files <= 14
+    assert f"in {len(steps)} steps, through {n_files} files" in " ".join(PAGE.split())

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from skyclass.evaluation import metrics
-from skyclass.evaluation.weighted_metrics import sort_by_score, weighted_scores
+from skyclass.evaluation.metric import PARTS, PER_CLASS
+from skyclass.evaluation.weighted_metrics import METRICS, in_report, sort_by_score, weighted_scores
 
 
 def drawn(n: int, n_classes: int, seed: int, decimals: int = 8) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -106,3 +107,30 @@ def test_the_first_of_equally_probable_classes_is_ranked_first() -> None:
     p = np.full((4, 4), 0.25)
     scores = weighted_scores(sort_by_score(np.arange(4), p), np.ones((4, 1)))
     assert [scores[name][0] for name in ("accuracy", "top_2_accuracy", "top_3_accuracy")] == [0.25, 0.5, 0.75]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_row_of_the_table_is_complete_and_its_score_is_in_its_range(name: str) -> None:
+    metric = METRICS[name]
+    assert metric.words
+    assert metric.meaning
+    assert (metric.score is None) != (metric.of_images is None)
+    labels, p, weights = drawn(60, 4, 5)
+    found = weighted_scores(sort_by_score(labels, p), weights)[name]
+    assert found.shape == ((4, 4) if name.endswith(PER_CLASS) else (4,))
+    assert (metric.low <= found).all()
+    assert (found <= metric.high).all()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_perfect_predictions_have_the_best_scores(name: str) -> None:
+    metric = METRICS[name]
+    labels = np.arange(12) % 4
+    found = weighted_scores(sort_by_score(labels, np.eye(4)[labels]), np.ones((12, 1)))[name]
+    assert found == pytest.approx(metric.high if metric.higher_is_better else metric.low)
+
+
+def test_a_report_shows_the_scores_part_after_part() -> None:
+    parts = [metric.part for metric in in_report().values()]
+    assert list(dict.fromkeys(parts)) == list(PARTS)
+    assert parts == sorted(parts, key=PARTS.index)

@@ -30,6 +30,8 @@ class Trace(NamedTuple):
     """Of functions of ours; a generator counts at every step."""
     functions: dict[str, list[str]]
     """File -> functions, both in the order of their first call."""
+    order: list[tuple[str, str]]
+    """Files and functions in the order of their first call."""
 
     @property
     def n_functions(self) -> int:
@@ -63,9 +65,10 @@ def trace_prediction(folder: Path) -> Trace:
         sys.setprofile(before)
         threading.setprofile(before)
     functions: dict[str, list[str]] = {}
-    for name, function in dict.fromkeys(calls):
+    order = list(dict.fromkeys(calls))
+    for name, function in order:
         functions.setdefault(name, []).append(function)
-    return Trace(len(calls), functions)
+    return Trace(len(calls), functions, order)
 
 
 def table(trace: Trace) -> str:

@@ -10,7 +10,8 @@ import pytest
 from helpers.make_data import random_pixels, write_image
 from helpers.paths import PROJECT
 from skyclass.core.errors import SkyclassError
-from skyclass.images.decode import decode_file
+from skyclass.images.decode import decode_files
+from skyclass.images.formats.arrays import Image
 from skyclass.images.formats.read import read_image
 from skyclass.images.preprocess import apply_settings, named_bands, preprocess, select_bands, stored_bands
 from skyclass.recipes.data_settings import PixelSettings
@@ -110,19 +111,25 @@ def test_a_pack_and_a_training_one_after_the_other() -> None:
     assert bands == ("g", "z")
 
 
+def decoded(file: Path, pixel_settings: list[PixelSettings]) -> Image:
+    """What is made of one file."""
+    (image,) = decode_files([file], pixel_settings)
+    return image
+
+
 @pytest.mark.parametrize("suffix", ["fits", "npy", "npz"])
 def test_files_that_number_their_bands(tmp_path: Path, suffix: str) -> None:
     pixels = random_pixels(7, SIZE, 5, "float32")
     file = write_image(tmp_path / f"five.{suffix}", pixels)
-    got = decode_file(file, [PixelSettings(file_bands=HSC, bands=("i", "r", "g"))])
+    got = decoded(file, [PixelSettings(file_bands=HSC, bands=("i", "r", "g"))])
     assert (got.error, got.warning, got.bad) == (None, None, 0.0)
     np.testing.assert_array_equal(got.pixels, pixels[[2, 1, 0]])
-    unknown = decode_file(file, [PixelSettings(bands=HSC)])  # of the right number, but in which order?
-    assert unknown.pixels is None
+    unknown = decoded(file, [PixelSettings(bands=HSC)])  # of the right number, but in which order?
+    assert unknown.error is not None
     assert "name the file's bands in order by pixels.file_bands" in str(unknown.error)
-    assert decode_file(file, [PixelSettings(file_bands=HSC, bands=HSC)]).warning is None
-    refused = decode_file(file, [PixelSettings(file_bands=("g", "r"))])
-    assert refused.pixels is None
+    assert decoded(file, [PixelSettings(file_bands=HSC, bands=HSC)]).warning is None
+    refused = decoded(file, [PixelSettings(file_bands=("g", "r"))])
+    assert refused.error is not None
     assert "has 5 bands and pixels.file_bands names 2" in str(refused.error)
 
 
@@ -131,11 +138,10 @@ def test_a_real_cube_of_five_bands() -> None:
     if not file.is_file():
         pytest.skip(f"{file} is not there")
     whole = read_image(file).pixels
-    got = decode_file(file, [PixelSettings(file_bands=HSC, bands=("y", "g"))])
+    got = decoded(file, [PixelSettings(file_bands=HSC, bands=("y", "g"))])
     np.testing.assert_array_equal(got.pixels, whole[[4, 0]])
-    picture = decode_file(file, [PixelSettings(file_bands=HSC, bands=("i", "r", "g"), stretch="lupton", dtype="uint8")])
+    picture = decoded(file, [PixelSettings(file_bands=HSC, bands=("i", "r", "g"), stretch="lupton", dtype="uint8")])
     assert picture.error is None
-    assert picture.pixels is not None
     assert (picture.pixels.shape, picture.pixels.dtype) == ((3, 50, 50), np.uint8)
     assert picture.pixels.max() > 100
 
@@ -151,7 +157,7 @@ def test_capitals_tell_bands_apart_only_where_nothing_else_does() -> None:
 def test_three_numbered_bands_stand_for_a_colour_image_and_for_nothing_else(tmp_path: Path) -> None:
     pixels = random_pixels(3, SIZE, 3, "float32")
     file = write_image(tmp_path / "three.npy", pixels)
-    colours = decode_file(file, [PixelSettings(bands=("red", "green", "blue"))])
+    colours = decoded(file, [PixelSettings(bands=("red", "green", "blue"))])
     assert colours.warning == "the file does not name its bands: taken in order as red, green, blue"
     np.testing.assert_array_equal(colours.pixels, pixels)
-    assert decode_file(file, [PixelSettings(bands=("i", "r", "g"))]).pixels is None
+    assert decoded(file, [PixelSettings(bands=("i", "r", "g"))]).error is not None

@@ -12,7 +12,6 @@ from helpers.paths import PROJECT
 from skyclass.images.decode import (
     SATURATED,
     check_pixels,
-    decode_file,
     decode_files,
     decode_rows,
     preprocess_image,
@@ -39,7 +38,7 @@ def test_the_fraction_of_bad_pixels_is_given(tmp_path: Path) -> None:
     pixels = random_pixels(0, SIZE, 2, "float32")
     pixels[0, 0, :9], pixels[1, 3, :3] = np.nan, -np.inf
     file = write_image(tmp_path / "some.npy", pixels)
-    got = decode_file(file, [PixelSettings(fill_nan="min")])
+    (got,) = decode_files([file], [PixelSettings(fill_nan="min")])
     assert got.bad == pytest.approx(12 / 1200)
     assert got.error is None
     assert "1.00% of the pixels are NaN or infinite" in str(got.warning)
@@ -54,8 +53,9 @@ def test_the_fraction_of_good_blank_and_unreadable_images(tmp_path: Path) -> Non
     files = [tmp_path / name for name in ("good.png", "blank.npy", "text.png")]
     good, blank, text = decode_files(files, [PixelSettings()])
     assert (good.bad, good.error) == (0.0, None)
-    assert (blank.bad, blank.pixels) == (1.0, None)
-    assert (text.bad, text.pixels) == (0.0, None)
+    assert (blank.bad, blank.error, blank.pixels.size) == (1.0, "blank: every pixel is NaN or infinite", 0)
+    assert (text.bad, text.pixels.size) == (0.0, 0)
+    assert "not an image" in str(text.error)
 
 
 def test_rows_of_a_pack_are_not_judged_again() -> None:
@@ -84,7 +84,7 @@ def test_floats_become_integers_where_something_scales_them(stretch: str) -> Non
     pixels = 1e4 * toy_image("blob", 0, SIZE)
     got = preprocess_image(image_of(pixels), [PixelSettings(stretch=stretch, dtype="uint8")])
     assert (got.error is None) == (stretch == "lupton")
-    assert (got.pixels is None) == (stretch == "linear")
+    assert (got.error is not None) == (stretch == "linear") == (not got.pixels.size)
 
 
 # Saturation

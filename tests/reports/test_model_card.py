@@ -11,8 +11,9 @@ from huggingface_hub import ModelCard
 
 from helpers.commands import done
 from skyclass.classifier.classifier import Classifier
+from skyclass.evaluation.weighted_metrics import METRICS
 from skyclass.recipes.data_settings import PixelSettings
-from skyclass.reports.model_card import HUB_METRICS, pixel_steps
+from skyclass.reports.model_card import pixel_steps
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_an_evaluation_writes_its_scores_into_the_card(run: Path, tmp_path: Path
     card = card_of(copy)
     results = card.data.eval_results
     assert {one.metric_type: one.metric_value for one in results} == {
-        kind: metrics[name] for name, (kind, _) in HUB_METRICS.items()
+        metric.hub[0]: metrics[name] for name, metric in METRICS.items() if metric.hub
     }
     assert {(one.dataset_split, one.dataset_revision) for one in results} == {
         ("test", json.loads((copy / "run.json").read_text())["pack_hash"])

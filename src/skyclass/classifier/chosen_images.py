@@ -82,14 +82,14 @@ def predicted_batches(
         for file, one in zip(rows["file"], decoded, strict=True):
             if one.error:
                 say(f"left out: {file}: {one.error}")
-        good = [one for one in decoded if one.pixels is not None]
-        rows = rows[[one.pixels is not None for one in decoded]]
+        good = [one for one in decoded if one.error is None]
+        rows = rows[[one.error is None for one in decoded]]
         if not good:
             continue
         table = model.frame(rows["image_id"].tolist(), good)
         for name in ("image_id", "label", "file"):
             table[name] = rows[name].to_numpy(dtype=object)
-        yield rows, np.stack([one.pixels for one in good if one.pixels is not None]), table
+        yield rows, np.stack([one.pixels for one in good]), table
 
 
 def source_images(model: Classifier, images: Images, rows: pd.DataFrame) -> list[SourceImage]:

@@ -13,11 +13,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core.devices import pick_device, pick_precision
+from ..core.devices import pick_device
 from ..evaluation.calibration.conformal import PredictionSets
 from ..evaluation.calibration.scaling import Calibration
 from ..evaluation.predictions import in_rows, prediction_table
-from ..images.decode import DecodeResult, decode_named
+from ..images.decode import decode_named
+from ..images.formats.arrays import Image
 from ..images.formats.locations import image_ids_of
 from ..images.preprocess import network_input, remaining_settings
 from ..models.network import BATCH, Network
@@ -237,7 +238,7 @@ class Predictor:
     def frame(
         self,
         names: Sequence[str],
-        decoded: Sequence[DecodeResult],
+        decoded: Sequence[Image],
         orientations: bool = False,
         image_ids: Sequence[str] | None = None,
     ) -> pd.DataFrame:
@@ -245,10 +246,10 @@ class Predictor:
 
         image_ids : as in `stream`
         """
-        good = [row for row, one in enumerate(decoded) if one.pixels is not None]
+        good = [row for row, one in enumerate(decoded) if one.error is None]
         p, error_probability, novelty = np.full((len(decoded), len(self.classes)), np.nan), None, None
         if good:
-            output = self.outputs(np.stack([one.pixels for one in decoded if one.pixels is not None]), orientations)
+            output = self.outputs(np.stack([decoded[row].pixels for row in good]), orientations)
             p[good] = self.calibration.apply(output.log_p)
             error_probability = in_rows(good, output.error_probability, len(decoded))
             novelty = in_rows(good, output.novelty, len(decoded))
@@ -293,5 +294,4 @@ class Predictor:
         return np.array([self.classes.index(mirror.get(name, name)) for name in self.classes])
 
     def _autocast(self) -> torch.autocast:
-        half = pick_precision(self.precision, self.device) == torch.bfloat16
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..core.errors import SkyclassError
-from ..images.dihedral import orient, orientations_of
+from ..images.dihedral import AS_IT_IS, orient, orientations_of
 from ..models.network import Network, NetworkOutput
 from .novelty import Novelty
 
@@ -78,8 +78,9 @@ def orientation_samples(network: Network, images: Tensor, swapped: np.ndarray | 
     height, width = images.shape[-2:]
     log_p, errors = [], []
     pooled: list[np.ndarray] = []
-    for orientation in orientations_of(height, width)[: None if swapped is not None else 1]:
-        view = orient(images, orientation).contiguous(memory_format=torch.channels_last)
+    for orientation in [AS_IT_IS] if swapped is None else orientations_of(height, width):
+        view = images if orientation == AS_IT_IS else orient(images, orientation)
+        view = view.contiguous(memory_format=torch.channels_last)
         features = network.features(view)
         if not pooled:
             pooled.append(network.pooled(features).float().cpu().numpy())

@@ -35,10 +35,6 @@ class Problem(TypedDict):
 # Columns by which readers mark for `rows.checked_rows` a row that cannot be used, and a value that is odd.
 FAULT, ODDITY = "skyclass: fault", "skyclass: oddity"
 
-# What a source is: class folders, a table, images without labels, arrays of many images, Parquet files that hold
-# images, one file a band, or cutouts about the positions of a table.
-SourceKind = Literal["folders", "table", "files", "arrays", "parquet images", "band files", "cutouts"]
-
 
 class Found(NamedTuple):
     """What a reader of sources found: rows with at least the columns of REQUIRED, and what is wrong with the rest.
@@ -48,7 +44,6 @@ class Found(NamedTuple):
 
     catalog: pd.DataFrame
     problems: list[Problem]
-    kind: SourceKind
     left_out: pd.DataFrame | None = None
 
 

@@ -18,7 +18,8 @@ from .intervals import (
     percentile_interval,
     wilson_interval,
 )
-from .weighted_metrics import Scores, sort_by_score, weighted_scores
+from .metric import PER_CLASS
+from .weighted_metrics import METRICS, Scores, in_report, metric_name, sort_by_score, weighted_scores
 
 _DRAWS = 500  # of labels, to see what a calibrated classifier shows by chance
 
@@ -66,10 +67,11 @@ def bootstrap_scores(
     resamples = affordable_resamples(n, resamples)
     samples = bootstrap(labels, lambda w: weighted_scores(prepared, w), resamples, seed)
     by_chance = errors_if_calibrated(probabilities, affordable_resamples(n, _DRAWS), seed, classes=np.unique(labels))
-    true = np.bincount(labels, minlength=n_classes)
-    taken = np.bincount(probabilities.argmax(axis=1), minlength=n_classes)
-    counts = {name: n for name in scores if name == "accuracy" or name.startswith("top_")}
-    shares = {**counts, "accuracy_per_class": true, "precision_per_class": taken}
+    counts = {
+        "all": np.array(n),
+        "true": np.bincount(labels, minlength=n_classes),
+        "taken": np.bincount(probabilities.argmax(axis=1), minlength=n_classes),
+    }
     low: Scores = {}
     high: Scores = {}
     for name, score in scores.items():
@@ -78,8 +80,8 @@ def bootstrap_scores(
             low[name], high[name] = np.array(errors[0]), np.array(errors[1])
             continue
         low[name], high[name] = percentile_interval(samples[name])
-        if name in shares:
-            ends = wilson_interval(np.nan_to_num(score * shares[name]), shares[name])
+        if share_of := METRICS[name].share_of:
+            ends = wilson_interval(np.nan_to_num(score * counts[share_of]), counts[share_of])
             same = np.isnan(low[name]) & ~np.isnan(score)
             low[name], high[name] = np.where(same, ends[0], low[name]), np.where(same, ends[1], high[name])
     mean_by_chance = {name: float(errors.mean()) for name, errors in by_chance.items()}
@@ -88,8 +90,7 @@ def bootstrap_scores(
     return BootstrapScores(scores, low, high, samples, mean_by_chance, ranges, resamples, seed)
 
 
-PER_CLASS = "_per_class"
-MAIN = ("accuracy", "balanced_accuracy", "macro_f1", "auroc_macro", "log_loss", "ece")
+MAIN = tuple(name for name, metric in in_report().items() if metric.is_main)
 """The scores that are shown where there is no room for all."""
 
 
@@ -104,9 +105,8 @@ def score_table(result: dict[str, Any]) -> pd.DataFrame:
     rows: list[tuple[str, str, float | None, float | None, float | None]] = [("images", "", result["n"], None, None)]
     for name, value in result.items():
         if isinstance(value, dict) and name.endswith(PER_CLASS):
-            short = "recall" if name == f"accuracy{PER_CLASS}" else name.removesuffix(PER_CLASS)
             for each, score in value.items():
-                rows.append((short, each, score, *(intervals.get(name, {}).get(each) or (None, None))))
+                rows.append((metric_name(name), each, score, *(intervals.get(name, {}).get(each) or (None, None))))
         elif name in intervals or name.endswith("_by_chance"):
             rows.append((name, "", value, *(intervals.get(name) or (None, None))))
     counts = zip(result["classes"], result["confusion_matrix"], strict=True)

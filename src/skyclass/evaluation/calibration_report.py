@@ -13,6 +13,7 @@ from .calibration.scaling import Calibration
 from .intervals import RESAMPLES, ends, percentile_interval
 from .metrics import labelled_rows
 from .predictions import UNCALIBRATED, probabilities
+from .weighted_metrics import METRICS
 
 SCORES = ("ece", "adaptive_ece", "class_wise_ece", "log_loss", "brier", "accuracy")
 AMBIGUOUS = ("image_id", "label", "predicted", "confidence", "prediction_set", "classes_in_set", "file")
@@ -124,12 +125,12 @@ def _calibration_in_words(scores: dict[str, Any]) -> list[str]:
     if scores["before"] is None or scores["method"] == "none":
         return []
     parts = []
-    for name, called in (("ece", "ECE"), ("log_loss", "log loss")):
+    for name in ("ece", "log_loss"):
         one, other = scores["before"][name], scores["after"][name]
         interval = other["interval"]
         within = f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
         within += f" ({other['by_chance']:.4f} by chance)" if other["by_chance"] is not None else ""
-        parts.append(f"{called} {one['value']:.4f} -> {other['value']:.4f}{within}")
+        parts.append(f"{METRICS[name].words} {one['value']:.4f} -> {other['value']:.4f}{within}")
     return [f"Calibration ({scores['method'] or 'of unknown method'}): {', '.join(parts)}"]
 
 

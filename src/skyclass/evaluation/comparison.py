@@ -13,13 +13,9 @@ from ..core.sample_sizes import LEAST_DISCORDANT
 from ..core.text import plain
 from .bootstrap import bootstrap_scores, with_interval
 from .intervals import McNemar, ends, mcnemar, percentile_interval
+from .weighted_metrics import in_report
 
-SCORES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "auroc_macro": "macro AUROC",
-    "ece": "ECE",
-}
+SCORES = {name: metric.title for name, metric in in_report().items() if metric.is_compared}
 NOT_MEASURED = "not measured"
 
 

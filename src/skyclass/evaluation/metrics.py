@@ -137,15 +137,15 @@ def compute_metrics(
     classes : the K class names, in the order of the columns
     resamples : of the images, for 95 % intervals; 0 for none
 
-    The scores, one number each: `accuracy`, `balanced_accuracy`; `macro_` and `weighted_precision`, `_recall` and `_f1`
-    (weighted by the images of each class); `auroc_macro`, the mean area under the ROC curve of a class against the
-    rest, and `average_precision_macro`, that under the precision-recall curve (sum of precision times gain in recall);
-    `log_loss` in nats; `brier`, the squared error summed over the classes, 0 to 2 (Brier 1950, Monthly Weather Review
-    78, 1, equation 2); `top_2_accuracy` and `top_3_accuracy` where there are more classes; `cohen_kappa` (Cohen 1960,
-    Educational and Psychological Measurement 20, 37) and `matthews` (Gorodkin 2004, Computational Biology and Chemistry
-    28, 367, equation 8), the agreement beyond chance; `ece`, `adaptive_ece` and `class_wise_ece`, the calibration
-    errors (`calibration_error`). A class each: `accuracy_per_class` (the recall), `precision_per_class`,
-    `f1_per_class`, `auroc_per_class`, `average_precision_per_class`.
+    The scores are those of `weighted_metrics.METRICS`. One number each: `accuracy`, `balanced_accuracy`; `macro_` and
+    `weighted_precision`, `_recall` and `_f1` (weighted by the images of each class); `auroc_macro`, the mean area under
+    the ROC curve of a class against the rest, and `average_precision_macro`, that under the precision-recall curve (sum
+    of precision times gain in recall); `log_loss` in nats; `brier`, the squared error summed over the classes, 0 to 2
+    (Brier 1950, Monthly Weather Review 78, 1, equation 2); `top_2_accuracy` and `top_3_accuracy` where there are more
+    classes; `cohen_kappa` (Cohen 1960, Educational and Psychological Measurement 20, 37) and `matthews` (Gorodkin 2004,
+    Computational Biology and Chemistry 28, 367, equation 8), the agreement beyond chance; `ece`, `adaptive_ece` and
+    `class_wise_ece`, the calibration errors (`calibration_error`). A class each: `accuracy_per_class` (the recall),
+    `precision_per_class`, `f1_per_class`, `auroc_per_class`, `average_precision_per_class`.
 
     With resamples also `intervals`, from the name of each score to [low, high], or None where the images do not show
     how it varies; `bootstrap`, how they were made; and `ece_by_chance` and its sisters, the mean calibration errors

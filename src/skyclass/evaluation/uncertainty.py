@@ -15,7 +15,7 @@ import numpy as np
 from ..core.sample_sizes import LEAST_RANKED
 from .intervals import LEVEL, affordable_resamples, bootstrap, ends, percentile_interval
 from .metrics import entropy_uncertainty
-from .weighted_metrics import areas_under, curve_of
+from .weighted_sums import areas_under, curve_of
 
 BASELINE = "max_probability"
 IN_WORDS = {

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.errors import SkyclassError
 from ..core.html import facts, jpeg_uri, pictures
 from ..core.text import listed, quantity
-from ..images.decode import DecodeResult
+from ..images.formats.arrays import Image
 from ..models.batchnorm import folded
 from ..models.network import Network, check_names
 from .figures import beside_overlay
@@ -58,27 +58,27 @@ class Readable(NamedTuple):
     """Those of some images that can be explained: their names, their pixels, and the requested classes, if any."""
 
     names: list[str]
-    decoded: list[DecodeResult]
+    decoded: list[Image]
     pixels: np.ndarray
     """(N, C, H, W)."""
     classes: list[str] | None
 
 
-def readable(names: Iterable[str], decoded: Iterable[DecodeResult], classes: str | Sequence[str] | None) -> Readable:
+def readable(names: Iterable[str], decoded: Iterable[Image], classes: str | Sequence[str] | None) -> Readable:
     """The images that could be read.
 
     classes : one for all, or one an image, whether it could be read or not
     Errors: SkyclassError where no image could be read, and for another number of classes than of images.
     """
     rows = list(zip(names, decoded, strict=True))
-    good = [index for index, (_, one) in enumerate(rows) if one.pixels is not None]
+    good = [index for index, (_, one) in enumerate(rows) if one.error is None]
     if not good:
         reason = rows[0][1].error if rows else "there is none"
         raise SkyclassError(f"no image can be explained: {reason}", where=rows[0][0] if rows else None)
     wanted = [classes] * len(rows) if isinstance(classes, str) else classes
     if wanted is not None and len(wanted) != len(rows):
         raise SkyclassError(f"{len(wanted)} classes for {len(rows)} images", fix="give one class an image")
-    pixels = np.stack([one.pixels for _, one in rows if one.pixels is not None])
+    pixels = np.stack([rows[index][1].pixels for index in good])
     chosen = None if wanted is None else [wanted[index] for index in good]
     return Readable([rows[index][0] for index in good], [rows[index][1] for index in good], pixels, chosen)
 

@@ -1,106 +1,89 @@
-"""Decode and preprocess many image files in threads, in order; each result has pixels or an error."""
+"""Decode and preprocess many image files in threads, in order; each image has pixels or an error."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..core.errors import SkyclassError, one_line
 from ..core.parallel import in_order
 from ..recipes.data_settings import PixelSettings
-from .formats.arrays import RGB
-from .formats.read import Image, read_image
+from .formats.arrays import RGB, Image
+from .formats.read import read_image
 from .preprocess import are_numbered, bad_pixel_fraction, named_bands, preprocess
 
 SATURATED = 0.02  # share of a band's pixels at its largest value; of 2,778 SDSS galaxies the worst has 0.007
 
 
-class DecodeResult(NamedTuple):
-    """Pixels (C, H, W), or None and the `error`; `warning` describes what is odd about an image that can be used.
+def decode_files(files: Sequence[str | Path], pixel_settings: Sequence[PixelSettings]) -> Iterator[Image]:
+    """One preprocessed image a file, in order. Nothing is raised for a bad file: its image has an `error`.
 
-    bad : share of the decoded values that are NaN or infinite, in [0, 1]; 0 where nothing was decoded
+    Memory does not grow with the number of files.
     """
-
-    pixels: np.ndarray | None
-    error: str | None
-    warning: str | None
-    bad: float = 0.0
+    return in_order(lambda file: read_and_decode(file, pixel_settings)[1], files)
 
 
-def decode_files(files: Sequence[str | Path], pixel_settings: Sequence[PixelSettings]) -> Iterator[DecodeResult]:
-    """One result a file, in order. Nothing is raised for a bad file; memory does not grow with their number."""
-    return in_order(lambda file: decode_file(file, pixel_settings), files)
-
-
-def decode_file(file: str | Path, pixel_settings: Sequence[PixelSettings]) -> DecodeResult:
-    """Read one file and preprocess it."""
-    return read_and_decode(file, pixel_settings)[1]
-
-
-def read_and_decode(file: str | Path, pixel_settings: Sequence[PixelSettings]) -> tuple[Image | None, DecodeResult]:
-    """As `decode_file`, with the image as it was read, if it could be."""
+def read_and_decode(file: str | Path, pixel_settings: Sequence[PixelSettings]) -> tuple[Image | None, Image]:
+    """One file's image as it was read, if it could be, and preprocessed, or with its `error`."""
     image = None
     try:
         image = read_image(file)
         return image, preprocess_image(image, pixel_settings)
     except SkyclassError as refusal:
-        return image, DecodeResult(None, _without_place(refusal), None)
+        return image, unusable(f"{refusal.what}; {refusal.fix}" if refusal.fix else refusal.what)
     except Exception as error:  # a bug in a decoder must not stop the other rows
-        return image, DecodeResult(None, f"cannot be decoded: {one_line(error)}", None)
+        return image, unusable(f"cannot be decoded: {one_line(error)}")
+
+
+def unusable(error: str, bad: float = 0.0) -> Image:
+    """An image that cannot be used, because of the error."""
+    return Image(np.empty((0, 0, 0), np.uint8), (), error=error, bad=bad)
 
 
 def decode_rows(
     images: np.ndarray, rows: Iterable[int], bands: Sequence[str], pixel_settings: Sequence[PixelSettings]
-) -> Iterator[DecodeResult]:
+) -> Iterator[Image]:
     """As `decode_files`, for rows of stored images (N, C, H, W) that were checked when they were packed.
 
     Errors: SkyclassError of the pixel path.
     """
-    return in_order(
-        lambda row: DecodeResult(preprocess(np.asarray(images[row]), bands, pixel_settings)[0], None, None), rows
-    )
+    return in_order(lambda row: Image(*preprocess(np.asarray(images[row]), bands, pixel_settings)), rows)
 
 
-def preprocess_image(image: Image, pixel_settings: Sequence[PixelSettings]) -> DecodeResult:
-    """Preprocess an image, unless it cannot be used. Errors: SkyclassError of the pixel path."""
+def preprocess_image(image: Image, pixel_settings: Sequence[PixelSettings]) -> Image:
+    """Preprocess an image; one that cannot be used has an `error`. Errors: SkyclassError of the pixel path."""
     bad = bad_pixel_fraction(image.pixels)
-    error, warning = _check_pixels(image, pixel_settings, bad)
+    error, warning = check_pixels(image, pixel_settings, bad)
     if error:
-        return DecodeResult(None, error, None, bad)
-    pixels, _ = preprocess(image.pixels, image.bands, pixel_settings)
-    return DecodeResult(pixels, None, warning, bad)
-
-
-def decode_arrays(
-    images: np.ndarray, bands: Sequence[str], pixel_settings: Sequence[PixelSettings]
-) -> Iterator[DecodeResult]:
-    """Preprocess decoded pixels (N, C, H, W), with the bands of the files that these were made for.
-
-    bands : names where the first settings give none
-    Errors: SkyclassError for an array of another shape or another number of bands.
-    """
-    return (_decode_array(pixels, bands, pixel_settings) for pixels in images)
+        return unusable(error, bad)
+    pixels, bands = preprocess(image.pixels, image.bands, pixel_settings)
+    return Image(pixels, bands, image.format, warning, bad=bad)
 
 
 def decode_named(
     images: str | Path | Sequence[str | Path] | np.ndarray,
     bands: Sequence[str],
     pixel_settings: Sequence[PixelSettings],
-) -> tuple[list[str], Iterator[DecodeResult]]:
-    """Files, as `decode_files`, or an array (N, C, H, W) or (C, H, W), as `decode_arrays`, with a name for each image:
-    the file's, or the row's number.
+) -> tuple[list[str], Iterator[Image]]:
+    """Files, as `decode_files`, or decoded pixels (N, C, H, W) or (C, H, W), preprocessed in order; and their names.
+
+    The name of an image is that of its file, or the number of its row.
+
+    bands : those of the files that the pixels were made for, where the first settings name none
+    Errors: SkyclassError for an array of another shape or another number of bands.
     """
     if isinstance(images, np.ndarray):
         array = images[None] if images.ndim < 4 else images
-        return [str(row) for row in range(len(array))], decode_arrays(array, bands, pixel_settings)
+        names = [str(row) for row in range(len(array))]
+        return names, (_decode_array(pixels, bands, pixel_settings) for pixels in array)
     files = [images] if isinstance(images, str | Path) else list(images)
     return [str(file) for file in files], decode_files(files, pixel_settings)
 
 
-def _decode_array(pixels: np.ndarray, bands: Sequence[str], pixel_settings: Sequence[PixelSettings]) -> DecodeResult:
+def _decode_array(pixels: np.ndarray, bands: Sequence[str], pixel_settings: Sequence[PixelSettings]) -> Image:
     first = pixel_settings[0]
     bands = first.bands or bands
     if first.file_bands and pixels.ndim == 3 and len(pixels) == len(first.file_bands):
@@ -113,16 +96,15 @@ def _decode_array(pixels: np.ndarray, bands: Sequence[str], pixel_settings: Sequ
     return preprocess_image(Image(pixels, tuple(bands), "array"), pixel_settings)
 
 
-def check_pixels(image: Image, pixel_settings: Sequence[PixelSettings]) -> tuple[str | None, str | None]:
+def check_pixels(
+    image: Image, pixel_settings: Sequence[PixelSettings], bad: float | None = None
+) -> tuple[str | None, str | None]:
     """(error, warning): why the image cannot be used, and what is odd about it. Either may be None.
 
+    bad : `bad_pixel_fraction` of the image, where it is known already
     Errors: SkyclassError where the first settings' `file_bands` counts other bands than the image has.
     """
-    return _check_pixels(image, pixel_settings, bad_pixel_fraction(image.pixels))
-
-
-def _check_pixels(image: Image, pixel_settings: Sequence[PixelSettings], bad: float) -> tuple[str | None, str | None]:
-    """As `check_pixels`, where the share of `bad` pixels is known."""
+    bad = bad_pixel_fraction(image.pixels) if bad is None else bad
     oddities = [image.warning] if image.warning else []
     pixels = image.pixels
     if bad == 1.0:
@@ -168,8 +150,3 @@ def _share_at(band: np.ndarray, top: Any) -> float:
     at_top, below = np.count_nonzero(band == top), band[band < top]
     piled_up = at_top > SATURATED * band.size and below.size and at_top > np.count_nonzero(below == below.max())
     return at_top / band.size if piled_up else 0.0
-
-
-def _without_place(error: SkyclassError) -> str:
-    """What is wrong and the fix; the file has a column of its own."""
-    return f"{error.what}; {error.fix}" if error.fix else error.what

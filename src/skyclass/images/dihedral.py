@@ -16,6 +16,9 @@ class Orientation(NamedTuple):
     mirrored: bool
 
 
+AS_IT_IS = Orientation(quarters=0, mirrored=False)
+
+
 def orientations_of(height: int, width: int) -> list[Orientation]:
     """The orientations that keep an image's shape, as it is first: all eight of a square one, four of any other.
 

@@ -1,6 +1,6 @@
 """Preprocessing: decoded pixels become stored pixels, and stored pixels the network's input.
 
-`apply_settings` does what a PixelSettings says, in its order: bands, NaN, interval and stretch, crop, resize, type.
+`preprocess` does what a PixelSettings says, in its order: bands, NaN, interval and stretch, crop, resize, type.
 Stored integers stand for [0, 1], uint8 in steps of 1/255 and uint16 of 1/65535 ("unit scale"); floats are themselves.
 """
 
@@ -32,15 +32,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard de
 def preprocess(
     pixels: np.ndarray, bands: Sequence[str], pixel_settings: Sequence[PixelSettings]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Apply pixel settings in turn (a pack's, then a training's); returns the pixels and the names of their bands."""
-    for settings in pixel_settings:
-        pixels = apply_settings(pixels, bands, settings)
-        bands = stored_bands(bands, settings)
-    return pixels, tuple(bands)
-
-
-def apply_settings(pixels: np.ndarray, bands: Sequence[str], settings: PixelSettings) -> np.ndarray:
-    """What is stored of an image.
+    """Apply pixel settings in turn (a pack's, then a training's).
 
     Parameters
     ----------
@@ -49,24 +41,34 @@ def apply_settings(pixels: np.ndarray, bands: Sequence[str], settings: PixelSett
 
     Returns
     -------
-    (C', h, w), C-contiguous and finite, of `settings.dtype`. With `dtype: null` integers stay what they are unless they
-    were stretched; all else is float32. A float is clipped to [0, 1] where it is stretched or stored as an integer.
+    (C', h, w), C-contiguous and finite, of the last settings' `dtype`, and its C' names. With `dtype: null` integers
+    stay what they are unless they were stretched; all else is float32. A float is clipped to [0, 1] where it is
+    stretched or stored as an integer.
 
     Errors: SkyclassError for bands that the image lacks or that `file_bands` does not count, for a stretch that cannot
     use its softening or the number of bands, and for values that float16 cannot hold.
     """
-    if pixels.ndim != 3 or len(pixels) != len(bands):
-        raise SkyclassError(f"pixels of shape {pixels.shape} for the bands {_listed(bands)}", fix="give (C, H, W)")
-    bands = named_bands(bands, settings.file_bands)
-    if settings.bands is not None:
-        pixels = select_bands(pixels, bands, settings.bands)
-    pixels = fill_bad_pixels(pixels, settings.fill_nan)
-    pixels = stretch(pixels, settings)
-    if settings.crop is not None:
-        pixels = centre(pixels, settings.crop)
-    if settings.size is not None:
-        pixels = fit_size(pixels, settings.size, settings.fit, settings.interpolation)
-    return np.ascontiguousarray(convert(pixels, settings.dtype))
+    bands = tuple(bands)
+    for settings in pixel_settings:
+        if pixels.ndim != 3 or len(pixels) != len(bands):
+            what = f"pixels of shape {pixels.shape} for the bands {_listed(bands)}"
+            raise SkyclassError(what, fix="give (C, H, W)")
+        bands = named_bands(bands, settings.file_bands)
+        if settings.bands is not None:
+            pixels, bands = select_bands(pixels, bands, settings.bands), settings.bands
+        pixels = fill_bad_pixels(pixels, settings.fill_nan)
+        pixels = stretch(pixels, settings)
+        if settings.crop is not None:
+            pixels = centre(pixels, settings.crop)
+        if settings.size is not None and settings.size != pixels.shape[-2:]:
+            pixels = fit_size(pixels, settings.size, settings.fit, settings.interpolation)
+        pixels = np.ascontiguousarray(convert(pixels, settings.dtype))
+    return pixels, bands
+
+
+def apply_settings(pixels: np.ndarray, bands: Sequence[str], settings: PixelSettings) -> np.ndarray:
+    """The pixels that `preprocess` makes by one set of settings."""
+    return preprocess(pixels, bands, [settings])[0]
 
 
 def remaining_settings(pixel_settings: list[PixelSettings], packed: PixelSettings, where: Path) -> list[PixelSettings]:

@@ -76,7 +76,8 @@ class Network(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, F, h, w), the last feature map of the backbone."""
-        features: Tensor = self._call("forward_features", images)
+        backbone: Any = self.backbone  # of timm
+        features: Tensor = backbone.forward_features(images)
         return features
 
     def head_output(self, features: Tensor) -> NetworkOutput:
@@ -92,7 +93,9 @@ class Network(nn.Module):
 
     def pooled(self, features: Tensor) -> Tensor:
         """(N, F, h, w) -> (N, G), what the backbone itself pools of its map, whatever the head takes."""
-        return self._call("forward_head", features, True)
+        backbone: Any = self.backbone
+        pooled: Tensor = backbone.forward_head(features, True)
+        return pooled
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, K) logits in float32."""
@@ -108,10 +111,6 @@ class Network(nn.Module):
     def _refined(self, features: Tensor) -> Tensor:
         x = features if self.head.takes_map else self.pooled(features)  # (N, G)
         return self.head.refine(x)
-
-    def _call(self, method: str, *arguments: Any) -> Tensor:
-        result: Tensor = getattr(self.backbone, method)(*arguments)
-        return result
 
 
 def _rename_error_head(network: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:

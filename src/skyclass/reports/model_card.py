@@ -10,24 +10,13 @@ from ..classifier.run import Run
 from ..core.files.atomic_files import write_text
 from ..core.text import code, plain
 from ..evaluation.caveats import evaluation_notes
+from ..evaluation.weighted_metrics import in_report
 from ..recipes.data_settings import PixelSettings
 from ..recipes.recipe import stored_pixels
 from .pages import page
 from .report_data import ReportData
 from .scores import class_rows, score_rows
 from .training_data import class_counts_of_pack
-
-# Our scores -> their names on the Hub, and how they are averaged over the classes.
-HUB_METRICS: dict[str, tuple[str, dict[str, str] | None]] = {
-    "accuracy": ("accuracy", None),
-    "balanced_accuracy": ("balanced_accuracy", None),
-    "macro_f1": ("f1", {"average": "macro"}),
-    "auroc_macro": ("roc_auc", {"average": "macro", "multi_class": "ovr"}),
-    "average_precision_macro": ("average_precision", {"average": "macro"}),
-    "log_loss": ("log_loss", None),
-    "brier": ("brier_score", None),
-    "ece": ("expected_calibration_error", None),
-}
 
 
 def write_card(run: Run, metrics: dict[str, Any] | None = None) -> None:
@@ -53,13 +42,13 @@ def card_data(report: ReportData) -> ModelCardData:
             dataset_name=f"pack {provenance['pack_hash'][:16]}",
             dataset_split=metrics["split"],
             dataset_revision=provenance["pack_hash"],
-            metric_type=kind,
+            metric_type=metric.hub[0],
             metric_name=score.replace("_", " "),
             metric_value=metrics[score],
-            metric_args=args,
+            metric_args=metric.hub[1],
         )
-        for score, (kind, args) in HUB_METRICS.items()
-        if metrics.get(score) is not None
+        for score, metric in in_report().items()
+        if metric.hub and metrics.get(score) is not None
     ]
     backbone = report.recipe.model.backbone
     return ModelCardData(

@@ -5,38 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from ..evaluation.calibration_report import SCORES
 from ..evaluation.caveats import evaluation_notes
+from ..evaluation.metric import PER_CLASS
 from ..evaluation.uncertainty import IN_WORDS, advise
+from ..evaluation.weighted_metrics import METRICS, in_report
 from .report_data import ReportData
 
 COLUMNS_SHOWN = 12  # figures of the accuracy against a column
 
-# The scores that are shown, and their meaning; metrics.csv holds all.
-MEANING = {
-    "accuracy": ("accuracy", "share of the images that are classified rightly"),
-    "balanced_accuracy": ("balanced accuracy", "mean of the classes’ completeness"),
-    "macro_precision": ("purity, mean of the classes", "precision: of the images taken for a class, those that are"),
-    "macro_f1": ("F1, mean of the classes", "harmonic mean of completeness and purity"),
-    "auroc_macro": (
-        "AUROC, mean of the classes",
-        "chance that an image of a class ranks above one of another; 0.5: luck",
-    ),
-    "average_precision_macro": ("average precision", "area under the precision-recall curve, mean of the classes"),
-    "top_2_accuracy": ("top-2 accuracy", "the true class is among the two most probable"),
-    "top_3_accuracy": ("top-3 accuracy", "the true class is among the three most probable"),
-    "cohen_kappa": ("Cohen’s kappa", "agreement with the labels beyond chance; 1 is perfect, 0 is luck"),
-    "matthews": ("Matthews correlation", "correlation with the labels; 1 is perfect, 0 is luck"),
-    "log_loss": ("log loss", "minus the mean log-probability of the true class, nats; smaller is better"),
-    "brier": ("Brier score", "squared error of the probabilities, 0 to 2; smaller is better"),
-    "ece": ("ECE", "expected calibration error: how far confidence and accuracy part; smaller is better"),
-}
-OF_CLASSES = {
-    "accuracy_per_class": "completeness",
-    "precision_per_class": "purity",
-    "f1_per_class": "F1",
-    "auroc_per_class": "AUROC",
-    "average_precision_per_class": "average precision",
-}
+# The scores that are shown, in words, and what they are; metrics.csv holds all.
+MEANING = {name: (metric.words, metric.explanation) for name, metric in in_report().items()}
+OF_CLASSES = {name: metric.words for name, metric in METRICS.items() if metric.part and name.endswith(PER_CLASS)}
 
 
 class ScoreRow(NamedTuple):
@@ -105,11 +85,9 @@ def calibration_section(report: ReportData) -> dict[str, Any] | None:
     found = report.metrics.get("calibration")
     if not found:
         return None
-    names = {"ece": "ECE", "adaptive_ece": "adaptive ECE", "class_wise_ece": "class-wise ECE"}
-    names |= {"log_loss": "log loss", "brier": "Brier score", "accuracy": "accuracy"}
     rows = [
-        (words, *((found[when] or {}).get(name) for when in ("before", "after", "change")))
-        for name, words in names.items()
+        (METRICS[name].words, *((found[when] or {}).get(name) for when in ("before", "after", "change")))
+        for name in SCORES
         if name in found["after"]
     ]
     return {

@@ -18,7 +18,7 @@ from ...data.catalog import COORDINATES, Problem, pixel_problems
 from ...data.open import Opened
 from ...data.packs.pack import Pack
 from ...evaluation.predictions import carried_schema
-from ...images.decode import DecodeResult, decode_rows
+from ...images.decode import decode_rows, unusable
 
 CARRIED = ("label", "split", "group", "file")
 
@@ -39,7 +39,7 @@ def predicted(
         return catalog, frames, problems
     errors = problems[problems["severity"] == "error"].drop_duplicates("image_id")
     reasons = errors.set_index("image_id")["problem"].loc[lost["image_id"]]
-    unread = [DecodeResult(None, problem, None) for problem in reasons]
+    unread = [unusable(problem) for problem in reasons]
     frames = chain(frames, [model.frame(lost["file"].tolist(), unread, image_ids=lost["image_id"].tolist())])
     catalog = pd.concat([catalog, lost], ignore_index=True)
     return catalog, frames, problems.drop(errors.index[errors["image_id"].isin(lost["image_id"])])

@@ -10,19 +10,16 @@ from typing import NamedTuple
 from PIL import Image as pillow
 
 from ...core.text import quantity
-from ...images.formats.read import Image
+from ...images.formats.arrays import Image
+from ...images.formats.registry import FORMATS
 from ...recipes.data_settings import PixelSettings
 from ..catalog import Problem
 
 USUAL = 0.8  # share of the images that must agree before another size, number of bands or type is odd
 
-_FORMATS = {
-    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "jpeg"),
-    **dict.fromkeys((".tif", ".tiff"), "tiff"),
-    **dict.fromkeys((".fits", ".fit", ".fts"), "fits"),
-    **{f".{name}": name for name in ("png", "webp", "gif", "npy", "npz")},
-}
-_PICTURES = ("jpeg", "png", "webp", "gif", "tiff")
+# A file's suffix, without that of its packing -> its format.
+_NAMED = {suffix: name for name, format_ in FORMATS.items() for suffix in (*format_.suffixes, *format_.other_suffixes)}
+_PICTURES = tuple(name for name, format_ in FORMATS.items() if format_.is_picture)
 _GREY, _COLOUR = "grey", "red green blue"
 
 
@@ -37,7 +34,7 @@ def file_problems(image_id: str, file: str, image: Image) -> list[Problem]:
     path = Path(file)
     suffix = path.with_suffix("").suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     found = []
-    if suffix in _FORMATS and "::" not in file and _FORMATS[suffix] != image.format:
+    if suffix in _NAMED and "::" not in file and _NAMED[suffix] != image.format:
         found.append(("extension", f"named {suffix}, but it is {image.format.upper()}: read as what it is"))
     if image.format in _PICTURES and path.is_file():
         found += _colour_problems(path)
@@ -47,7 +44,7 @@ def file_problems(image_id: str, file: str, image: Image) -> list[Problem]:
 def _colour_problems(path: Path) -> list[tuple[str, str]]:
     """By the header alone; the pixels have been read already, so that it is sound."""
     try:
-        with pillow.open(path, formats=("JPEG", "PNG", "WEBP", "GIF", "TIFF")) as picture:
+        with pillow.open(path, formats=[name.upper() for name in _PICTURES]) as picture:
             mode, is_transparent = picture.mode, "transparency" in picture.info
             is_gif = picture.format == "GIF"
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError):  # Pillow reads fewer TIFFs than we do

@@ -15,7 +15,7 @@ from ...core.errors import SkyclassError, one_line
 from ...core.parallel import in_order
 from ...core.plotting import thumbnail
 from ...images.decode import check_pixels
-from ...images.formats.read import Image
+from ...images.formats.arrays import Image
 from ..catalog import UNLABELLED, Problem, pixel_problems
 from .file_kinds import file_problems
 from .fingerprints import Fingerprint, fingerprint

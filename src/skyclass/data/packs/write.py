@@ -14,7 +14,8 @@ from ...core.console import progress, say
 from ...core.errors import SkyclassError
 from ...core.files.csv_files import write_csv
 from ...core.parallel import in_order
-from ...images.decode import DecodeResult, read_and_decode
+from ...images.decode import read_and_decode
+from ...images.formats.arrays import Image
 from ...images.formats.read import read_image
 from ...images.preprocess import stored_bands
 from ...recipes.data_settings import PixelSettings
@@ -41,7 +42,7 @@ class Packed(NamedTuple):
 
 
 class _Read(NamedTuple):
-    decoded: DecodeResult
+    decoded: Image
     fingerprint: Fingerprint | None
     oddities: list[Problem]
     pixel_format: PixelFormat
@@ -123,7 +124,7 @@ def _chunks(
         if image is None:
             return _Read(decoded, None, [], NOTHING)
         found_format = pixel_format(image)
-        if prints is None or decoded.pixels is None:
+        if prints is None or decoded.error is not None:
             return _Read(decoded, None, file_problems("", file, image), found_format)
         # The fingerprint is of the image as it was read: margins and other sizes would mislead.
         return _Read(decoded, fingerprint(image.pixels), file_problems("", file, image), found_format)
@@ -138,7 +139,7 @@ def _chunks(
             found += pixel_problems(image_id, file, decoded.error, decoded.warning)
             found += [{**problem, "image_id": image_id} for problem in oddities]
             pixel_formats.append(found_format)
-            if decoded.pixels is not None:
+            if decoded.error is None:
                 images.append(decoded.pixels)
                 rows.append(row)
                 bad.append(decoded.bad)

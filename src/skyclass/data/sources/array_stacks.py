@@ -20,6 +20,7 @@ from ...core.errors import SkyclassError
 from ...core.limits import MAX_BANDS
 from ...core.text import quantity
 from ...images.formats.containers import read_column, stack_arrays
+from ...images.formats.registry import STACK_SUFFIXES
 from ..catalog import Found
 from ..source_options import SourceOptions
 from ..split_names import SPLIT_NAMES
@@ -27,7 +28,6 @@ from ..tables.columns import given_columns, name_classes, name_columns
 from .rows import addressed, checked_rows, join_table, short_names
 from .tables import read_named
 
-STACK_SUFFIXES = (".h5", ".hdf5", ".npz", ".npy")
 IMAGE_KEYS = ("images", "x", "X", "data", "image")
 LABEL_KEYS = ("labels", "label", "ans", "y", "Y", "class", "classes", "target", "targets")
 _NAME_KEYS = ("class_names", "classes")  # texts, as many as there are classes
@@ -102,7 +102,7 @@ def read_stack_table(table: Path, stack: Path, options: SourceOptions) -> Found:
 
 
 def _checked(frame: pd.DataFrame, path: Path) -> Found:
-    return checked_rows(frame, path, "arrays", sought=frame["file"].tolist(), fix=_FIX)
+    return checked_rows(frame, path, sought=frame["file"].tolist(), fix=_FIX)
 
 
 def _file_frame(path: Path, split: str | None, options: SourceOptions, prefix: str) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def read_band_files(root: Path, options: SourceOptions) -> Found:
             faults[row] = _lacks(pattern, one.id, lacking)
     frame = pd.DataFrame(rows)
     frame = frame.drop(columns=[name for name in ("label", "group") if frame[name].isna().all()])
-    found_rows = checked_rows(frame, root, "band files", sought=frame["file"].tolist(), faults=faults, fix=_FIX)
+    found_rows = checked_rows(frame, root, sought=frame["file"].tolist(), faults=faults, fix=_FIX)
     return found_rows._replace(problems=[*found_rows.problems, *_passed_over(root, files, objects, bands, pattern)])
 
 
@@ -97,7 +97,7 @@ def read_band_table(path: Path, options: SourceOptions) -> Found:
         frame = frame.rename(columns={"file": "table_file"})
     frame["file"] = pd.Series(files, dtype=object)
     sought = [str(root / _name(pattern, name, bands[0])) if name else None for name in frame["image_id"]]
-    return checked_rows(frame, path, "band files", sought=sought, faults=faults)
+    return checked_rows(frame, path, sought=sought, faults=faults)
 
 
 def band_pattern(files: Iterable[str]) -> str | None:

@@ -62,7 +62,7 @@ def read_cutouts(path: Path, options: SourceOptions) -> Found:
     ]
     frame["file"] = pd.Series(addresses, dtype=object)
     fix = "give positions in ra and dec (degrees) or x and y (pixels), and mosaics that exist"
-    return checked_rows(frame, path, "cutouts", sought=names, faults=faults, fix=fix)
+    return checked_rows(frame, path, sought=names, faults=faults, fix=fix)
 
 
 def _mosaics(frame: pd.DataFrame, path: Path, image_root: Path | None) -> tuple[list[str | None], list[str | None]]:

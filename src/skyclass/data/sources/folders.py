@@ -11,12 +11,11 @@ import pandas as pd
 from ...core.console import say
 from ...core.errors import SkyclassError
 from ...images.formats.read import is_image_name
-from ...images.formats.registry import IMAGE_SUFFIXES
+from ...images.formats.registry import IMAGE_SUFFIXES, STACK_SUFFIXES
 from ..catalog import Found, warning
 from ..source_options import SourceOptions
 from ..split_names import split_of
 from ..tables.table_files import table_suffix
-from .array_stacks import STACK_SUFFIXES
 from .folder_layout import Layout, find_layout
 from .rows import ids_of
 
@@ -67,7 +66,7 @@ def read_folders(root: Path, files: Sequence[str], options: SourceOptions = Sour
         for folder in _empty_classes(root, layout, images)
         if not any((folder / name).is_file() for name in OUTPUTS)
     ]
-    return Found(catalog, problems, "folders" if catalog["label"].notna().any() else "files")
+    return Found(catalog, problems)
 
 
 def _is_output(file: str) -> bool:

@@ -52,7 +52,7 @@ def read_parquet_images(root: Path, files: Sequence[Path], options: SourceOption
             frame["split"] = split
         frames.append(frame)
     frame = join_table(list(zip(names, frames, strict=True)), root)
-    return checked_rows(frame, root, "parquet images", sought=frame["file"].tolist(), fix=_FIX)
+    return checked_rows(frame, root, sought=frame["file"].tolist(), fix=_FIX)
 
 
 def _shard(path: Path, options: SourceOptions, prefix: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 from ...core.console import say
 from ...core.errors import SkyclassError
 from ...images.formats.locations import ContainerRow, stem_of
-from ..catalog import FAULT, ODDITY, REQUIRED, Found, Problem, SourceKind, warning
+from ..catalog import FAULT, ODDITY, REQUIRED, Found, Problem, warning
 
 
 def ids_of(names: Iterable[str]) -> dict[str, str]:
@@ -70,7 +70,6 @@ def addressed(frame: pd.DataFrame, path: Path, key: str, prefix: str) -> pd.Data
 def checked_rows(
     frame: pd.DataFrame,
     path: Path,
-    kind: SourceKind,
     *,
     sought: Sequence[str | None],
     faults: Mapping[int, str] | None = None,
@@ -105,7 +104,7 @@ def checked_rows(
     odd = odd[odd.index.isin(kept.index)]
     named = zip(odd, kept.loc[odd.index, "file"], kept.loc[odd.index, "image_id"], strict=True)
     oddities = [warning(Path(file), text, image_id) for text, file, image_id in named]
-    return Found(kept, [*problems.values(), *oddities], kind, _one_an_id(left_out, kept))
+    return Found(kept, [*problems.values(), *oddities], _one_an_id(left_out, kept))
 
 
 def _one_an_id(left_out: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:

@@ -46,7 +46,7 @@ def read_table_source(path: Path, options: SourceOptions) -> Found:
         frame["image_id"] = pd.Series(_ids_of_files(names.tolist(), files, root), dtype=object)
     frame["file"] = pd.Series(files, dtype=object)  # as object, or pandas turns None into NaN
     sought = [file or (str(root / name) if name else None) for name, file in zip(names, files, strict=True)]
-    return checked_rows(frame, path, "table", sought=sought)
+    return checked_rows(frame, path, sought=sought)
 
 
 def find_files(names: Sequence[str | None], table: Path, image_root: Path | None) -> tuple[Path, list[str | None]]:

@@ -19,6 +19,7 @@ from ..bootstrap import scores_of
 from ..comparison import SCORES
 from ..metrics import auroc_macro, auroc_per_class, labelled_rows
 from ..subgroups import AccuracyBy
+from ..weighted_metrics import METRICS
 
 
 def confusion_figure(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequence[str]) -> Figure:
@@ -203,7 +204,7 @@ def comparison_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         for axes, (score, title) in zip(panels, SCORES.items(), strict=True):
             for place, row in enumerate(rows):
                 _draw_method(axes, row, score, place)
-            better = "smaller" if score == "ece" else "larger"
+            better = "larger" if METRICS[score].higher_is_better else "smaller"
             axes.set(xlabel=f"{title}\n({better} is better)", ylim=(len(rows) - 0.4, -0.75))
             axes.margins(x=0.15)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=4))

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -27,8 +28,29 @@ CUT = "cut it into smaller images first"
 REAL = "save real numbers, such as float32"
 UNPICKLE = 'load it where you trust it and rewrite it: np.save(file, np.stack(list(array)).astype("float32"))'
 
-# Pixels (C, H, W) of any type, and C band names.
-Pixels = tuple[np.ndarray, tuple[str, ...]]
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An image, on the whole way from its file to the network.
+
+    Parameters
+    ----------
+    pixels : (C, H, W), of any type as a decoder gives them; uint8, uint16 or float32, C-contiguous, writable and of
+        native byte order as `read_image` does, and of the settings' type once they are preprocessed. Without any size
+        where there is an error
+    bands : C names: ("grey",), ("red", "green", "blue"), the file's own, or ("band_1", ..., "band_C")
+    format : of `registry.FORMATS`; "array" for one that was given as an array
+    warning : what is odd about the image or how it was read, such as a cutout that lies partly outside its mosaic
+    error : why it cannot be used; None where it can
+    bad : share of the decoded values that were NaN or infinite, in [0, 1], once it is preprocessed
+    """
+
+    pixels: np.ndarray
+    bands: tuple[str, ...]
+    format: str = ""
+    warning: str | None = None
+    error: str | None = None
+    bad: float = 0.0
 
 
 class _Quiet:
@@ -111,7 +133,7 @@ def are_names(names: Sequence[str]) -> bool:
     return len(names) > 0 and all(names) and len(set(names)) == len(names)
 
 
-def from_array(array: np.ndarray, bands_first: bool = False) -> Pixels:
+def from_array(array: np.ndarray, bands_first: bool = False) -> Image:
     """(H, W), (C, H, W) or (H, W, C), after any leading axes of length 1 -> (C, H, W).
 
     Of a three-axis array the shorter of the first and last axes is the bands (the first where they are equal), if it is
@@ -133,14 +155,14 @@ def from_array(array: np.ndarray, bands_first: bool = False) -> Pixels:
         if array.shape[-1] < array.shape[0]:
             array = np.moveaxis(array, -1, 0)  # (H, W, C) -> (C, H, W)
             if len(array) == 3 and array.dtype == np.uint8:
-                return array, RGB
-    return array, band_names(len(array))
+                return Image(array, RGB)
+    return Image(array, band_names(len(array)))
 
 
-def named_bands(decoded: Pixels, names: Sequence[str] | None) -> Pixels:
+def with_bands(image: Image, names: Sequence[str] | None) -> Image:
     """The image with its bands called `names`, if there is one name a band and no two are the same."""
-    pixels, bands = decoded
-    return (pixels, tuple(names)) if names and are_names(names) and len(names) == len(bands) else (pixels, bands)
+    named = names is not None and are_names(names) and len(names) == len(image.bands)
+    return replace(image, bands=tuple(names)) if names and named else image
 
 
 def texts(array: np.ndarray) -> np.ndarray:

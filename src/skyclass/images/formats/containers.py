@@ -5,24 +5,19 @@ Files stay open for the next row; threads may read at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ...core.errors import SkyclassError, one_line
-from .array_files import Stack, column_of, open_hdf5, open_npy, open_npz
-from .arrays import COPY_AGAIN, Pixels, check_file, check_numbers, check_shape, from_array, named_bands, naming
+from .array_files import Stack, column_of
+from .arrays import COPY_AGAIN, Image, check_file, check_numbers, check_shape, from_array, naming, with_bands
 from .open_files import KeptOpen
 from .parquet import ParquetImages
+from .registry import FORMATS, HEAD, format_of
 
 _AT_MOST = 8  # files kept open
-_OPENERS: dict[bytes, Callable[[Path], Stack | ParquetImages]] = {
-    b"\x93NUMPY": open_npy,
-    b"PK\x03\x04": open_npz,
-    b"\x89HDF\r\n\x1a\n": open_hdf5,
-    b"PAR1": ParquetImages,
-}
 
 
 def stack_arrays(path: str | Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
@@ -47,8 +42,8 @@ def read_column(path: str | Path, key: str) -> np.ndarray:
         return column_of(_stack(path).array(key), key)
 
 
-def read_row(path: Path, key: str, row: int) -> tuple[Pixels | bytes | Path, str]:
-    """(image, kind): row `row` of an array, or of a Parquet column the bytes or the path of an encoded image.
+def read_row(path: Path, key: str, row: int) -> Image | bytes | Path:
+    """Row `row` of an array as an image, or of a Parquet column the bytes or the path of an encoded image.
 
     A row is (H, W), (C, H, W) or (H, W, C); an array of text called `filters` or `bands`, one a band, names the bands.
 
@@ -56,7 +51,7 @@ def read_row(path: Path, key: str, row: int) -> tuple[Pixels | bytes | Path, str
     """
     stack = _open.get(path)
     if isinstance(stack, ParquetImages):
-        return stack.read_row(key, row), "parquet"
+        return stack.read_row(key, row)
     array = stack.array(key)
     check_numbers(array.dtype)
     if len(array.shape) < 3:
@@ -64,8 +59,8 @@ def read_row(path: Path, key: str, row: int) -> tuple[Pixels | bytes | Path, str
     if not 0 <= row < array.shape[0]:
         raise SkyclassError(f"no row {row}: it has {array.shape[0]:,} rows, counted from 0", fix="correct the row")
     check_shape(array.shape[1:])
-    decoded = from_array(np.array(array.get()[row]))
-    return named_bands(decoded, stack.names_of_bands), stack.kind
+    image = from_array(np.array(array.get()[row]))
+    return replace(with_bands(image, stack.names_of_bands), format=stack.kind)
 
 
 def _stack(path: Path) -> Stack:
@@ -78,10 +73,9 @@ def _stack(path: Path) -> Stack:
 
 def _opened(path: Path) -> Stack | ParquetImages:
     with path.open("rb") as stream:
-        head = stream.read(8)
-    for magic, open_file in _OPENERS.items():
-        if head.startswith(magic):
-            return open_file(path)
+        kind = format_of(stream.read(HEAD))
+    if kind and FORMATS[kind].opener:
+        return FORMATS[kind].open(path)
     raise SkyclassError("not a file of many images", fix="give NPZ, NPY, HDF5 or Parquet")
 
 

@@ -1,4 +1,4 @@
-"""The bytes of one kind of image file become an array with named bands; `read` chooses the decoder.
+"""The bytes of one kind of image file become an array with named bands; `registry.FORMATS` names the decoders.
 
 Nothing here names the file: what is refused raises a SkyclassError without a place, which `read` fills in.
 """
@@ -11,7 +11,7 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import IO, Any
 
 import imagecodecs
@@ -24,14 +24,14 @@ from ...core.limits import MAX_BANDS, MAX_PAGES, check_unpacking
 from .arrays import (
     COPY_AGAIN,
     RGB,
-    Pixels,
+    Image,
     band_names,
     check_numbers,
     check_shape,
     from_array,
-    named_bands,
     read_npy_header,
     texts,
+    with_bands,
 )
 
 _LONGEST_NAMES = 2**16  # bytes of an array of bands' names
@@ -40,13 +40,13 @@ _LONGEST_NAMES = 2**16  # bytes of an array of bands' names
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
-def _from_interleaved(pixels: np.ndarray) -> Pixels:
+def _from_interleaved(pixels: np.ndarray) -> Image:
     """(H, W), (H, W, 1 or 2) grey or (H, W, 3 or 4) RGB, with or without alpha -> (1 or 3, H, W) without alpha."""
     planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)  # (H, W, S) -> (S, H, W)
-    return (planes[:3], RGB) if len(planes) >= 3 else (planes[:1], ("grey",))
+    return Image(planes[:3], RGB) if len(planes) >= 3 else Image(planes[:1], ("grey",))
 
 
-def _decode_common(data: bytes) -> Pixels:
+def decode_common(data: bytes) -> Image:
     """JPEG, WebP, GIF and 8-bit PNG, through Pillow; of several frames the first. WebP and palettes are always RGB."""
     with pillow.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "GIF")) as picture:
         check_shape((len(picture.getbands()), picture.height, picture.width))
@@ -54,16 +54,18 @@ def _decode_common(data: bytes) -> Pixels:
         return _from_interleaved(np.asarray(picture if picture.mode == mode else picture.convert(mode)))
 
 
-def _decode_webp(data: bytes) -> Pixels:
+def decode_webp(data: bytes) -> Image:
+    """WebP, whose header tells its length."""
     if 8 + int.from_bytes(data[4:8], "little") > len(data):  # the RIFF header tells the length of what follows it
         raise SkyclassError("the file ends early", fix=COPY_AGAIN)
-    return _decode_common(data)
+    return decode_common(data)
 
 
-def _decode_png(data: bytes) -> Pixels:
+def decode_png(data: bytes) -> Image:
+    """PNG of any depth."""
     # Bytes 16 to 26 are width, height, bit depth and colour type (PNG specification, 11.2.2).
     if len(data) < 26 or data[24] != 16:
-        return _decode_common(data)
+        return decode_common(data)
     # Pillow would halve the depth of 16-bit colours.
     samples = {0: 1, 2: 3, 4: 2, 6: 4}.get(data[25], 4)
     check_shape((samples, int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")))
@@ -85,7 +87,7 @@ def _critical_chunks(data: bytes) -> bytes:
     return b"".join([*kept, data[place : place + 12]])
 
 
-def _decode_tiff(data: bytes) -> Pixels:
+def decode_tiff(data: bytes) -> Image:
     """The first page, or all pages if the file marks them as channels or one (C, H, W) array."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         _check_pages(data, file.tiff)
@@ -105,14 +107,14 @@ def _decode_tiff(data: bytes) -> Pixels:
         raise SkyclassError(f"a TIFF with the axes {axes}", fix="save it as (H, W) or (C, H, W)")
     planes = pixels[None] if axes == "YX" else np.moveaxis(pixels, -1, 0) if axes == "YXS" else pixels  # -> (C, H, W)
     if photometric == tifffile.PHOTOMETRIC.PALETTE and colours is not None:
-        return colours[:, planes[0]], RGB  # (3, levels)[:, (H, W)] -> (3, H, W)
+        return Image(colours[:, planes[0]], RGB)  # (3, levels)[:, (H, W)] -> (3, H, W)
     if photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind in "bu":
         planes = ~planes
     kept = len(planes) - len(alpha)
     planes = np.concatenate([planes[:kept], planes[kept:][np.logical_not(alpha)]]) if any(alpha) else planes
     names = band_names(len(planes))
     is_rgb = photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR) and len(planes) >= 3
-    return planes, (*RGB, *names[3:]) if is_rgb else names
+    return Image(planes, (*RGB, *names[3:]) if is_rgb else names)
 
 
 def _check_pages(data: bytes, tiff: Any) -> None:
@@ -146,23 +148,24 @@ def _tiff_is_cut(file: tifffile.TiffFile, source: Any, data: bytes) -> bool:
     return lacks_pages or any(start + count > len(data) for start, count in pieces)
 
 
-def _decode_npy(data: bytes) -> Pixels:
+def decode_npy(data: bytes) -> Image:
+    """NumPy's format, one array."""
     return from_array(_read_npy(io.BytesIO(data)))
 
 
-def _decode_npz(data: bytes) -> Pixels:
+def decode_npz(data: bytes) -> Image:
     """The only array, or the one called `image`; or `images` where an array `filters` or `bands` names its bands."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         names = _names_in(archive, keys)
         if "image" in keys or len(keys) == 1:
-            return named_bands(from_array(_read_member(archive, "image" if "image" in keys else keys[0])), names)
+            return with_bands(from_array(_read_member(archive, "image" if "image" in keys else keys[0])), names)
         if "images" in keys and names:
             shape = _shape_in(archive, "images")
             if len(shape) == 3 and len(names) in (shape[0], shape[-1]):
-                decoded = from_array(_read_member(archive, "images"))
-                if len(decoded[1]) == len(names):
-                    return named_bands(decoded, names)
+                image = from_array(_read_member(archive, "images"))
+                if len(image.bands) == len(names):
+                    return with_bands(image, names)
     found = f"{len(keys)} arrays: {', '.join(keys)}" if keys else "no array"
     fix = "save one array a file, name the one to read `image`, or name a row of a stack: file.npz::images[0]"
     raise SkyclassError(f"an archive of {found}", fix=fix)
@@ -204,15 +207,3 @@ def _read_npy(stream: IO[bytes]) -> np.ndarray:
         raise SkyclassError("the file ends early", fix=COPY_AGAIN)
     flat = np.frombuffer(raw, dtype)
     return flat.reshape(shape[::-1]).T if fortran_order else flat.reshape(shape)
-
-
-# All but FITS, which alone has something to warn of (`fits.images.read_fits`).
-DECODERS: dict[str, Callable[[bytes], Pixels]] = {
-    "jpeg": _decode_common,
-    "gif": _decode_common,
-    "webp": _decode_webp,
-    "png": _decode_png,
-    "tiff": _decode_tiff,
-    "npy": _decode_npy,
-    "npz": _decode_npz,
-}

@@ -1,7 +1,7 @@
 """A file, or what an address names, becomes an image with named bands.
 
-Files are JPEG, PNG, TIFF, WebP, GIF, FITS, NPY and NPZ; an address names a row of NPY, NPZ, HDF5 or Parquet, a cutout
-of a FITS mosaic, or one file a band.
+Files are of `registry.FORMATS`; an address names a row of NPY, NPZ, HDF5 or Parquet, a cutout of a FITS mosaic, or one
+file a band.
 
 What a file is, its first bytes say, not its name. Pixels are given as they are stored: rows in the order of the file
 (FITS counts them from the bottom), EXIF orientation ignored, NaN and infinities kept (`preprocess` fills them).
@@ -13,7 +13,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,31 +21,13 @@ from PIL import Image as pillow
 
 from ...core.errors import SkyclassError, one_line
 from ...core.limits import MAX_BYTES, MAX_PIXELS, check_unpacking
-from .arrays import COPY_AGAIN, CUT, REAL, are_names, check_file, check_shape, naming
-from .fits.images import read_fits
+from .arrays import COPY_AGAIN, CUT, REAL, Image, are_names, check_file, check_shape, naming
 from .locations import Address, BandFiles, ContainerRow, Cutout, parse_address
-from .raster import DECODERS
-from .registry import IMAGE_SUFFIXES, MAGIC
+from .registry import FORMATS, IMAGE_SUFFIXES, format_of
 
 _PIECE = 2**20  # bytes unpacked at a time
 # Messages of the decoders when a file ends early.
 _EARLY = ("truncated", "too small", "eof", "missing end card", "corrupt fits", "not a zip file")
-
-
-@dataclass(frozen=True, eq=False)
-class Image:
-    """A decoded image.
-
-    pixels : (C, H, W) uint8, uint16 or float32; C-contiguous, writable, native byte order
-    bands : C names: ("grey",), ("red", "green", "blue"), the file's own, or ("band_1", ..., "band_C")
-    format : jpeg, png, webp, gif, tiff, fits, npy, npz or hdf5
-    warning : what is odd about how it was read, such as a cutout that lies partly outside its mosaic
-    """
-
-    pixels: np.ndarray
-    bands: tuple[str, ...]
-    format: str
-    warning: str | None = None
 
 
 def is_image_name(path: str | Path) -> bool:
@@ -85,9 +67,9 @@ def _read_row(row: ContainerRow) -> Image:
     from .containers import read_row
 
     with naming(str(row), _damage):
-        content, kind = read_row(row.path, row.key, row.row)
-        if isinstance(content, tuple):
-            return Image(_stored(content[0]), content[1], kind)
+        content = read_row(row.path, row.key, row.row)
+        if isinstance(content, Image):
+            return replace(content, pixels=_stored(content.pixels))
     return _read_file(content) if isinstance(content, Path) else decode_bytes(content, str(row))
 
 
@@ -95,8 +77,8 @@ def _read_cutout(cutout: Cutout) -> Image:
     from .fits.cutouts import read_cutout
 
     with naming(str(cutout), _damage):
-        (pixels, bands), warning = read_cutout(cutout)
-        return Image(_stored(pixels), bands, "fits", warning)
+        image = read_cutout(cutout)
+        return replace(image, pixels=_stored(image.pixels), format="fits")
 
 
 def _read_band_files(address: BandFiles) -> Image:
@@ -128,25 +110,23 @@ def decode_bytes(data: bytes, name: str) -> Image:
     with naming(name, _damage):
         if data[:2] == b"\x1f\x8b":
             data = _gunzip(data)
-        kind = _format_of(data)
-        (pixels, bands), warning = read_fits(data) if kind == "fits" else (DECODERS[kind](data), None)
-        return Image(_stored(pixels), bands, kind, warning)
+        kind = format_of(data)
+        if kind is None or not FORMATS[kind].decoder:
+            raise _no_image(data[:256], kind)
+        image = FORMATS[kind].decode(data)
+        return replace(image, pixels=_stored(image.pixels), format=kind)
 
 
-def _format_of(data: bytes) -> str:
-    head = data[:256]
-    for magic, kind in MAGIC:
-        if head.startswith(magic) and (kind != "webp" or head[8:12] == b"WEBP"):
-            return kind
-    if head.startswith((b"\x89HDF\r\n\x1a\n", b"PAR1")):
-        raise SkyclassError("a file of many images, not one", fix="name a row of it, as in file.h5::images[0]")
-    if not data:
-        raise SkyclassError("the file is empty", fix=COPY_AGAIN)
+def _no_image(head: bytes, kind: str | None) -> SkyclassError:
+    """Why what begins so is not one image, and the way out."""
+    if kind:
+        return SkyclassError("a file of many images, not one", fix="name a row of it, as in file.h5::images[0]")
+    if not head:
+        return SkyclassError("the file is empty", fix=COPY_AGAIN)
     if all(byte >= 32 or byte in b"\t\n\f\r" for byte in head):
-        raise SkyclassError("not an image (it begins as text)", fix="remove it, or download it again")
-    raise SkyclassError(
-        "not an image of a known format", fix="convert it to JPEG, PNG, TIFF, WebP, GIF, FITS, NPY or NPZ"
-    )
+        return SkyclassError("not an image (it begins as text)", fix="remove it, or download it again")
+    *others, last = (one.words for one in FORMATS.values() if one.decoder)
+    return SkyclassError("not an image of a known format", fix=f"convert it to {', '.join(others)} or {last}")
 
 
 def _damage(error: Exception) -> tuple[str, str]:

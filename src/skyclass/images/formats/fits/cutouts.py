@@ -21,7 +21,7 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 
 from ....core.errors import SkyclassError, one_line
 from ....core.limits import check_unpacking
-from ..arrays import Pixels, check_shape, from_array, named_bands
+from ..arrays import Image, check_shape, from_array, with_bands
 from ..isolated.process import decode_apart
 from ..locations import Cutout
 from ..open_files import KeptOpen, file_version, plain_fits
@@ -59,8 +59,8 @@ class Mosaic:
         return self.numbers[id(hdu)]
 
 
-def read_cutout(cutout: Cutout) -> tuple[Pixels, str | None]:
-    """(image, warning): the piece of a mosaic, bands first where it has three axes.
+def read_cutout(cutout: Cutout) -> Image:
+    """The piece of a mosaic, bands first where it has three axes.
 
     The mosaic's first image HDU counts; for a position on the sky the first that has a celestial WCS. RA and Dec are
     ICRS. Rows and columns follow `astropy.nddata.Cutout2D`: an even size has half a pixel more below and to the left.
@@ -75,14 +75,15 @@ def read_cutout(cutout: Cutout) -> tuple[Pixels, str | None]:
     mosaic = _mosaics.get(cutout.path)
     with mosaic.lock:  # astropy does not say that an HDU may be read by several threads at once
         x, y = _pixel_of(mosaic, cutout) if cutout.on_sky else (cutout.x, cutout.y)
-    (pixels, bands), place = _piece(mosaic, mosaic.sky_image if cutout.on_sky else mosaic.image, x, y, cutout.size)
+    image, place = _piece(mosaic, mosaic.sky_image if cutout.on_sky else mosaic.image, x, y, cutout.size)
+    pixels, bands = image.pixels, image.bands
     missing = 1 - pixels[0].size / math.prod(cutout.size)
     if not missing:
-        return (pixels, bands), None
+        return image
     filling = np.nan if pixels.dtype.kind == "f" else 0
     whole = np.full((len(bands), *cutout.size), filling, pixels.dtype.newbyteorder("="))
     whole[(slice(None), *place)] = pixels
-    return (whole, bands), f"{max(missing, 0.001):.1%} of the cutout lies outside the mosaic"
+    return Image(whole, bands, warning=f"{max(missing, 0.001):.1%} of the cutout lies outside the mosaic")
 
 
 def mosaic_header(cutout: Cutout) -> tuple[fits.Header, tuple[int, int]]:
@@ -98,7 +99,7 @@ def mosaic_header(cutout: Cutout) -> tuple[fits.Header, tuple[int, int]]:
     return header, (math.ceil(x - width / 2), math.ceil(y - height / 2))  # as `overlap_slices` rounds
 
 
-def _piece(mosaic: Mosaic, hdu: Any, x: float, y: float, size: tuple[int, int]) -> tuple[Pixels, tuple[slice, slice]]:
+def _piece(mosaic: Mosaic, hdu: Any, x: float, y: float, size: tuple[int, int]) -> tuple[Image, tuple[slice, slice]]:
     """What lies inside the mosaic (C, h, w), and its rows and columns in the cutout."""
     *planes, height, width = hdu.shape
     check_shape((*planes, *size))
@@ -113,8 +114,8 @@ def _piece(mosaic: Mosaic, hdu: Any, x: float, y: float, size: tuple[int, int]) 
         with mosaic.lock:
             piece = np.stack([_plane(hdu, plane, inside) for plane in np.ndindex(*planes)])
         piece = piece.reshape(*planes, *piece.shape[1:])  # (C, h, w) -> the axes of the HDU
-    pixels, bands = from_array(piece, bands_first=True)
-    return named_bands((pixels, bands), cube_names(hdu, len(bands))), place
+    image = from_array(piece, bands_first=True)
+    return with_bands(image, cube_names(hdu, len(image.bands))), place
 
 
 def _plane(hdu: Any, plane: tuple[int, ...], inside: tuple[slice, slice]) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -23,7 +24,7 @@ from ....core.limits import (
     MAX_PIXELS,
     check_unpacking,
 )
-from ..arrays import COPY_AGAIN, Pixels, are_names, check_shape, from_array, named_bands
+from ..arrays import COPY_AGAIN, Image, are_names, check_shape, from_array, with_bands
 from ..isolated.process import decode_apart
 from .cards import check_cards
 
@@ -38,8 +39,8 @@ _AUXILIARY = re.compile(
 )
 
 
-def read_fits(data: bytes) -> tuple[Pixels, str | None]:
-    """The image of a FITS file, compressed or not, and a warning of the other images in it that are left out.
+def read_fits(data: bytes) -> Image:
+    """The image of a FITS file, compressed or not, with a warning of the other images in it that are left out.
 
     Bands come first; BSCALE, BZERO and BLANK are applied (blank pixels are NaN).
 
@@ -54,13 +55,13 @@ def read_fits(data: bytes) -> tuple[Pixels, str | None]:
         return _read_whole(data)
     n_pixels = min(layout.n_pixels, MAX_PIXELS)
     answer = decode_apart("fits_image", {}, data, **allowance(n_pixels, layout.n_tiles, len(data)))
-    return (answer.array, tuple(answer.values["bands"])), answer.values["warning"]
+    return Image(answer.array, tuple(answer.values["bands"]), warning=answer.values["warning"])
 
 
 def decode_whole(_arguments: dict[str, Any], content: bytearray) -> tuple[dict[str, Any], np.ndarray]:
     """The task of `isolated.process` that reads a file with compressed tiles."""
-    (pixels, bands), warning = _read_whole(bytes(content))
-    return {"bands": bands, "warning": warning}, pixels
+    image = _read_whole(bytes(content))
+    return {"bands": image.bands, "warning": image.warning}, image.pixels
 
 
 class Allowance(TypedDict):
@@ -78,7 +79,7 @@ def allowance(n_pixels: int, n_tiles: int, n_bytes: int) -> Allowance:
     )
 
 
-def _read_whole(data: bytes) -> tuple[Pixels, str | None]:
+def _read_whole(data: bytes) -> Image:
     with fits.open(io.BytesIO(data), memmap=False) as hdus:
         images = image_hdus(hdus)
         _check_end(hdus[-1], data)
@@ -90,9 +91,10 @@ def _read_whole(data: bytes) -> tuple[Pixels, str | None]:
             if isinstance(hdu, fits.CompImageHDU):
                 check_unpacking(8 * math.prod(hdu.shape), hdu.fileinfo()["datSpan"])
         if names:
-            return (np.concatenate([from_array(hdu.data, bands_first=True)[0] for hdu in chosen]), names), None
-        decoded = from_array(chosen[0].data, bands_first=True)
-        return named_bands(decoded, cube_names(chosen[0], len(decoded[1]))), _left_out(images[1:])
+            return Image(np.concatenate([from_array(hdu.data, bands_first=True).pixels for hdu in chosen]), names)
+        image = from_array(chosen[0].data, bands_first=True)
+        image = with_bands(image, cube_names(chosen[0], len(image.bands)))
+        return replace(image, warning=_left_out(images[1:]))
 
 
 def _left_out(others: list[Any]) -> str | None:
@@ -110,11 +112,7 @@ def image_hdus(hdus: fits.HDUList) -> list[Any]:
     if not images:
         kinds = ", ".join(type(hdu).__name__ for hdu in hdus)
         raise SkyclassError(f"a FITS file without an image (it holds {kinds})", fix="keep the file that has the image")
-    return [hdu for hdu in images if not _is_auxiliary(hdu)] or images
-
-
-def _is_auxiliary(hdu: Any) -> bool:
-    return _AUXILIARY.search(text_of(hdu, "EXTNAME").upper()) is not None
+    return [hdu for hdu in images if not _AUXILIARY.search(text_of(hdu, "EXTNAME").upper())] or images
 
 
 def _names_of(images: list[Any]) -> tuple[str, ...] | None:
