@@ -96,6 +96,27 @@ def test_every_format_gives_back_what_was_written(tmp_path: Path, suffix: str) -
     assert order == [*frame.columns]
 
 
+@pytest.mark.parametrize("name", ["nan", "NA", "None", "null", "N/A"])
+def test_a_class_may_be_called_as_others_call_what_is_absent(tmp_path: Path, name: str) -> None:
+    rows = pd.DataFrame({"image_id": ["a", "b"], "p_x": [0.2, 0.6], f"p_{name}": [0.8, 0.4], "label": [name, None]})
+    rows["predicted"] = [name, "x"]
+    rows.to_csv(tmp_path / "p.csv", index=False)
+    frame, classes, _ = read_predictions(tmp_path / "p.csv")
+    assert classes == ["x", name]
+    assert given(frame["label"]) == [name, None]
+    assert frame["predicted"].tolist() == [name, "x"]
+
+
+def test_a_table_cut_in_a_row_is_refused(tmp_path: Path) -> None:
+    file = written(tmp_path / "p.csv", made())
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])  # other programs leave out the last line's end
+    assert len(read_predictions(file)[0]) == 3
+    file.write_bytes(whole[: whole.rindex(b"4,") if b"4," in whole else -30])
+    with pytest.raises(SkyclassError, match="ends in the middle of a row"):
+        read_predictions(file)
+
+
 def test_a_fits_table_is_as_the_standard_has_it(tmp_path: Path) -> None:
     path = written(tmp_path / "p.fits", made())
     with fits.open(path) as hdus:

@@ -56,6 +56,14 @@ def foreign(folder: Path, n: int = 200, **columns: Any) -> Path:
     return folder / "theirs.csv"
 
 
+def test_rows_that_repeat_an_image_are_told(tmp_path: Path) -> None:
+    file = foreign(tmp_path, 40)
+    assert "an image_id" not in done("evaluate", file).err
+    table = pd.read_csv(file)
+    pd.concat([table, table.iloc[:3]]).to_csv(file, index=False)
+    assert "3 rows repeat an image_id" in done("evaluate", file).err
+
+
 # Intervals
 
 

@@ -44,6 +44,12 @@ def test_what_the_probabilities_say() -> None:
     np.testing.assert_allclose(found["entropy"], entropy(p, axis=1) / np.log(3), atol=1e-12)
 
 
+def test_images_whose_largest_probability_is_one_are_still_ranked() -> None:
+    """As float32 has it: 1 - 1e-9 is 1 there, and the other probability 1e-9."""
+    p = np.array([[1 - 1e-9, 1e-9], [1 - 1e-12, 1e-12], [1 - 1e-10, 1e-10]], np.float32).astype(np.float64)
+    assert np.argsort(scores_of_probabilities(p)["max_probability"]).tolist() == [1, 2, 0]
+
+
 def test_disagreement_is_the_mutual_information_of_class_and_answer() -> None:
     p = np.random.default_rng(0).dirichlet([0.3, 1.0, 2.0], (4, 50))  # (S, N, K)
     found = scores_of_samples(p, "ensemble")

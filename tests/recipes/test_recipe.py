@@ -90,6 +90,7 @@ def test_every_section_refuses_unknown_keys_and_lists_its_own() -> None:
         ("training: 3\n", 1, "training: should be a section with keys of its own"),
         ("pixels:\n  size: [64, 0]\n", 2, "pixels.size: should be greater than 0, got 0"),
         ("pixels:\n  size: [64, 64, 3]\n", 2, "pixels.size"),
+        ("pixels:\n  size: 100000\n", 2, "100,000 x 100,000 pixels are more than the 200,000,000"),
         ("pixels:\n  percentile: 40\n", 2, "pixels.percentile"),
         ("augment:\n  flip_vertical: 1.5\n", 2, "augment.flip_vertical: should be 1.0 or less"),
         ("augment:\n  scale: [1.2, 0.8]\n", 1, "scale must be [smallest, largest]"),

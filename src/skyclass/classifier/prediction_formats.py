@@ -10,6 +10,7 @@ the names as they were stand in the file: in FITS under the keyword SKYCLASS, in
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -28,10 +29,12 @@ from ..core.errors import SkyclassError
 from ..core.files.atomic_files import written_whole
 from ..core.files.csv_files import read_csv, write_csv
 from ..data.tables.columns import plain
+from ..data.tables.csv_reader import ABSENT
 from ..data.tables.table_files import FITS_SUFFIXES, read_rows, table_suffix
 from ..evaluation.predictions import PREFIX, TEXT, frame_of, predictions_writer, schema_of, table_of, without_lost
 
 KEY = "skyclass"  # of the file's metadata
+_LONGEST_ROW = 2**20  # bytes from which the end of a file is told
 _CODED = "Predictions of Skyclass; how they were made, in base64:"
 _XML_HAS_NO = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
@@ -103,9 +106,23 @@ def _read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
-        return read_csv(path, dtype=dict.fromkeys(TEXT, "string"))
+        names = pd.read_csv(path, nrows=0).columns
+        absent = {name: [""] if name in TEXT else list(ABSENT) for name in names}  # a class may be called `nan`
+        frame = read_csv(path, dtype=dict.fromkeys(TEXT, "string"), keep_default_na=False, na_values=absent)
+        cut = _ends_in_a_row(path, len(names))
     except (OSError, TypeError, ValueError, RecursionError):
         raise SkyclassError("not a table of predictions", where=path, fix="predict again") from None
+    if cut:
+        raise SkyclassError("the file ends in the middle of a row", where=path, fix="copy it again, or predict again")
+    return frame
+
+
+def _ends_in_a_row(path: Path, columns: int) -> bool:
+    """Whether the last line of a CSV file has no end, and fewer fields than there are columns."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _LONGEST_ROW))
+        last = stream.read().decode("utf-8", errors="replace").rpartition("\n")[2]
+    return bool(last) and len(next(csv.reader([last]))) < columns
 
 
 def _read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -13,13 +13,16 @@ _SECRET = re.compile(
     r"|(api|access|private|secret|account)[_-]?key)$|^(pass|sig|auth)$",
     re.IGNORECASE,
 )
-# user:password@ behind ://, the password up to the @ before the host (SQLAlchemy lets it hold slashes).
-_USER_INFO = re.compile(r"(://[^:/?#@\s'\"]*):[^@\s'\"]*@(?:[^/?#@\s'\"]*@)*")
+# Each pattern looks so far from where it begins, and no farther: a label may be a text of any length.
+# user:password@ behind ://, the password up to the @ before the host (SQLAlchemy lets it hold slashes). An address that
+# was taken for a path has one slash left.
+_USER_INFO = re.compile(r"(:/{1,2}[^:/?#@\s'\"]{0,1000}):[^@\s'\"]{0,1000}@(?:[^/?#@\s'\"]{0,1000}@){0,9}")
 # A token in the place of a user, where the web has one: https://TOKEN@host.
-_WEB_USER = re.compile(r"(\b(?:https?|git\+https?|ftp)://)[^:/?#@\s'\"]+@", re.IGNORECASE)
+_WEB_USER = re.compile(r"(\b(?:https?|git\+https?|ftp):/{1,2})[^:/?#@\s'\"]{1,1000}@", re.IGNORECASE)
 # key=value of URLs and of libpq's connection strings, "key": value of JSON and of Python.
 _PAIR = re.compile(
-    r"(?P<key>[\w.%+-]+)(?P<between>\s*=\s*|['\"]\s*[:=]\s*)(?P<value>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s&]+)"
+    r"(?<![\w.%+-])(?P<key>[\w.%+-]+)(?P<between>\s{0,9}=\s{0,9}|['\"]\s{0,9}[:=]\s{0,9})"
+    r"(?P<value>'(?:[^'\\]|\\.){0,1000}'|\"(?:[^\"\\]|\\.){0,1000}\"|[^\s&]+)"
 )
 
 

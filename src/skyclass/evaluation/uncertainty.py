@@ -32,8 +32,11 @@ IN_WORDS = {
 
 
 def scores_of_probabilities(p: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of the probabilities (N, K) alone: 1 - the largest one, and the normalised entropy; (N,) in [0, 1]."""
-    return {BASELINE: 1.0 - p.max(axis=1), "entropy": entropy_uncertainty(p)}
+    """Scores of the probabilities (N, K) alone: 1 - the largest one, and the normalised entropy; (N,) in [0, 1].
+
+    The first is the sum of the others, which still ranks images of which the largest probability is stored as 1.
+    """
+    return {BASELINE: np.clip(p.sum(axis=1) - p.max(axis=1), 0.0, 1.0), "entropy": entropy_uncertainty(p)}
 
 
 def scores_of_samples(p: np.ndarray, kind: str) -> dict[str, np.ndarray]:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
+from ..core.limits import MAX_PIXELS
 from .schema import Settings
 
 
@@ -19,11 +28,20 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _bounded(size: tuple[int, int]) -> tuple[int, int]:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"{size[0]:,} x {size[1]:,} pixels are more than the {MAX_PIXELS:,} of the largest image")
+    return size
+
+
 Positive = Annotated[int, Field(gt=0)]
 _SIDE = {"type": "integer", "exclusiveMinimum": 0}
 _SIDES = {"type": "array", "prefixItems": [_SIDE, _SIDE], "minItems": 2, "maxItems": 2}
 Size = Annotated[
-    tuple[Positive, Positive], BeforeValidator(_pair), WithJsonSchema({"anyOf": [_SIDE, _SIDES]}, mode="validation")
+    tuple[Positive, Positive],
+    BeforeValidator(_pair),
+    AfterValidator(_bounded),
+    WithJsonSchema({"anyOf": [_SIDE, _SIDES]}, mode="validation"),
 ]
 
 

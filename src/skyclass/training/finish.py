@@ -134,7 +134,8 @@ def _write_predictions(run: Run, classifier: Classifier, rows: TrainingRows, out
         carried=carried_schema(catalog, places),
     ) as append:
         append(frame)
-    labels, tested = rows.labels[rows.test], p[len(rows.val) :]
+    # As they are stored, in float32: `skyclass evaluate` gives the same scores.
+    labels, tested = rows.labels[rows.test], p[len(rows.val) :].astype(np.float32).astype(np.float64)
     known = ~np.isnan(tested).any(axis=1)
     labels, tested = labels[known], tested[known]
     if len(labels):

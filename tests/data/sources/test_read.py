@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,17 @@ def test_one_image(make: Callable[..., Path]) -> None:
     source = read_source(path)
     assert source.kind == "files"
     assert rows(source, "image_id", "file", "label", "split") == [("m31", str(path), None, None)]
+
+
+def test_a_name_that_is_no_text_costs_its_own_file(make: Callable[..., Path]) -> None:
+    root = make("a/1.png", "b/2.png")
+    (root / "a/1.png").rename(root / os.fsdecode(b"a/caf\xe9.png"))
+    touch(root, "a/3.png")
+    found = read_source(root, SourceOptions())
+    assert found.catalog["image_id"].tolist() == ["3", "2"]
+    (error,) = (problem for problem in found.problems if problem["severity"] == "error")
+    assert error["file"].endswith("caf\\xe9.png")
+    assert "not UTF-8" in error["problem"]
 
 
 def test_linked_folders_are_read_once(make: Callable[..., Path], tmp_path: Path) -> None:

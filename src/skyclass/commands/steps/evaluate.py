@@ -20,6 +20,7 @@ from ...core.files.atomic_files import read_json, sha256_of, write_json, write_t
 from ...core.files.csv_files import write_csv
 from ...core.files.json_documents import sealed
 from ...core.plotting import save_figure
+from ...core.text import quantity
 from ...evaluation import metrics
 from ...evaluation.bootstrap import MAIN, score_line, score_table
 from ...evaluation.calibration_report import calibration_report
@@ -104,10 +105,20 @@ def _scores(data: EvaluationData, _: dict[str, Any]) -> dict[str, Any]:
     write_text(data.folder / "classification_report.txt", report)
     say(report)
     say(f"Split {data.split}: {score_line(result)}")
-    for note in evaluation_notes(result):
+    for note in [*evaluation_notes(result), *_repeated(data.rows)]:
         say(note)
     made_from = {"split": data.split, "predictions_sha256": sha256_of(data.file)}
     return {**result, **made_from, "n_unpredicted": count_unpredicted(data.frame, data.split)}
+
+
+def _repeated(rows: pd.DataFrame) -> list[str]:
+    """A sentence, where images are there more than once."""
+    ids = rows["image_id"] if "image_id" in rows else pd.Series(dtype=object)
+    n = int(ids.dropna().duplicated().sum())
+    if not n:
+        return []
+    told = quantity(n, "row repeats", "rows repeat")
+    return [f"{told} an image_id: they count as other images, which makes the intervals too narrow."]
 
 
 def _pictures(data: EvaluationData, result: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ...core.console import say
 from ...core.errors import SkyclassError
 from ...images.formats.read import is_image_name
 from ...images.formats.registry import IMAGE_SUFFIXES, STACK_SUFFIXES
-from ..catalog import Found, warning
+from ..catalog import Found, Problem, warning
 from ..source_options import SourceOptions
 from ..split_names import split_of
 from ..tables.table_files import table_suffix
@@ -30,6 +30,7 @@ def read_folders(root: Path, files: Sequence[str], options: SourceOptions = Sour
 
     Errors: SkyclassError where there is no image.
     """
+    files, unreadable = _names_as_text(root, files)
     images = [file for file in files if is_image_name(file)]
     if not images:
         raise SkyclassError("no image in this folder", where=root, fix=_fix(files))
@@ -66,7 +67,19 @@ def read_folders(root: Path, files: Sequence[str], options: SourceOptions = Sour
         for folder in _empty_classes(root, layout, images)
         if not any((folder / name).is_file() for name in OUTPUTS)
     ]
-    return Found(catalog, problems)
+    return Found(catalog, problems + unreadable)
+
+
+def _names_as_text(root: Path, files: Sequence[str]) -> tuple[list[str], list[Problem]]:
+    """The files whose names are text, and an error for each other one: no table can hold it."""
+    names = {file: os.fsencode(file).decode("utf-8", "backslashreplace") for file in files}
+    fault = "its name is not UTF-8, and no table can hold it: rename the file"
+    errors = [
+        Problem(image_id=name, file=f"{root}{os.sep}{name}", problem=fault, severity="error", kind="row")
+        for file, name in names.items()
+        if file != name
+    ]
+    return [file for file, name in names.items() if file == name], errors
 
 
 def _is_output(file: str) -> bool:

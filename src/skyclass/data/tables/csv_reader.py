@@ -21,7 +21,7 @@ from ..catalog import FAULT
 from .columns import plain
 
 # Values for "absent" in columns that are no text.
-_ABSENT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None", "<NA>")
+ABSENT = ("", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None", "<NA>")
 _SEPARATORS = "\t,;|"  # of equals the first
 _SAMPLE = 50  # lines from which the separator is found
 _TOO_LONG = "its rows have more fields than its header"
@@ -92,7 +92,7 @@ def _parsed(source: Path | io.StringIO, layout: _Layout, text_columns: frozenset
     names = read(nrows=0).columns
     text = {name: str for name in names if plain(name) in text_columns}
     # A class may be called None or NA: such words mean "absent" in the other columns only.
-    absent = {name: list(_ABSENT) for name in names if name not in text}
+    absent = {name: list(ABSENT) for name in names if name not in text}
     table = read(dtype=text, keep_default_na=False, na_values=absent, low_memory=False)
     if not isinstance(table.index, pd.RangeIndex):
         return table
