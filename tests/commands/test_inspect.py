@@ -135,7 +135,7 @@ def test_a_decoder_that_breaks_costs_one_image(tmp_path: Path, monkeypatch: pyte
     def breaks_once(path: str):
         if path.endswith("001.png"):
             raise RuntimeError("a bug\nof the decoder")
-        return read_image(path)
+        return decode(data)
 
     monkeypatch.setattr(verb, "read_image", breaks_once)
     summary = inspect(tmp_path, out=tmp_path / "out", duplicates=False)
@@ -239,7 +239,7 @@ def test_the_terminal_at_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 )
 def test_a_bar_is_whole_at_80_columns(description: str, total: int, rate: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = at_80_columns(monkeypatch)
-    monkeypatch.setattr(console.RateColumn, "render", lambda self, task: console.Text(rate, no_wrap=True))
+    monkeypatch.setattr(bars.RateColumn, "render", lambda self, task: bars.Text(rate, no_wrap=True))
     with console.progress(description, total) as advance:
         advance(total)
     assert "…" not in stream.getvalue()
@@ -249,7 +249,7 @@ def test_a_bar_is_whole_at_80_columns(description: str, total: int, rate: str, m
 def test_the_time_of_a_bar() -> None:
     def shown(finished: bool, remaining: float | None = None, taken: float | None = None) -> str:
         task = SimpleNamespace(finished=finished, time_remaining=remaining, finished_time=taken)
-        return console.TimeColumn().render(task).plain
+        return bars.TimeColumn().render(task).plain
 
     assert shown(False) == ""
     assert shown(False, remaining=3725.4) == "1:02:05 left"

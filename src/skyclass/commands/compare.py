@@ -13,7 +13,7 @@ from rich.console import Console
 from ..classifier.prediction_formats import read_predictions
 from ..classifier.run import Run, predictions_of
 from ..classifier.run_documents import Cost
-from ..core.console import say, say_where
+from ..core.console import say, say_where, shown_messages
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import write_text
 from ..core.files.csv_files import write_csv
@@ -33,6 +33,7 @@ from ..evaluation.metrics import labelled_rows
 from ..evaluation.predictions import labelled_predictions, probabilities
 
 
+@shown_messages()
 def compare(
     runs: Sequence[str | Path], *, out: str | Path = "comparison", split: str = "test", reported: bool = False
 ) -> pd.DataFrame:

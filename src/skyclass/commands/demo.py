@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..classifier.run import Run, is_run
-from ..core.console import console, say, say_where
+from ..core.console import console, say, say_where, shown_messages
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import read_json
 from ..data.packs.pack import is_pack
@@ -20,6 +20,7 @@ RECIPE = "lensing-demo"
 SPLITS = "0.68,0.1,0.22"  # about 1,000 of 4,500 images are left for the test
 
 
+@shown_messages()
 def demo(
     out: str | Path = "demo",
     *,

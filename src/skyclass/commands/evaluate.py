@@ -15,7 +15,7 @@ from ..classifier.prediction_formats import read_predictions
 from ..classifier.run import Run, is_run, predictions_of
 from ..classifier.training_data import columns_of, leaked_into
 from ..core.arguments import check_out
-from ..core.console import say, say_where
+from ..core.console import say, say_where, shown_messages
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import read_json, sha256_of, write_json, write_text
 from ..core.files.csv_files import write_csv
@@ -65,6 +65,7 @@ class EvaluationData:
     device: str
 
 
+@shown_messages()
 def evaluate(
     path: str | Path,
     *,

@@ -13,7 +13,7 @@ from ..classifier.classifier import Classifier
 from ..classifier.prediction_formats import read_predictions
 from ..classifier.run import Run, is_run
 from ..core.arguments import check_at_least_one, check_out
-from ..core.console import progress, say, say_where
+from ..core.console import progress, say, say_where, shown_messages
 from ..core.devices import pick_device
 from ..core.errors import SkyclassError
 from ..core.files.replacing import new_contents
@@ -34,6 +34,7 @@ from ..models.network import backbone_stages, check_names
 MISTAKES = 12  # on their sheet
 
 
+@shown_messages()
 def explain(
     classifier: str | Path,
     source: str | Path | None = None,

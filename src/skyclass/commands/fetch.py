@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..core.console import say, say_where
+from ..core.console import say, say_where, shown_messages
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import read_json, write_json, write_text
 from ..data.public.download import HUB_FOLDER, download
@@ -27,6 +27,7 @@ CITATION = "CITATION.txt"
 STAGE = ".unpacking"
 
 
+@shown_messages()
 def fetch(name: str | None = None, *, out: str | Path | None = None) -> Path | None:
     """Download, check and unpack a public data set.
 

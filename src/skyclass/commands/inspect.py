@@ -14,7 +14,7 @@ from rich.table import Table
 from ..classifier.prediction_formats import read_predictions
 from ..classifier.run import predictions_of
 from ..core.arguments import check_out
-from ..core.console import console, say, say_where
+from ..core.console import console, say, say_where, shown_messages
 from ..core.errors import SkyclassError
 from ..core.sample_sizes import LEAST_IN_CLASS
 from ..core.text import listed, quantity
@@ -43,6 +43,7 @@ from ..reports.audit_page import Inspection, write_inspection
 SHOWN = 6  # kinds of problems named at the terminal
 
 
+@shown_messages()
 def inspect(
     source: str | Path,
     *,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from ..core.arguments import check_out
-from ..core.console import say, say_where
+from ..core.console import say, say_where, shown_messages
 from ..core.errors import SkyclassError
 from ..core.text import quantity
 from ..data.audit.checks import duplicates_found
@@ -24,6 +24,7 @@ from ..recipes.data_settings import PixelSettings
 from ..recipes.recipe import parse_pixels
 
 
+@shown_messages()
 def pack(
     source: str | Path,
     out: str | Path,

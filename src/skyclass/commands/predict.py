@@ -12,7 +12,7 @@ import pandas as pd
 from ..classifier.classifier import Classifier
 from ..classifier.prediction_formats import check_suffix, predictions_file
 from ..core.arguments import check_at_least_one, check_out
-from ..core.console import progress, say, say_where
+from ..core.console import progress, say, say_where, shown_messages
 from ..core.devices import pick_device
 from ..core.errors import SkyclassError, did_you_mean
 from ..core.text import quantity
@@ -27,6 +27,7 @@ from ..models.network import BATCH
 CARRIED = ("label", "split", "group", "file")
 
 
+@shown_messages()
 def predict(
     classifier: str | Path,
     source: str | Path,

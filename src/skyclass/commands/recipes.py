@@ -6,16 +6,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.console import shown_messages
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import write_text
 from ..recipes.recipe import dump_recipe, json_schema, load_recipe, recipe_path, shipped_recipes
 
 
+@shown_messages()
 def list_recipes() -> dict[str, str]:
     """Name -> the question that each shipped recipe answers."""
     return {name: load_recipe(path).about.question for name, path in shipped_recipes().items()}
 
 
+@shown_messages()
 def show(recipe: str | Path, *, overrides: Sequence[str] = (), resolved: bool = False) -> str:
     """The text of a recipe; `resolved` (or any override) gives it with every default written out."""
     if resolved or overrides:
@@ -32,6 +35,7 @@ def copy(recipe: str | Path, out: str | Path, *, overwrite: bool = False) -> Pat
     return out
 
 
+@shown_messages()
 def check(recipe: str | Path, *, overrides: Sequence[str] = ()) -> str:
     """The name of the recipe if it is valid. Errors: SkyclassError with the line of the first fault."""
     return load_recipe(recipe, overrides).name

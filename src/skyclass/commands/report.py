@@ -10,7 +10,7 @@ from jinja2 import UndefinedError
 
 from ..classifier.run import Run
 from ..classifier.run_paths import resume_hint
-from ..core.console import say_where
+from ..core.console import say_where, shown_messages
 from ..core.errors import SkyclassError, one_line
 from ..core.files.atomic_files import write_text
 from ..core.files.json_documents import SEAL
@@ -41,6 +41,7 @@ SECTIONS = {
 HEADLINE = ("auroc_macro", "accuracy", "balanced_accuracy", "macro_f1")
 
 
+@shown_messages()
 def report(run: str | Path, *, out: str | Path | None = None, check: bool = False) -> Path:
     """Write the report of a run as one HTML page.
 

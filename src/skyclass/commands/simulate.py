@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image as PillowImage
 
-from ..core.console import progress, say, say_where
+from ..core.console import progress, say, say_where, shown_messages
 from ..core.devices import pick_device
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import new_folder, written_whole
@@ -29,6 +29,7 @@ from ..recipes.data_settings import PixelSettings
 TRUTH = "truth.parquet"
 
 
+@shown_messages()
 def simulate(
     kind: str,
     out: str | Path,

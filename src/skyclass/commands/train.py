@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..classifier.run import Run
-from ..core.console import say, say_where
+from ..core.console import say, say_where, shown_messages
 from ..core.devices import check_devices, own_device
 from ..core.distributed import broadcast_from_first, process_group, rank
 from ..core.errors import SkyclassError
@@ -27,6 +27,7 @@ from ..training.verify import check_run
 ADDED = re.compile(r"training\.epochs=\+([1-9]\d*)")  # epochs behind those that a run has
 
 
+@shown_messages()
 def train(
     recipe: str | Path | None = None,
     pack: str | Path | None = None,

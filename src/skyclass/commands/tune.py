@@ -19,7 +19,7 @@ from optuna.exceptions import StorageInternalError
 from rich.console import Console
 
 from ..core.arguments import check_at_least_one, check_out
-from ..core.console import ShownProgress, console_to_file, say, say_where
+from ..core.console import ShownProgress, console_to_file, say, say_where, shown_messages
 from ..core.devices import pick_device
 from ..core.errors import SkyclassError, one_line
 from ..core.files.atomic_files import write_text
@@ -49,6 +49,7 @@ class Job(NamedTuple):
     keep_all: bool
 
 
+@shown_messages()
 def tune(
     recipe: str | Path,
     pack: str | Path,

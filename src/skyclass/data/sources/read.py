@@ -5,13 +5,13 @@ Nothing here opens an image; whether a file can be decoded shows when it is pack
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from ...core.console import say
 from ...core.errors import SkyclassError
 from ...core.files.replacing import finish_replacing
 from ...images.formats.locations import files_of, image_id_of, parse_address
@@ -29,6 +29,8 @@ from .cutout_tables import read_cutouts
 from .folders import files_below, read_folders
 from .hf_parquet import holds_images, read_parquet_images
 from .tables import read_table_source
+
+logger = logging.getLogger(__name__)
 
 _COLUMNS = ("id_column", "file_column", "label_column", "split_column", "group_column")
 _FOLDERS = ("folders", "split_names")
@@ -84,10 +86,12 @@ def read_source(path: str | Path, options: SourceOptions = SourceOptions()) -> S
 def _one(questions: Questions, path: Path) -> bool:
     """Whether a table without labels has the votes of one question, whose answers are its classes; this is logged."""
     if len(questions) == 1:
-        say(f"{path.name}: no column of labels; the largest of each row's votes becomes its label (see --votes)")
+        logger.info(
+            f"{path.name}: no column of labels; the largest of each row's votes becomes its label (see --votes)"
+        )
     elif questions:
         what, fix = refusal_to_guess(questions)
-        say(f"{path.name}: no image gets a label: {what}; {fix}, by --votes or in training by data.votes")
+        logger.warning(f"{path.name}: no image gets a label: {what}; {fix}, by --votes or in training by data.votes")
     return len(questions) == 1
 
 
@@ -134,7 +138,7 @@ def _read_folder(path: Path, options: SourceOptions) -> Found:
         return read_parquet_images(path, shards, options)
     _refuse(options, _COLUMNS, path, "tables and arrays", "this is neither")
     if pattern := band_pattern(filter(is_image_name, files)):
-        say(f"{path.name}: these names look like one file a band: --band-files '{pattern}'")
+        logger.warning(f"{path.name}: these names look like one file a band: --band-files '{pattern}'")
     return read_folders(path, files, options)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import re
 import warnings
 from collections.abc import Callable
@@ -22,7 +23,6 @@ import pyarrow.parquet as pq
 from astropy.io import fits, votable
 from astropy.table import Column, MaskedColumn, Table
 
-from ...core.console import say
 from ...core.errors import SkyclassError, one_line
 from ...core.limits import MAX_TABLE
 from ...images.formats.fits.cards import check_cards
@@ -32,6 +32,8 @@ from .csv_reader import read_separated
 from .votable_checks import check_votable
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz")
+
+logger = logging.getLogger(__name__)
 
 # Integers that floating-point numbers, in which pandas marks what is absent, cannot hold.
 _EXACT = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
@@ -160,7 +162,7 @@ def _as_frame(table: Table, path: Path) -> pd.DataFrame:
             table[name] = _in_degrees(table[name])
     wide = [name for name in table.colnames if not _is_flat(table[name])]
     if wide:
-        say(f"{path.name}: columns that hold more than one value a row are left out: {', '.join(wide)}")
+        logger.warning(f"{path.name}: columns that hold more than one value a row are left out: {', '.join(wide)}")
         table.remove_columns(wide)
     for name in table.colnames:
         if isinstance(table[name], Column) and table[name].dtype.kind == "S":
