@@ -84,8 +84,11 @@ def finish_run(
     Errors: SkyclassError for a pack that has changed, and the errors of a training.
     """
     data, rows = data_of(run, rows)
-    classifier, images = _fit(run, run.recipe(), data, rows, own_device(device), on_validation)
-    save_results(run, classifier, rows, images)
+    place = own_device(device)
+    # A training seeds the random numbers of torch; those of the caller go on as if there had been none.
+    with torch.random.fork_rng([place] if place.type == "cuda" else []):
+        classifier, images = _fit(run, run.recipe(), data, rows, place, on_validation)
+        save_results(run, classifier, rows, images)
 
 
 def _warn_of_mirrors(recipe: Recipe, classes: Sequence[str]) -> None:
@@ -112,7 +115,10 @@ def _environment(device: torch.device) -> dict[str, Any]:
 
 
 def _command() -> str:
-    """The command that runs, without the passwords in it."""
+    """The command that runs, without the passwords in it; the command line of a notebook or a script is none."""
+    program = Path(sys.argv[0])
+    if program.stem != "skyclass" and program.parts[-2:] != ("skyclass", "__main__.py"):
+        return "called from Python"
     return shlex.join(["skyclass", *(masked(word, secrets_in(word)) for word in sys.argv[1:])])
 
 
