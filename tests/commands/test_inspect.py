@@ -18,8 +18,12 @@ from skyclass.commands import inspect as verb
 from skyclass.commands.inspect import inspect
 from skyclass.commands.pack import pack
 from skyclass.core import console, parallel
+from skyclass.core.progress import bars
+from skyclass.data.audit import image_statistics
 from skyclass.data.audit.image_statistics import SAMPLES, measure_images
 from skyclass.data.sources.read import read_source
+from skyclass.images.formats.arrays import Pixels
+from skyclass.images.formats.raster import DECODERS
 from skyclass.images.formats.read import read_image
 from skyclass.reports import audit_page
 
@@ -132,16 +136,34 @@ def test_the_first_usable_images_of_a_class_are_its_samples(tmp_path: Path, monk
 def test_a_decoder_that_breaks_costs_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class_folders(tmp_path, ("ring",), per_class=3)
 
-    def breaks_once(path: str):
-        if path.endswith("001.png"):
+    second, decode = (tmp_path / "ring" / "001.png").read_bytes(), DECODERS["png"]
+
+    def breaks_once(data: bytes) -> Pixels:
+        if data == second:
             raise RuntimeError("a bug\nof the decoder")
         return decode(data)
 
-    monkeypatch.setattr(verb, "read_image", breaks_once)
+    monkeypatch.setitem(DECODERS, "png", breaks_once)
     summary = inspect(tmp_path, out=tmp_path / "out", duplicates=False)
     assert (summary["readable"], summary["errors"]) == (2, 1)
     problems = pd.read_csv(tmp_path / "out/problems.csv")
-    assert problems["problem"][problems["severity"] == "error"].tolist() == ["cannot be decoded: a bug of the decoder"]
+    assert problems["problem"][problems["severity"] == "error"].tolist() == [
+        "cannot be decoded (a bug of the decoder); copy it again from its source"
+    ]
+
+
+def test_a_bug_behind_the_readers_is_an_error_that_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class_folders(tmp_path, ("ring",), per_class=1)
+
+    def breaks(*_: object) -> None:
+        raise TypeError("a bug of ours")
+
+    monkeypatch.setattr(image_statistics, "check_pixels", breaks)
+    with pytest.raises(TypeError, match="a bug of ours") as caught:
+        inspect(tmp_path, duplicates=False)
+    assert caught.value.__notes__ == [f"while inspecting {tmp_path / 'ring' / '000.png'}"]
 
 
 @pytest.mark.slow

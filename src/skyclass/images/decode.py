@@ -41,15 +41,22 @@ def decode_file(file: str | Path, pixel_settings: Sequence[PixelSettings]) -> De
 
 
 def read_and_decode(file: str | Path, pixel_settings: Sequence[PixelSettings]) -> tuple[Image | None, DecodeResult]:
-    """As `decode_file`, with the image as it was read, if it could be."""
+    """As `decode_file`, with the image as it was read, if it could be.
+
+    What a reader makes of a bad file is a result with an error. An exception that comes up behind the readers is a bug
+    of ours: it is raised, with the file as a note.
+    """
     image = None
     try:
         image = read_image(file)
         return image, preprocess_image(image, pixel_settings)
     except SkyclassError as refusal:
         return image, DecodeResult(None, _without_place(refusal), None)
-    except Exception as error:  # a bug in a decoder must not stop the other rows
+    except MemoryError as error:  # the settings make too much of this image
         return image, DecodeResult(None, f"cannot be decoded: {one_line(error)}", None)
+    except Exception as error:
+        error.add_note(f"while decoding {file}")
+        raise
 
 
 def decode_rows(

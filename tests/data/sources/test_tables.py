@@ -23,6 +23,7 @@ from helpers.make_data import random_pixels, write_image, write_table
 from skyclass.core.errors import SkyclassError
 from skyclass.data.source_options import SourceOptions
 from skyclass.data.sources.read import read_source
+from skyclass.data.tables import columns as columns_module
 from skyclass.data.tables import table_files
 from skyclass.data.tables.columns import name_columns
 from skyclass.data.tables.table_files import read_rows
@@ -464,3 +465,19 @@ def test_ids_of_files_that_share_no_folder(tmp_path: Path) -> None:
     source = read_source(write_table(tmp_path / "t.csv", pd.DataFrame({"file": files})))
     expected = [(tmp_path / "1").relative_to(shared).as_posix(), elsewhere.relative_to(shared).as_posix()]
     assert source.catalog["image_id"].tolist() == expected
+
+
+def test_a_bug_of_ours_is_no_damage_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object, **__: object) -> None:
+        raise TypeError("a bug of ours")
+
+    touch(tmp_path, "1.png")
+    path = write_table(tmp_path / "t.csv", pd.DataFrame({"id": ["1"], "ra": ["10:41:00"], "dec": ["1:00:00"]}))
+    with monkeypatch.context() as patch:
+        patch.setattr(columns_module, "Angle", bug)
+        with pytest.raises(TypeError, match="a bug of ours"):
+            read_source(path)
+    table = write_table(tmp_path / "t.fits", pd.DataFrame({"id": ["1"]}))
+    monkeypatch.setattr(table_files, "check_cards", bug)
+    with pytest.raises(TypeError, match="a bug of ours"):
+        table_files.is_fits_table(table)

@@ -251,8 +251,7 @@ def _angles(words: Sequence[str], unit: str) -> list[float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IllegalSecondWarning)  # 60 seconds are a minute
         for place in plausible:
-            # The parser raises errors of its own for every kind of nonsense.
-            with suppress(Exception):
+            with suppress(ValueError):  # the parser's own errors, such as IllegalMinuteError, are of this kind
                 angles[place] = float(Angle(words[place], unit=unit).deg)
     return angles
 

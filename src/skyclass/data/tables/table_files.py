@@ -11,9 +11,11 @@ import io
 import logging
 import re
 import warnings
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import astropy.units as u
 import numpy as np
@@ -31,9 +33,9 @@ from .columns import SKY
 from .csv_reader import read_separated
 from .votable_checks import check_votable
 
-FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz")
-
 logger = logging.getLogger(__name__)
+
+FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz")
 
 # Integers that floating-point numbers, in which pandas marks what is absent, cannot hold.
 _EXACT = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
@@ -54,13 +56,20 @@ def is_fits_table(path: Path) -> bool:
     if not path.name.lower().endswith(FITS_SUFFIXES):
         return False
     try:
+        with plain_fits(path) as stream:
+            check_cards(stream)
+            return _has_table_alone(stream)
+    except (SkyclassError, OSError, EOFError, zlib.error):
+        return False
+
+
+def _has_table_alone(stream: IO[bytes]) -> bool:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # headers of old are full of what the standard has no room for
-            with plain_fits(path) as stream:
-                check_cards(stream)
-                hdus = fits.open(stream)
-                images = any(hdu.is_image and len(hdu.shape) >= 2 for hdu in hdus)
-                return not images and any(isinstance(hdu, fits.BinTableHDU | fits.TableHDU) for hdu in hdus)
+            hdus = fits.open(stream)
+            images = any(hdu.is_image and len(hdu.shape) >= 2 for hdu in hdus)
+            return not images and any(isinstance(hdu, fits.BinTableHDU | fits.TableHDU) for hdu in hdus)
     except Exception:  # a damaged file makes astropy raise anything; as an image it is refused by name
         return False
 
