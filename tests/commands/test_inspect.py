@@ -136,7 +136,7 @@ def test_the_first_usable_images_of_a_class_are_its_samples(tmp_path: Path, monk
 def test_a_decoder_that_breaks_costs_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class_folders(tmp_path, ("ring",), per_class=3)
 
-    second, decode = (tmp_path / "ring" / "001.png").read_bytes(), DECODERS["png"]
+    second, decode = (tmp_path / "ring" / "ring_001.png").read_bytes(), DECODERS["png"]
 
     def breaks_once(data: bytes) -> Pixels:
         if data == second:
@@ -163,7 +163,7 @@ def test_a_bug_behind_the_readers_is_an_error_that_names_the_file(
     monkeypatch.setattr(image_statistics, "check_pixels", breaks)
     with pytest.raises(TypeError, match="a bug of ours") as caught:
         inspect(tmp_path, duplicates=False)
-    assert caught.value.__notes__ == [f"while inspecting {tmp_path / 'ring' / '000.png'}"]
+    assert caught.value.__notes__ == [f"while inspecting {tmp_path / 'ring' / 'ring_000.png'}"]
 
 
 @pytest.mark.slow
