@@ -15,9 +15,10 @@ import sys
 import time
 from collections.abc import Callable
 
+import psutil
 import torch
 
-from skyclass.core.devices import device_name, memory_in_use, peak_memory, pick_device, reset_peak_memory
+from skyclass.core.devices import device_name, peak_memory, pick_device, reset_peak_memory
 from skyclass.models.gradient_checkpointing import checkpoint_blocks
 from skyclass.models.network import Network, build_network
 from skyclass.recipes.model_settings import ModelSettings
@@ -66,7 +67,7 @@ def measure(what: str, batch: int, dtype: str, checkpointing: bool, size: int, d
     """In this process: print the bytes of memory and the seconds of the fastest round."""
     torch.manual_seed(0)
     torch.ones(1, device=device).sum().item()  # the device's own libraries
-    before = memory_in_use(device)
+    before = torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
     reset_peak_memory(device)
     network = build_network(MODEL, 3, N_CLASSES).to(device, memory_format=torch.channels_last)
     if checkpointing:

@@ -26,6 +26,8 @@ from skyclass.commands.train import train
 
 torch.set_num_threads(1)
 
+SAVEFIG = Figure.savefig
+
 
 class SmallRun(NamedTuple):
     """Where the files, the pack made of them and the run trained on it lie."""
@@ -78,6 +80,12 @@ def logged(caplog: pytest.LogCaptureFixture) -> Logged:
         return text
 
     return messages
+
+
+@pytest.fixture
+def drawn_figures(blank_figures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures as they are after all, for one test of such a module."""
+    monkeypatch.setattr(Figure, "savefig", SAVEFIG)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

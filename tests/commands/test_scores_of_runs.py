@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 from helpers.commands import CLASSES, P, done, drawn, predictions
 from helpers.make_data import write_jpeg
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_figures")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from skyclass.training import ensemble
 from skyclass.training.ensemble import pooled
 from skyclass.training.loop.task import Task
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_figures")]
+pytestmark = pytest.mark.slow
 
 RECIPE = toy_recipe(training={"epochs": 2}, model={"dropout": 0.2, "uncertainty": True}).model_copy(update={"seed": 7})
 

@@ -25,7 +25,9 @@ from typing import Any, NoReturn
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import optuna
+import pyarrow.dataset  # noqa: F401  # this and TensorBoard's: once, and not in each fork when its training begins
 import torch
+import torch.utils.tensorboard
 from matplotlib.figure import Figure
 
 from helpers.figures import save_blank
@@ -40,8 +42,6 @@ from skyclass.training.loop.task import Task
 from skyclass.training.tuning import space
 
 ATTEMPTS = 60
-
-Figure.savefig = save_blank  # type: ignore[method-assign]
 
 
 def die() -> None:
@@ -226,6 +226,7 @@ def main(path: Path) -> None:
     result: dict[str, list[str]] = {}
     seconds: dict[str, float] = {}  # that the training of a recipe takes
     jobs = json.loads(path.read_text())
+    Figure.savefig = save_blank  # type: ignore[method-assign]
     if any(job.get("tune") for job in jobs):
         optuna.storages.RDBStorage("sqlite://")  # imports what every tuning would import
     for job in jobs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -231,15 +230,6 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
         pick_device("cuda:1")
     with pytest.raises(SkyclassError, match="'meta' is no device"):
         pick_device("meta")
-
-
-@pytest.mark.parametrize(("known", "is_told"), [(("SC_PHYS_PAGES", "SC_PAGE_SIZE"), True), ((), False)])
-def test_a_system_that_tells_less_of_its_memory(
-    monkeypatch: pytest.MonkeyPatch, known: tuple[str, ...], is_told: bool
-) -> None:
-    monkeypatch.setattr(os, "sysconf_names", dict.fromkeys(known, 0))
-    assert (free_memory(CPU) > 2**20) is is_told
-    assert is_told or free_memory(CPU) == 0
 
 
 def test_precision_follows_the_hardware_only_when_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:

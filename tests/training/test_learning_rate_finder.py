@@ -28,6 +28,8 @@ from skyclass.training.figures import rates_figure
 from skyclass.training.learning_rate_finder import find_rate, suggest_rate
 from skyclass.training.loop.task import Task
 
+pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
+
 CPU = torch.device("cpu")
 
 
@@ -234,6 +236,7 @@ OWN = {"class_weights": "sqrt", "optimizer": "sgd", "rates": {"early": 1e-4}, "e
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("drawn_figures")
 def test_a_training_takes_the_rate_that_was_found(tmp_path: Path, pack: Pack) -> None:
     """And is to the last bit the training with that rate, which is what the run's recipe says."""
     file = write_recipe(tmp_path, toy_recipe(model={"dropout": 0.3}, training=OWN))

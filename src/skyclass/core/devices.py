@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 
 from .distributed import launcher, local_rank, world_size
@@ -86,15 +86,10 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes on a GPU, available bytes of the machine otherwise; 0 where they are unknown."""
+    """Free bytes on a GPU, otherwise those that the machine can give without swapping."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    known = getattr(os, "sysconf_names", {})  # Windows has none
-    if "SC_AVPHYS_PAGES" in known:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if "SC_PHYS_PAGES" in known:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # macOS does not tell what is free
-    return 0
+    return int(psutil.virtual_memory().available)
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -113,22 +108,17 @@ def peak_memory(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # Not `getrusage`, whose peak a process takes over from the one that started it.
-    return _resident("VmHWM") or _most_resident()
+    # psutil knows the peak on Windows alone; `getrusage` has one that a process takes over from who started it.
+    return _most_resident_on_linux() or _most_resident()
 
 
-def memory_in_use(device: torch.device) -> int:
-    """Bytes in use now, as `peak_memory` counts them."""
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _resident("VmRSS") or _most_resident()
-
-
-def _resident(field: str) -> int:
-    """Bytes of a field of /proc/self/status; 0 where there is none."""
+def _most_resident_on_linux() -> int:
+    """The peak since `reset_peak_memory`, in bytes; 0 on other systems."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
         return 0
-    found = re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
     return 1024 * int(found[1]) if found else 0
 
 

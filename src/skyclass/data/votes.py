@@ -1,4 +1,8 @@
-"""Vote fractions, a column a possible answer as in Galaxy Zoo, become labels."""
+"""Vote fractions, a column a possible answer as in Galaxy Zoo, become labels.
+
+Expressions are evaluated by a walk of their syntax tree: `numexpr` and `pandas.eval` say of a wrong one neither which
+setting it stands in nor which column is meant, and know more than numbers and columns.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from skyclass.classifier.run import Run
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blank_figures")]
 
 # The plain loop
 
@@ -124,6 +124,7 @@ def test_the_classifier_is_the_best_epoch_and_the_best_are_kept(tmp_path: Path, 
     assert names_in(run.checkpoints)[-1] == "last.ckpt"
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_the_history_has_a_row_a_validation_and_is_drawn(tmp_path: Path, pack: Pack) -> None:
     run = run_of(tmp_path, pack, toy_recipe(training={"epochs": 3}))
     assert pd.read_csv(run.history_file)["epoch"].tolist() == [1, 2, 3]

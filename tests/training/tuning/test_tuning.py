@@ -72,6 +72,7 @@ def test_a_grid_tries_each_combination_once(tmp_path: Path, pack: Pack, monkeypa
     assert all((folder / run / "run.json").is_file() for run in table["run"])
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_what_is_best_is_a_recipe_and_its_run_is_kept(
     tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,6 +225,7 @@ def test_a_draw_that_was_trained_already_is_not_trained_again(
         assert row["problem"] == f"the values of trial {first['number']}"
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_sections_and_nothing_are_values_too(tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     without_training(monkeypatch, figures=True)
     space = {"model.lora": [None, {"rank": 2}], "training.clip": [None, 1.0], "training.rates.early": [1e-4, None]}

@@ -1,4 +1,8 @@
-"""Archives unpacked so that nothing can leave the folder: zip, tar and single gzip files, read as streams."""
+"""Archives unpacked so that nothing can leave the folder: zip, tar and single gzip files, read as streams.
+
+The `data` filter of `tarfile` keeps members in the folder, but bounds neither what they unpack to nor the length of a
+header, and `zipfile` and `gzip` have no such bounds at all.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""CSV and its like: text whose fields are parted by commas, semicolons, tabs or bars becomes a data frame."""
+"""CSV and its like: text whose fields are parted by commas, semicolons, tabs or bars becomes a data frame.
+
+pandas reads; what comes before it is ours: `csv.Sniffer` refuses a table of one column, and knows neither comments
+before the header nor rows that are longer than it.
+"""
 
 from __future__ import annotations
 

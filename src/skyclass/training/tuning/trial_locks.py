@@ -4,6 +4,9 @@ On one machine (or in one shared folder) a trial's run is locked as long as a pr
 the lock back from a process that dies: what a killed process has left is taken up at once, from the run's last
 checkpoint. Processes that share the study through a database alone cannot see that lock; they take a trial up, from its
 beginning, when it has not been heard of for some minutes.
+
+Optuna's heartbeats (`RDBStorage` with `RetryFailedTrialCallback`) would begin a trial whose process died anew, under
+another number: they know neither the lock of a machine nor a checkpoint to go on from.
 """
 
 from __future__ import annotations
