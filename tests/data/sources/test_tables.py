@@ -467,6 +467,13 @@ def test_ids_of_files_that_share_no_folder(tmp_path: Path) -> None:
     assert source.catalog["image_id"].tolist() == expected
 
 
+def test_a_coordinate_of_400_digits_is_none(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png")
+    frame = pd.DataFrame({"id": ["1", "2"], "ra": ["9" * 400 + ":0:0", "1:00:00"], "dec": ["1:00:00", "1:00:00"]})
+    catalog = read_source(write_table(tmp_path / "t.csv", frame)).catalog
+    assert catalog["ra"].isna().tolist() == [True, False]
+
+
 def test_a_bug_of_ours_is_no_damage_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(*_: object, **__: object) -> None:
         raise TypeError("a bug of ours")

@@ -251,7 +251,8 @@ def _angles(words: Sequence[str], unit: str) -> list[float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IllegalSecondWarning)  # 60 seconds are a minute
         for place in plausible:
-            with suppress(ValueError):  # the parser's own errors, such as IllegalMinuteError, are of this kind
+            # The parser's own errors, such as IllegalMinuteError, are of the first kind; the other is of 400 digits.
+            with suppress(ValueError, OverflowError):
                 angles[place] = float(Angle(words[place], unit=unit).deg)
     return angles
 

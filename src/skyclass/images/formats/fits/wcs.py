@@ -45,7 +45,7 @@ def sky_header(address: Address) -> fits.Header:
             header, (x, y) = mosaic_header(address) if isinstance(address, Cutout) else (_header_of(address), (0, 0))
         with QUIET:  # astropy warns of cards that it mends or gives up
             cards = wcs_cards(header)
-        for key in [key for key in cards if key.startswith("CRPIX")]:
+        for key in [key for key in cards if key.startswith("CRPIX") and isinstance(cards[key], int | float)]:
             cards[key] -= x if key[5] == "1" else y
         with naming(str(address), _damage):
             has_sky = WCS(cards, naxis=2).has_celestial
