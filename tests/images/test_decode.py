@@ -185,5 +185,5 @@ def test_an_image_too_large_for_its_settings_costs_itself(tmp_path: Path, monkey
         raise MemoryError("Unable to allocate 8 TiB")
 
     monkeypatch.setattr("skyclass.images.preprocess.stretch", full)
-    got = decode_file(write_image(tmp_path / "a.png", random_pixels(1, SIZE)), [PixelSettings()])
+    (got,) = decode_files([write_image(tmp_path / "a.png", random_pixels(1, SIZE))], [PixelSettings()])
     assert got.error == "cannot be decoded: Unable to allocate 8 TiB"
