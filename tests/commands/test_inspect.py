@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,8 +23,7 @@ from skyclass.core.progress import bars
 from skyclass.data.audit import image_statistics
 from skyclass.data.audit.image_statistics import SAMPLES, measure_images
 from skyclass.data.sources.read import read_source
-from skyclass.images.formats.arrays import Pixels
-from skyclass.images.formats.raster import DECODERS
+from skyclass.images.formats import raster
 from skyclass.images.formats.read import read_image
 from skyclass.reports import audit_page
 
@@ -136,14 +136,14 @@ def test_the_first_usable_images_of_a_class_are_its_samples(tmp_path: Path, monk
 def test_a_decoder_that_breaks_costs_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class_folders(tmp_path, ("ring",), per_class=3)
 
-    second, decode = (tmp_path / "ring" / "ring_001.png").read_bytes(), DECODERS["png"]
+    second, made = np.asarray(pillow.open(tmp_path / "ring" / "ring_001.png")), raster._from_interleaved
 
-    def breaks_once(data: bytes) -> Pixels:
-        if data == second:
+    def breaks_once(pixels: np.ndarray) -> Any:
+        if np.array_equal(pixels, second):
             raise RuntimeError("a bug\nof the decoder")
-        return decode(data)
+        return made(pixels)
 
-    monkeypatch.setitem(DECODERS, "png", breaks_once)
+    monkeypatch.setattr(raster, "_from_interleaved", breaks_once)
     summary = inspect(tmp_path, out=tmp_path / "out", duplicates=False)
     assert (summary["readable"], summary["errors"]) == (2, 1)
     problems = pd.read_csv(tmp_path / "out/problems.csv")
