@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 
 from helpers.commands import train_toy
 from helpers.figures import save_blank
+from helpers.logged import Logged
 from helpers.make_data import class_folders
 from helpers.toys import SHAPES, toy_recipe, write_recipe
 from skyclass.commands.pack import pack
@@ -65,6 +67,19 @@ def blank_figures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save_blank)
         yield
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Logged:
+    """A function that gives what the library has logged since its last call."""
+    caplog.set_level(logging.INFO, logger="skyclass")
+
+    def messages() -> str:
+        text = "".join(f"{message}\n" for message in caplog.messages)
+        caplog.clear()
+        return text
+
+    return messages
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ Each name is imported when it is first used (PEP 562), so that `skyclass --help`
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,9 @@ __all__ = [
 ]
 
 _CLASSES = {"Classifier": "classifier.classifier", "Run": "classifier.run", "Pack": "data.packs.pack"}
+
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # outside a command nothing is printed
 
 
 def __getattr__(name: str) -> Any:

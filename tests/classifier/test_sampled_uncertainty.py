@@ -11,6 +11,7 @@ import pytest
 
 from conftest import SmallRun
 from helpers.commands import done, drawn, refused
+from helpers.logged import Logged
 from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier import sampled_uncertainty
 from skyclass.classifier.classifier import Classifier
@@ -78,13 +79,11 @@ def test_batches_leave_the_scores_as_they_are(run: Path, monkeypatch: pytest.Mon
     assert all(len(score) == 7 for score in parts.values())
 
 
-def test_a_network_without_dropout_or_members_has_fewer_scores(
-    small_run: SmallRun, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_network_without_dropout_or_members_has_fewer_scores(small_run: SmallRun, logged: Logged) -> None:
     ids = pd.read_parquet(Run(small_run.run).predictions_file)["image_id"].head(4).tolist()
     found = sampled_scores(Run(small_run.run), ids, device="cpu")
     assert list(found) == ["orientations_entropy", "orientations_disagreement"]
-    assert "Monte Carlo dropout is left out" in capsys.readouterr().err
+    assert "Monte Carlo dropout is left out" in logged()
 
 
 def test_many_images_are_judged_by_a_sample(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

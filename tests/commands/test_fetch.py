@@ -139,7 +139,7 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 def test_a_file_arrives_with_citation_and_record_and_a_second_call_asks_for_nothing(
     fetching: Fetching, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skyclass.core.console.LINE_AFTER", 0.0)
+    monkeypatch.setattr("skyclass.core.progress.lines.LINE_AFTER", 0.0)
     folder = fetching("stars.bin", BODY, md5(BODY))
     assert (folder / "stars.bin").read_bytes() == BODY
     assert left_in(folder) == {"stars.bin", "source.json", "CITATION.txt"}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers.commands import done
+from helpers.logged import Logged
 from helpers.make_data import class_folders
 from skyclass.data.packs.write import warn_of_enlarging
 
@@ -30,7 +31,7 @@ def test_a_single_class_is_warned_of_and_an_image_is_one(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("wanted", "said"), [((224, 224), True), ((64, 64), True), ((63, 63), False), (None, False)])
 def test_a_pack_much_smaller_than_the_recipe_is_said(
-    wanted: tuple[int, int] | None, said: bool, capsys: pytest.CaptureFixture[str]
+    wanted: tuple[int, int] | None, said: bool, logged: Logged
 ) -> None:
     warn_of_enlarging(wanted, (32, 32))
-    assert ("the pack has images of 32x32 pixels, which the recipe enlarges to" in capsys.readouterr().err) == said
+    assert ("the pack has images of 32x32 pixels, which the recipe enlarges to" in logged()) == said

@@ -102,3 +102,18 @@ def test_arguments_are_checked_before_an_image_is_read(
         monkeypatch.setattr(f"skyclass.{module}.read_image", never, raising=False)
     monkeypatch.setattr("skyclass.core.console.ShownProgress", never)
     assert told in refused(*words.split())
+
+
+def test_a_bug_of_ours_is_an_error_with_its_traceback_and_no_row(
+    small_run: SmallRun, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*_: object) -> None:
+        raise TypeError("a bug of ours")
+
+    monkeypatch.setattr("skyclass.images.preprocess.stretch", bug)
+    words = ("predict", small_run.run, images, "--out", tmp_path / "p.parquet", "--device", "cpu")
+    assert refused(*words) == "Error: TypeError: a bug of ours (add --debug to see where)"
+    assert not (tmp_path / "p.parquet").exists()
+    with pytest.raises(TypeError, match="a bug of ours") as caught:
+        skyclass(*words, "--debug")
+    assert caught.value.__notes__[0].startswith(f"while decoding {images}")

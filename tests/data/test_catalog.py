@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.logged import Logged
 from skyclass.core.errors import SkyclassError
 from skyclass.data.catalog import Problem, as_text, check_catalog, problems_frame, say_problems, write_problems
 
@@ -95,7 +96,7 @@ def test_problems_keep_their_columns(tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "problems.csv").to_dict("records") == [row]
 
 
-def test_problems_are_told_by_kind_with_the_errors_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_problems_are_told_by_kind_with_the_errors_first(tmp_path: Path, logged: Logged) -> None:
     found = [
         Problem(image_id=str(i), file=f"/sky/a/{i}.png", problem="no label", severity="warning", kind="row")
         for i in range(5)
@@ -105,7 +106,7 @@ def test_problems_are_told_by_kind_with_the_errors_first(tmp_path: Path, capsys:
     ]
     found += [Problem(image_id="", file="/sky/b/n.txt", problem="no image", severity="warning", kind="other")]
     say_problems(problems_frame(found), tmp_path / "problems.csv", most=2)
-    assert capsys.readouterr().err.splitlines() == [
+    assert logged().splitlines() == [
         "1 left out, 6 warnings, of /sky:",
         "  files that cannot be read: b/x.png: the file ends early",
         "  rows and files that cannot be used as they are: 5, the first a/0.png: no label",
@@ -114,6 +115,6 @@ def test_problems_are_told_by_kind_with_the_errors_first(tmp_path: Path, capsys:
     ]
 
 
-def test_without_problems_nothing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_problems_nothing_is_told(tmp_path: Path, logged: Logged) -> None:
     say_problems(problems_frame([]), tmp_path / "problems.csv")
-    assert capsys.readouterr().err == ""
+    assert logged() == ""

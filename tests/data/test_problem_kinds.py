@@ -12,7 +12,7 @@ from PIL import Image as pillow
 
 from helpers.commands import done
 from helpers.make_data import write_image
-from skyclass.core.console import console_to_file
+from skyclass.core.console import console_to_file, shown_messages
 from skyclass.data.audit.file_kinds import PixelFormat, file_problems, mixture_problems
 from skyclass.data.catalog import problems_frame, say_problems
 from skyclass.data.problem_kinds import KINDS, OTHER, group_problems
@@ -49,7 +49,7 @@ def test_what_spoils_a_result_comes_first() -> None:
 
 def test_the_terminal_has_a_line_a_kind(tmp_path: Path) -> None:
     stream = StringIO()
-    with console_to_file(stream):
+    with console_to_file(stream), shown_messages():
         say_problems(MANY, tmp_path / "problems.csv", most=4)
     lines = stream.getvalue().splitlines()
     assert lines[0] == "20 left out, 303 warnings, of /data:"

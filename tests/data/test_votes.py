@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from helpers.logged import Logged
 from helpers.make_data import vote_table
 from skyclass.core.errors import SkyclassError
 from skyclass.data.source_options import SourceOptions
@@ -69,7 +70,7 @@ def test_the_published_two_class_rule() -> None:
     assert set(labels("keep=[Class6.2, Class1.2]")) == {"Class6.2", "Class1.2", None}
 
 
-def test_expressions_against_values_worked_out_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+def test_expressions_against_values_worked_out_by_hand(logged: Logged) -> None:
     settings = VotesSettings(
         classes={
             "smooth": "Class1.1 >= 0.4 and not Class6.2 > 0.1",
@@ -80,10 +81,10 @@ def test_expressions_against_values_worked_out_by_hand(capsys: pytest.CaptureFix
     found = label_by_votes(FRAME, settings, "here")
     assert found["label"].tolist() == ["smooth", "disk", "odd", "disk", None, "odd"]
     pd.testing.assert_frame_equal(found.drop(columns="label"), FRAME)
-    capsys.readouterr()
+    logged()
     both = VotesSettings(classes={"a": "Class1.1 > 0.2", "b": "Class1.2 > 0.3"})
     assert label_by_votes(FRAME, both, "here")["label"].tolist() == ["a", None, None, None, None, None]
-    assert "2 of several classes" in capsys.readouterr().err
+    assert "2 of several classes" in logged()
 
 
 def test_an_empty_vote_is_no_match_even_of_its_opposite() -> None:
@@ -165,7 +166,7 @@ def test_any_text_is_an_expression_or_refused(text: str) -> None:
     assert "\n" not in said if found is None else set(found) <= {"a", None}
 
 
-def test_galaxy_zoo_works_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_galaxy_zoo_works_by_itself(tmp_path: Path, logged: Logged) -> None:
     table = vote_table(tmp_path, {"Class1": ["Class1.1", "Class1.2"], "Class6": ["Class6.1", "Class6.2"]}, count=9)
     table = table.rename(tmp_path / "training_solutions_rev1.csv")
     (tmp_path / "images").rename(tmp_path / "images_training_rev1")
@@ -176,9 +177,9 @@ def test_galaxy_zoo_works_by_itself(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert source.catalog["image_id"].tolist() == votes["GalaxyID"].astype(str).tolist()
     np.testing.assert_array_equal(source.catalog[columns], votes[columns])
     assert source.catalog["file"][0] == str(tmp_path / "images_training_rev1/100000.jpg")
-    capsys.readouterr()
+    logged()
     assert read_source(table).catalog["label"].isna().all()
-    said = capsys.readouterr().err
+    said = logged()
     assert "no image gets a label: the columns of votes answer 2 questions of a decision tree" in said
     assert "question=1; they are 1, 6" in said
     assert "question=all" in said

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from helpers.commands import copy_toy_run, done, write_toy_recipe
+from helpers.logged import Logged
 from helpers.make_data import class_folders, write_image
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.run import Run
@@ -74,21 +75,21 @@ def test_a_distortion_is_said_at_packing_and_at_training(tmp_path: Path) -> None
     assert "distorted" not in done(*train, "--out", tmp_path / "other").err
 
 
-def test_the_old_name_of_distort_still_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_old_name_of_distort_still_works(tmp_path: Path, logged: Logged) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text("pixels: {size: 32, fit: stretch}")
     old = load_recipe(file)
-    assert capsys.readouterr().err == "Note: pixels.fit: stretch is now called distort; the old name still works\n"
+    assert logged() == "Note: pixels.fit: stretch is now called distort; the old name still works\n"
     assert old.pixels.fit == "distort"
     assert load_recipe(file, stored=True) == old
     new = load_recipe(file, ["pixels.fit=distort"])
-    assert not capsys.readouterr().err
+    assert not logged()
     assert new == old
     assert (
         recipe_hash(new) == "8e75af159fe7a1053e90bddc3e5fd035c6ae19340b98031a3dd37ba46a51e2d9"
     )  # what Skyclass 0.1 gives for `stretch`
     assert parse_pixels(PixelSettings(), ["fit=stretch"]) == PixelSettings(fit="distort")
-    assert "is now called distort" in capsys.readouterr().err
+    assert "is now called distort" in logged()
     space = {"tune": {"space": {"pixels.fit": ["stretch", "pad"]}}}
     assert search_space(parse_recipe(space)) == {"pixels.fit": ("stretch", "pad")}  # as an old study has them
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.logged import Logged
 from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.prediction_formats import read_predictions
 from skyclass.classifier.run import Run, predictions_of
@@ -139,12 +140,12 @@ def test_numbers_of_clusters_play_no_part() -> None:
 # In a training
 
 
-def test_folds_take_the_place_of_the_packs_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folds_take_the_place_of_the_packs_splits(tmp_path: Path, logged: Logged) -> None:
     pack = toy_pack(tmp_path / "pack", splits={"train": 12})  # no validation split: without folds no training
     tested = []
     for fold in range(3):
         rows = training_rows(pack, DataSettings(folds=3, fold=fold, exclude=("ring",)))
-        assert f"fold {fold} of 3" in capsys.readouterr().err
+        assert f"fold {fold} of 3" in logged()
         assert rows.classes == ["bar", "blob"]
         used = np.concatenate([rows.train, rows.val, rows.test])
         assert sorted(used) == np.flatnonzero(pack.catalog["label"] != "ring").tolist()

@@ -23,8 +23,8 @@ from torch.distributed import TCPStore
 
 from helpers.killing import dying
 from skyclass.commands.train import train
-from skyclass.core import console
 from skyclass.core.errors import SkyclassError
+from skyclass.core.progress import lines
 from skyclass.training.launch import environment_of
 from skyclass.training.loop.checkpoints import LastCheckpoint
 from skyclass.training.loop.task import Task
@@ -80,7 +80,7 @@ def begin_child(job: dict[str, Any], rank: int, environment: dict[str, str]) -> 
     """One process: exit status 0, or 3 for an error that a user is meant to read, which its log ends with."""
     os.dup2(os.open(f"{job['log']}.{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.environ.update(environment)
-    console.LINE_AFTER = 0.0  # progress shows in logs of short trainings too
+    lines.LINE_AFTER = 0.0  # progress shows in logs of short trainings too
     status = 1
     try:
         prepare(job, rank)

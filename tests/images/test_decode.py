@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -160,3 +161,29 @@ def test_real_images_are_not_flagged() -> None:
         pytest.skip(f"{SHARED} is not there")
     warnings = [check_pixels(read_image(file), [])[1] for file in files]
     assert not [warning for warning in warnings if warning and "saturated" in warning]
+
+
+# Faults of ours
+
+
+def test_a_bug_in_the_pixel_path_is_raised_and_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> NoReturn:
+        raise TypeError("a bug of ours")
+
+    write_image(tmp_path / "good.png", random_pixels(1, SIZE))
+    (tmp_path / "text.png").write_text("<html>")
+    monkeypatch.setattr("skyclass.images.preprocess.stretch", bug)
+    results = decode_files([tmp_path / "text.png", tmp_path / "good.png"], [PixelSettings()])
+    assert "not an image" in str(next(results).error)  # a bad file is a row's text as ever
+    with pytest.raises(TypeError, match="a bug of ours") as caught:
+        next(results)
+    assert caught.value.__notes__ == [f"while decoding {tmp_path / 'good.png'}"]
+
+
+def test_an_image_too_large_for_its_settings_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> NoReturn:
+        raise MemoryError("Unable to allocate 8 TiB")
+
+    monkeypatch.setattr("skyclass.images.preprocess.stretch", full)
+    (got,) = decode_files([write_image(tmp_path / "a.png", random_pixels(1, SIZE))], [PixelSettings()])
+    assert got.error == "cannot be decoded: Unable to allocate 8 TiB"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.logged import Logged
 from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.classifier import Classifier
 from skyclass.classifier.prediction_formats import read_predictions
@@ -102,7 +103,7 @@ def test_the_output_of_an_adapted_layer_by_hand() -> None:
     torch.testing.assert_close(layer(x), nn.functional.conv2d(x, weight, padding=1), atol=1e-5, rtol=1e-4)
 
 
-def test_depthwise_convolutions_are_left_out_and_told_of(capfd: pytest.CaptureFixture[str]) -> None:
+def test_depthwise_convolutions_are_left_out_and_told_of(logged: Logged) -> None:
     network = adapted("test_efficientnet")
     grouped = [
         name
@@ -112,10 +113,10 @@ def test_depthwise_convolutions_are_left_out_and_told_of(capfd: pytest.CaptureFi
     assert grouped
     assert not set(grouped) & set(network.adapted)
     assert set(grouped) | set(network.adapted) == set(layer_names(plain_network("test_efficientnet")))
-    told = capfd.readouterr().err
+    told = logged()
     assert f"No adapters for {len(grouped)} grouped, dilated or reparametrised layers: {grouped[0]}" in told
     adapted("resnet20_cifar")
-    assert "No adapters" not in capfd.readouterr().err
+    assert "No adapters" not in logged()
     with pytest.raises(SkyclassError, match=r"no layer of .* can have an adapter"):
         adapted("test_efficientnet", targets=[grouped[0]])
 

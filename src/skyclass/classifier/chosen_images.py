@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.console import say
 from ..core.errors import SkyclassError
 from ..data.open import open_source
 from ..data.packs.pack import Pack
@@ -20,6 +20,8 @@ from ..images.decode import decode_files, decode_rows
 from ..models.network import BATCH
 from .classifier import Classifier
 from .run import Run, is_run
+
+logger = logging.getLogger(__name__)
 
 
 class Images(NamedTuple):
@@ -81,7 +83,7 @@ def predicted_batches(
             decoded = list(decode_files(rows["file"].tolist(), model.pixels))
         for file, one in zip(rows["file"], decoded, strict=True):
             if one.error:
-                say(f"left out: {file}: {one.error}")
+                logger.warning(f"left out: {file}: {one.error}")
         good = [one for one in decoded if one.error is None]
         rows = rows[[one.error is None for one in decoded]]
         if not good:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..core.console import progress, say
+from ..core.console import progress
 from ..core.errors import SkyclassError
 from ..data.packs.resize import resize_for_training
 from ..evaluation.uncertainty import scores_of_samples
@@ -15,6 +16,8 @@ from .classifier import Classifier
 from .run import Run
 from .sampling import dropout_layers
 from .training_data import data_of
+
+logger = logging.getLogger(__name__)
 
 DROPOUT_SAMPLES = 30
 
@@ -38,7 +41,7 @@ def sampled_scores(run: Run, image_ids: Sequence[str], seed: int = 0, device: st
     images = resize_for_training(data, run.recipe().pixels)
     has_dropout = any(dropout_layers(network) for network in model.networks)
     if not has_dropout:
-        say("Monte Carlo dropout is left out: the network has no dropout (model.dropout)")
+        logger.warning("Monte Carlo dropout is left out: the network has no dropout (model.dropout)")
     parts = []
     with progress("Sampling the networks", len(rows)) as advance:
         for start in range(0, len(rows), BATCH):

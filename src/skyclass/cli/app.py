@@ -72,10 +72,9 @@ app = command_line()
 def main() -> None:
     """Run the command; an error is one sentence and exit status 1, unless --debug is given anywhere."""
     debug = "--debug" in sys.argv
-    # The option is accepted after the command too, where it is added after an error.
-    sys.argv[1:] = [word for word in sys.argv[1:] if word != "--debug"]
     try:
-        app(prog_name="skyclass")
+        # The option is accepted after the command too, where it is added after an error.
+        app([word for word in sys.argv[1:] if word != "--debug"], prog_name="skyclass")
     except SystemExit as end:
         if end.code == STOPPED:
             typer.echo("Stopped.", err=True)

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..core.console import shown_messages
+
 if TYPE_CHECKING:
     import pandas as pd
 
 
+@shown_messages()
 def compare(
     runs: Annotated[
         Sequence[Path | str], typer.Argument(help="runs that have ended; the first is what the others are held against")

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from ..core.console import shown_messages
 from ..core.errors import SkyclassError
 from .options.shared import Overrides
 
@@ -19,6 +20,7 @@ RECIPE = "lensing-demo"
 SPLITS = "0.68,0.1,0.22"  # about 1,000 of 4,500 images are left for the test
 
 
+@shown_messages()
 def demo(
     out: Annotated[Path | str, typer.Argument(help="folder of the demo")] = "demo",
     *,

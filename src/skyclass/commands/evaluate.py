@@ -10,10 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from ..core.arguments import check_out
+from ..core.console import shown_messages
 from ..core.errors import SkyclassError
 from .options.shared import Check, Device
 
 
+@shown_messages()
 def evaluate(
     path: Annotated[Path | str, typer.Argument(help="a run or a predictions file")],
     *,

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..core.console import shown_messages
 from ..core.errors import SkyclassError
 
 if TYPE_CHECKING:
     from ..data.public.registry import PublicDataset
 
 
+@shown_messages()
 def fetch(
     name: Annotated[str | None, typer.Argument(help="a public data set; without one, they are listed")] = None,
     *,

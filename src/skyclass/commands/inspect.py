@@ -9,11 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from ..core.arguments import check_out
+from ..core.console import shown_messages
 from ..data.source_options import SourceOptions
 from .options.shared import Check
 from .options.source import HowRead, SourceArgument
 
 
+@shown_messages()
 def inspect(
     source: SourceArgument,
     *,

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ..core.arguments import check_out
+from ..core.console import shown_messages
 from ..core.errors import SkyclassError
 from ..data.source_options import SourceOptions
 from .options.shared import Overwrite, Splits
 from .options.source import HowRead, SourceArgument
 
 
+@shown_messages()
 def pack(
     source: SourceArgument,
     out: Annotated[Path | str, typer.Argument(help="the new pack")],

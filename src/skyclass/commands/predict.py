@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from ..core.arguments import check_at_least_one, check_out
+from ..core.console import shown_messages
 from ..data.source_options import SourceOptions
 from .options.shared import Check, ClassifierArgument, Device
 from .options.source import HowRead, SourceArgument
 from .options.written import Written, names_in
 
 
+@shown_messages()
 def predict(
     classifier: ClassifierArgument,
     source: SourceArgument,

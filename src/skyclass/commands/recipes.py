@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from ..core.console import shown_messages
 from ..core.errors import SkyclassError
 from .options.shared import Overrides, Overwrite, RecipeArgument
 
 
+@shown_messages()
 def list_recipes() -> dict[str, str]:
     """List the shipped recipes and the question each answers.
 
@@ -24,6 +26,7 @@ def list_recipes() -> dict[str, str]:
     return {name: load_recipe(path).about.question for name, path in shipped_recipes().items()}
 
 
+@shown_messages()
 def show(
     recipe: RecipeArgument,
     *,
@@ -90,6 +93,7 @@ def copy(
     return out
 
 
+@shown_messages()
 def check(recipe: RecipeArgument, *, overrides: Overrides = ()) -> str:
     """Check a recipe, and name the first fault with its line.
 

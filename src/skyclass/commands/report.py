@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from ..core.console import shown_messages
 from ..core.errors import SkyclassError
 from .options.shared import Check
 
 
+@shown_messages()
 def report(
     run: Annotated[Path | str, typer.Argument(help="the run to report on")],
     *,

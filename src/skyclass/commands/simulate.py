@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ..core.console import shown_messages
 from ..core.errors import SkyclassError
 from ..data.simulation.simulators import SIMULATORS, Simulator
 from .options.shared import Overwrite, Splits
@@ -15,6 +16,7 @@ from .options.written import one_of
 USUAL_SIZES = ", ".join(f"{name}: {one.size}" for name, one in SIMULATORS.items())
 
 
+@shown_messages()
 def simulate(
     kind: Annotated[str, typer.Argument(help="what to simulate"), one_of(SIMULATORS)],
     out: Annotated[Path | str, typer.Argument(help="the new folder")],

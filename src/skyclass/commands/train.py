@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..core.console import shown_messages
 from ..core.errors import SkyclassError
 from .options.shared import Check, Device, Overrides, PackArgument, RecipeArgument
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..data.packs.training_rows import TrainingRows
 
 
+@shown_messages()
 def train(
     recipe: RecipeArgument | None = None,
     pack: PackArgument | None = None,

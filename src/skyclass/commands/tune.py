@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from ..core.arguments import check_at_least_one, check_out
+from ..core.console import shown_messages
 from ..core.errors import SkyclassError, one_line
 from .options.shared import Check, Device, Overrides, PackArgument, RecipeArgument
 
 
+@shown_messages()
 def tune(
     recipe: RecipeArgument,
     pack: PackArgument,

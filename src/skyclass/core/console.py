@@ -1,153 +1,57 @@
 """Messages and progress: one console on standard error, progress bars with a rate and the time left.
 
-At a terminal that is a bar; elsewhere (a pipe, the file of a SLURM job) plain lines, few enough to be read.
+At a terminal, and in a notebook that has ipywidgets, that is a bar; elsewhere (a pipe, the file of a SLURM job) plain
+lines, few enough to be read. The library logs its messages; they are printed while a command runs (`shown_messages`).
 """
 
 from __future__ import annotations
 
-import time
+import logging
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from importlib.util import find_spec
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-)
-from rich.text import Text
 
 from .passwords import masked
+from .progress.bars import progress_bar
+from .progress.lines import ProgressLines
 
 # Messages go to standard error, so that a table printed on standard output can be piped.
 console = Console(stderr=True, highlight=False)
+LIBRARY = logging.getLogger("skyclass")  # above those of all modules
 
-
-LINE_AFTER = 30.0  # seconds between two lines of progress, at least
-LINE_SHARE = 0.1  # of the work between two lines of progress, at least
-
-
-def rate_in_words(speed: float, unit: str) -> str:
-    """Items a second, or an hour where that is less than one."""
-    return f"{speed:,.0f} {unit}/s" if speed >= 1.0 else f"{3600.0 * speed:,.0f} {unit}/h"
-
-
-class RateColumn(ProgressColumn):
-    """Items a second, in the unit of the task."""
-
-    def render(self, task: Task) -> Text:
-        """The rate of `task`, or blanks before the first item."""
-        speed = task.finished_speed or task.speed
-        rate = rate_in_words(speed, task.fields.get("unit", "images")) if speed else ""
-        return Text(rate, style="progress.data.speed", no_wrap=True)
-
-
-class TimeColumn(ProgressColumn):
-    """The time left while the task runs, the time it took afterwards."""
-
-    max_refresh = 0.5
-
-    def render(self, task: Task) -> Text:
-        """The time of `task` as h:mm:ss, or blanks while it is unknown."""
-        seconds = task.finished_time if task.finished else task.time_remaining
-        if seconds is None:
-            return Text("")
-        text = f"in {_time(seconds)}" if task.finished else f"{_time(seconds)} left"
-        return Text(text, style="progress.remaining", no_wrap=True)
-
-
-def _time(seconds: float) -> str:
-    """As h:mm:ss."""
-    return str(timedelta(seconds=int(seconds)))
-
-
-def progress_bar(shown_on: Console | None = None, period: float = 30.0) -> Progress:
-    """A rich bar: description, share, count, rate, and time left or taken; whole at 80 columns.
-
-    period : seconds back over which the rate is taken
-    """
-    return Progress(
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(bar_width=10),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TimeColumn(),
-        console=shown_on or console,
-        transient=False,
-        speed_estimate_period=period,
-    )
+_files: list[TextIO] = []  # of the `console_to_file` that are open, the last one in use
 
 
 @contextmanager
 def console_to_file(file: TextIO) -> Iterator[None]:
-    """While the block runs, console output goes to the file."""
+    """While the block runs, console output goes to the file, also in a notebook."""
+    in_notebook = console.is_jupyter
+    console.is_jupyter = False  # where it would show everything in the cell
     console.file = file
+    _files.append(file)
     try:
         yield
     finally:
-        console.file = None  # type: ignore[assignment] # standard error again, whatever that is then
+        _files.pop()
+        # Without a file: standard error, whatever that is then.
+        console.file = _files[-1] if _files else None  # type: ignore[assignment]
+        console.is_jupyter = in_notebook
 
 
-class ProgressLines:
-    """The progress of work as plain lines: none in its first 30 s, then one for each tenth of it, or every 30 s where
-    that is rarer, and where there was one, a last one with the time that it took.
-    """
-
-    def __init__(
-        self,
-        description: str,
-        total: float | None,
-        unit: str,
-        done: float,
-        shown_on: Console,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.description, self.total, self.unit, self.done = description, total, unit, done
-        self._console, self._clock = shown_on, clock
-        self._before = self._printed = done
-        self._began = self._last = clock()
-        self._has_printed = False
-
-    def update(self, done: float) -> None:
-        """So much is done now."""
-        self.done, now = done, self._clock()
-        step = LINE_SHARE * self.total if self.total else 0.0
-        if now - self._last >= LINE_AFTER and done - self._printed >= step and done != self.total:
-            self._last, self._printed, self._has_printed = now, done, True
-            self._print(f"{self._count()}{self._rate(now)}{self._left(now)}")
-
-    def finish(self) -> None:
-        """The last line, where there was one before."""
-        if self._has_printed:
-            now = self._clock()
-            self._print(f"{self._count()}{self._rate(now)}, in {_time(now - self._began)}")
-
-    def _print(self, text: str) -> None:
-        self._console.print(f"{self.description}: {text}", markup=False, soft_wrap=True)
-
-    def _count(self) -> str:
-        if self.total is None:
-            return f"{self.done:,.0f} {self.unit}"
-        return f"{self.done:,.0f} of {self.total:,.0f} {self.unit} ({self.done / max(self.total, 1):.0%})"
-
-    def _rate(self, now: float) -> str:
-        seconds, done = now - self._began, self.done - self._before
-        return f", {rate_in_words(done / seconds, self.unit)}" if seconds > 0.0 and done > 0.0 else ""
-
-    def _left(self, now: float) -> str:
-        done = self.done - self._before
-        if self.total is None or done <= 0.0:
-            return ""
-        return f", {_time((now - self._began) * (self.total - self.done) / done)} left"
+def has_bars(shown_on: Console) -> bool:
+    """Whether a console can show a bar: a terminal, or a notebook with ipywidgets, which rich draws it with."""
+    return shown_on.is_terminal or (shown_on.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 class ShownProgress:
-    """The progress of one piece of work: a bar at a terminal, `ProgressLines` elsewhere.
+    """The progress of one piece of work: a bar at a terminal and in a notebook, `ProgressLines` elsewhere.
+
+    `logging.getLogger("skyclass").setLevel(logging.WARNING)` silences it, with all messages but the warnings.
 
     Parameters
     ----------
@@ -170,7 +74,8 @@ class ShownProgress:
         period: float = 30.0,
     ) -> None:
         self.console = shown_on or console
-        self._bar = progress_bar(self.console, period) if self.console.is_terminal else None
+        self._silent = LIBRARY.level > logging.INFO
+        self._bar = progress_bar(self.console, period) if has_bars(self.console) and not self._silent else None
         self._lines = ProgressLines(description, total, unit, done, self.console)
         if self._bar:
             self._task = self._bar.add_task(description, total=total, completed=int(done), unit=unit)
@@ -188,14 +93,16 @@ class ShownProgress:
         if self._bar:
             lines.done = done
             self._bar.update(self._task, completed=done, total=lines.total, description=lines.description)
-        else:
+        elif not self._silent:
             lines.update(done)
 
     def stop(self) -> None:
         """The work has ended, or is given up."""
         if self._bar:
+            if self.console.is_jupyter:
+                self._bar.refresh()  # rich leaves the state of its last tick there
             self._bar.stop()
-        else:
+        elif not self._silent:
             self._lines.finish()
 
 
@@ -203,7 +110,7 @@ class ShownProgress:
 def shown_progress(
     description: str, total: float | None, unit: str = "images", *, done: float = 0.0
 ) -> Iterator[ShownProgress]:
-    """Show the progress while the block runs; arguments as of `ShownProgress`."""
+    """Show the progress while the block runs; arguments, and how it is silenced, as of `ShownProgress`."""
     shown = ShownProgress(description, total, unit, done=done)
     try:
         yield shown
@@ -213,7 +120,10 @@ def shown_progress(
 
 @contextmanager
 def progress(description: str, total: int | None, unit: str = "images") -> Iterator[Callable[[int], None]]:
-    """Show progress while the block runs; call the yielded function with the number of items just done."""
+    """Show progress while the block runs; call the yielded function with the number of items just done.
+
+    It is silenced as `ShownProgress` is.
+    """
     with shown_progress(description, total, unit) as shown:
         yield shown.advance
 
@@ -226,3 +136,66 @@ def say(message: str) -> None:
 def say_where(label: str, path: object) -> None:
     """The last line of a command: where the result is."""
     console.print(f"{label}: {path}", style="bold", markup=False, soft_wrap=True)
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints the message of a record as `say` does, in bold where the record has `bold`.
+
+    It is on the logger `skyclass` while a command runs; commands may run within each other, and in several threads.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._attaching = threading.Lock()
+        self._commands = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        style = "bold" if getattr(record, "bold", False) else None
+        console.print(masked(record.getMessage()), style=style, markup=False, soft_wrap=True)
+
+    def attach(self) -> None:
+        """Let the logger have it, and pass on what is informative, unless a level was set."""
+        with self._attaching:
+            self._commands += 1
+            if self._commands == 1:
+                self._before = LIBRARY.level, LIBRARY.propagate
+                if LIBRARY.level == logging.NOTSET:
+                    LIBRARY.setLevel(logging.INFO)
+                # Handlers of the root logger get the records too, unless the terminal would show them twice.
+                LIBRARY.propagate = LIBRARY.propagate and not any(map(_prints, logging.getLogger().handlers))
+                LIBRARY.addHandler(self)
+
+    def detach(self) -> None:
+        """Leave the logger as it was before the first command began."""
+        with self._attaching:
+            self._commands -= 1
+            if not self._commands:
+                LIBRARY.removeHandler(self)
+                level, LIBRARY.propagate = self._before
+                LIBRARY.setLevel(level)
+
+
+_handler = ConsoleHandler()
+
+
+def _prints(handler: logging.Handler) -> bool:
+    """Whether a handler writes to the terminal, or the notebook."""
+    return getattr(handler, "stream", None) in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)
+
+
+@contextmanager
+def shown_messages(*, always: bool = False) -> Iterator[None]:
+    """While the block, or the command with this decorator, runs, what the library logs is printed by the console.
+
+    Where the logger `skyclass` has handlers of the user's, these alone get the records, unless `always`.
+    """
+    handlers = [one for one in LIBRARY.handlers if not isinstance(one, logging.NullHandler | ConsoleHandler)]
+    if handlers and not always:
+        yield
+        return
+    _handler.attach()
+    try:
+        yield
+    finally:
+        _handler.detach()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -49,6 +49,21 @@ def launcher() -> ClusterEnvironment | None:
 
 
 @contextmanager
+def _with_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """While the block runs, these variables of the environment are set."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """Bring the processes that were started together into one group, on `device` each; only the first one prints.
 
@@ -58,7 +73,24 @@ def process_group(device: torch.device) -> Iterator[None]:
     if environment is None:
         yield
         return
-    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
+    from torch import distributed
+
+    with _with_environment({"MASTER_ADDR": environment.main_address, "MASTER_PORT": str(environment.main_port)}):
+        _join(environment, device)
+        was_quiet = console.quiet
+        with warnings.catch_warnings():
+            if rank():
+                console.quiet = True
+                warnings.simplefilter("ignore")
+            try:
+                yield
+            finally:
+                console.quiet = was_quiet
+        distributed.destroy_process_group()  # not after an error: the others may not come to it
+
+
+def _join(environment: ClusterEnvironment, device: torch.device) -> None:
+    """Meet the other processes at the address in the environment."""
     import torch
     from torch import distributed
 
@@ -72,15 +104,6 @@ def process_group(device: torch.device) -> Iterator[None]:
         timeout=PATIENCE,
         device_id=device if on_gpu else None,
     )
-    with warnings.catch_warnings():
-        if rank():
-            console.quiet = True
-            warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            console.quiet = False
-    distributed.destroy_process_group()  # not after an error: the others may not come to it
 
 
 def is_single_process() -> bool:

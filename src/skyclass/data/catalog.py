@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Literal, NamedTuple, TypedDict
 
 import pandas as pd
 
-from ..core.console import say, say_where
 from ..core.errors import SkyclassError
 from ..core.files.csv_files import write_csv
 from ..core.text import quantity
 from .problem_kinds import group_problems, kinds_of
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 REQUIRED = ("image_id", "file", "label", "split")
@@ -86,18 +88,18 @@ def say_problems(frame: pd.DataFrame, listed: Path | None, most: int = 6) -> Non
     folder, names = shortened(frame["file"].tolist())
     groups = group_problems(frame, names)
     of = f", of {folder}" if folder else ""
-    say(f"{errors:,} left out, {warnings:,} warning{'' if warnings == 1 else 's'}{of}:")
+    logger.info(f"{errors:,} left out, {warnings:,} warning{'' if warnings == 1 else 's'}{of}:")
     for group in groups[:most]:
         file, problem = group.example
         count = f"{len(group.rows):,}, the first " if len(group.rows) > 1 else ""
-        say(f"  {group.title}: {count}{file}: {problem}")
+        logger.info(f"  {group.title}: {count}{file}: {problem}")
     rest = sum(len(group.rows) for group in groups[most:])
     if rest:
-        say(f"  and {rest:,} more of {quantity(len(groups[most:]), 'kind')}")
+        logger.info(f"  and {rest:,} more of {quantity(len(groups[most:]), 'kind')}")
     if not listed:
-        say("  `skyclass inspect SOURCE --out DIR` lists all of them")
+        logger.info("  `skyclass inspect SOURCE --out DIR` lists all of them")
     if listed:
-        say_where("Problems", listed)
+        logger.info(f"Problems: {listed}", extra={"bold": True})
 
 
 def class_counts(catalog: pd.DataFrame) -> pd.DataFrame:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from ..core.console import say
 from ..core.errors import SkyclassError
 from .catalog import problems_frame
 from .packs.pack import Pack, is_pack
@@ -15,6 +15,8 @@ from .source_options import SourceOptions
 from .sources.read import read_source
 from .sources.rows import ids_of
 from .sources.tables import read_named
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,5 +72,5 @@ def columns_by_id(path: Path) -> pd.DataFrame:
     table = table[table["image_id"].notna()]
     repeated = int(table["image_id"].duplicated().sum())
     if repeated:
-        say(f"{path.name}: {repeated:,} rows repeat the id of another, and do not count")
+        logger.warning(f"{path.name}: {repeated:,} rows repeat the id of another, and do not count")
     return table.drop_duplicates("image_id").set_index("image_id")

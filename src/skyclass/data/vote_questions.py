@@ -6,14 +6,16 @@ alone. The largest of all fractions therefore is mostly the answer of a question
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ..core.console import say
 from ..core.errors import SkyclassError, did_you_mean
 from ..recipes.data_settings import VotesSettings
+
+logger = logging.getLogger(__name__)
 
 ALL = "all"  # the question that takes the largest fraction of all questions, if that is really wanted
 
@@ -83,7 +85,7 @@ def answers_for(columns: Sequence[str], settings: VotesSettings, where: str | Pa
         only = next(iter(questions.values()), {})
         return dict(only) if set(candidates) == set(only) else {name: name for name in candidates}
     answers = questions[_found(question, questions, where)]
-    say(f"Question {question}: {', '.join(answers)}")
+    logger.info(f"Question {question}: {', '.join(answers)}")
     return answers
 
 

@@ -7,6 +7,7 @@ setting it stands in nor which column is meant, and know more than numbers and c
 from __future__ import annotations
 
 import ast
+import logging
 import operator
 import re
 from collections import Counter
@@ -17,11 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.console import say
 from ..core.errors import SkyclassError, did_you_mean
 from ..recipes.data_settings import VotesSettings
 from ..recipes.schema import apply_overrides, validate
 from .vote_questions import answers_for
+
+logger = logging.getLogger(__name__)
 
 _LONGEST = 1000  # characters of an expression
 _WORD = r"(?<![\w.])[^\W\d][\w.]*"
@@ -81,7 +83,7 @@ def label_by_votes(frame: pd.DataFrame, settings: VotesSettings, where: str | Pa
     low = (largest < settings.threshold) & pd.notna(labels)
     labels[low] = None
     dropped = _keep(labels, settings, where)
-    _say_labels(
+    _log_labels(
         labels, {"below the threshold": int(low.sum()), "of several classes": several, "of classes not kept": dropped}
     )
     return frame.assign(label=pd.Series(labels, index=frame.index, dtype=object))
@@ -127,15 +129,15 @@ def _keep(labels: np.ndarray, settings: VotesSettings, where: str | Path) -> int
     return int(out.sum())
 
 
-def _say_labels(labels: np.ndarray, reasons: dict[str, int]) -> None:
+def _log_labels(labels: np.ndarray, reasons: dict[str, int]) -> None:
     """Log the labels that the votes gave, and why some rows have none."""
     counts = Counter(label for label in labels if label is not None)
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(8))
     more = f" and {len(counts) - 8} classes more" if len(counts) > 8 else ""
-    say(f"Labels by votes for {sum(counts.values()):,} of {len(labels):,} images: {shown or 'none'}{more}")
+    logger.info(f"Labels by votes for {sum(counts.values()):,} of {len(labels):,} images: {shown or 'none'}{more}")
     why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
     if why:
-        say(f"  without a label: {why}")
+        logger.info(f"  without a label: {why}")
 
 
 # Expressions

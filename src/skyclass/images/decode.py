@@ -27,15 +27,22 @@ def decode_files(files: Sequence[str | Path], pixel_settings: Sequence[PixelSett
 
 
 def read_and_decode(file: str | Path, pixel_settings: Sequence[PixelSettings]) -> tuple[Image | None, Image]:
-    """One file's image as it was read, if it could be, and preprocessed, or with its `error`."""
+    """One file's image as it was read, if it could be, and preprocessed, or with its `error`.
+
+    What a reader makes of a bad file is an image with an error. An exception that comes up behind the readers is a bug
+    of ours: it is raised, with the file as a note.
+    """
     image = None
     try:
         image = read_image(file)
         return image, preprocess_image(image, pixel_settings)
     except SkyclassError as refusal:
         return image, unusable(f"{refusal.what}; {refusal.fix}" if refusal.fix else refusal.what)
-    except Exception as error:  # a bug in a decoder must not stop the other rows
+    except MemoryError as error:  # the settings make too much of this image
         return image, unusable(f"cannot be decoded: {one_line(error)}")
+    except Exception as error:
+        error.add_note(f"while decoding {file}")
+        raise
 
 
 def unusable(error: str, bad: float = 0.0) -> Image:

@@ -8,6 +8,7 @@ hardly depends on the rank (section 4.1).
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -17,10 +18,11 @@ from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ..core.console import say
 from ..core.errors import SkyclassError
 from ..recipes.model_settings import LoraSettings, ModelSettings
 from .network import Network, check_names, inside
+
+logger = logging.getLogger(__name__)
 
 PARTS = ("early", "middle", "late", "head")
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, RmsNorm)
@@ -98,7 +100,9 @@ def _layers_to_adapt(network: Network, settings: LoraSettings) -> list[str]:
                 raise SkyclassError(what, where=f"model.lora.{key}", fix=fix)
     skipped = [name for name in weighted if inside(name, wanted) and name not in layers]
     if skipped:
-        say(f"No adapters for {len(skipped)} grouped, dilated or reparametrised layers: {_first_names(skipped)}")
+        logger.warning(
+            f"No adapters for {len(skipped)} grouped, dilated or reparametrised layers: {_first_names(skipped)}"
+        )
     return layers
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,6 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field
 
-from ..core.console import say
 from ..core.errors import SkyclassError, did_you_mean
 from ..core.files.yaml_files import read_yaml
 from .data_settings import AugmentSettings, DataSettings, PixelSettings, TrainingPixels, VotesSettings
@@ -31,6 +31,8 @@ from .training_settings import (
     TuneSettings,
     score_mode,
 )
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "SHIPPED",
@@ -202,7 +204,7 @@ def parse_pixels(settings: PixelSettings, overrides: Sequence[str]) -> PixelSett
 def _say_renamed(pixels: Any) -> None:
     """Log that a value has another name now, by which it is stored."""
     if isinstance(pixels, dict) and pixels.get("fit") == "stretch":
-        say("Note: pixels.fit: stretch is now called distort; the old name still works")
+        logger.warning("Note: pixels.fit: stretch is now called distort; the old name still works")
 
 
 def dump_recipe(recipe: Recipe) -> str:

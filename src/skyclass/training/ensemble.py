@@ -7,6 +7,7 @@ the ensemble itself has beside them is made of theirs, so that a killed ensemble
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +21,6 @@ from ..classifier.classifier import Classifier
 from ..classifier.run import Run
 from ..classifier.run_documents import Cost
 from ..classifier.training_data import data_of
-from ..core.console import say
 from ..core.distributed import broadcast_from_first, rank
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import write_json
@@ -35,6 +35,8 @@ from ..recipes.recipe import Recipe, recipe_hash
 from .finish import save_results
 from .resume import apply_resume
 from .run import begin_run, finish_run
+
+logger = logging.getLogger(__name__)
 
 
 def begin_ensemble(
@@ -64,13 +66,13 @@ def finish_ensemble(run: Run, rows: TrainingRows | None = None, device: str = "a
             partial(_to_train, run, path, recipe.model_copy(update={"seed": recipe.seed + number - 1}))
         )
         if member:
-            say(f"Member {number} of {run.n_members}, seed {member.recipe().seed}")
+            logger.info(f"Member {number} of {run.n_members}, seed {member.recipe().seed}")
             finish_run(member, rows, device)
     members = broadcast_from_first(lambda: [Run.open(path) for path in run.member_paths])
     classifier = pooled([Classifier.load(member.path, device) for member in members], recipe)
     if rank() == 0:
         _write_training(run, members, classifier.made_from["best_epoch"])
-    say(f"The ensemble of {len(members)}")
+    logger.info(f"The ensemble of {len(members)}")
     save_results(run, classifier, rows, resize_for_training(data, recipe.pixels))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from ..classifier.classifier import Classifier
 from ..classifier.novelty import MOST_IMAGES, Novelty, fit_novelty
 from ..classifier.run import Run
 from ..classifier.sampling import ClassifierOutput
-from ..core.console import progress, say
+from ..core.console import progress
 from ..core.distributed import all_gather, broadcast_from_first, rank, world_size
 from ..core.errors import SkyclassError
 from ..core.text import quantity
@@ -26,6 +27,8 @@ from ..evaluation.metrics import accuracy, auroc_macro, balanced_accuracy
 from ..evaluation.predictions import UNCALIBRATED, carried_schema, predictions_writer
 from ..recipes.recipe import Recipe
 from ..reports.model_card import write_card
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -101,7 +104,7 @@ def _calibrate(
     wanted, used, log_p = recipe.calibration, rows.val[answered], log_p[answered]
     labels = rows.labels[used]
     classifier.calibration, reason = fit_calibration(log_p, labels, wanted.method)
-    say(f"Calibration on {quantity(len(labels), 'validation image')}: {classifier.calibration} ({reason})")
+    logger.info(f"Calibration on {quantity(len(labels), 'validation image')}: {classifier.calibration} ({reason})")
     classifier.prediction_sets = fit_prediction_sets(
         out_of_fold(log_p, labels, classifier.calibration.method),
         labels,
@@ -112,7 +115,7 @@ def _calibrate(
         seed=recipe.seed,
     )
     for sentence in classifier.prediction_sets.warnings(rows.classes):
-        say(sentence)
+        logger.warning(sentence)
 
 
 def _write_predictions(run: Run, classifier: Classifier, rows: TrainingRows, output: ClassifierOutput) -> None:
@@ -141,7 +144,7 @@ def _write_predictions(run: Run, classifier: Classifier, rows: TrainingRows, out
     if len(labels):
         area = auroc_macro(labels, tested)
         shown = "undefined, for there is one class" if np.isnan(area) else f"{area:.4f}"
-        say(
+        logger.info(
             f"Test: {quantity(len(labels), 'image')}, accuracy {accuracy(labels, tested):.4f}, "
             f"balanced accuracy {balanced_accuracy(labels, tested):.4f}, AUROC {shown}"
         )

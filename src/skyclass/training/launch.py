@@ -22,7 +22,7 @@ from typing import NoReturn
 from torch.distributed import TCPStore
 
 from ..classifier.run import Run
-from ..core.console import console
+from ..core.console import console, shown_messages
 from ..core.devices import own_device
 from ..core.distributed import is_single_process, process_group
 from ..core.errors import SkyclassError, one_line
@@ -125,7 +125,7 @@ def main(path: str, device: str, report: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the process that started this one ends it
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        with process_group(own_device(device)):
+        with shown_messages(), process_group(own_device(device)):
             _finish(Run(Path(path)), None, device)
     except Exception as error:
         _write_error(error, Path(report))

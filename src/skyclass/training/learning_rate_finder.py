@@ -7,6 +7,7 @@ too small, falls, and rises again where it is too large.
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
 from ..classifier.run import Run
-from ..core.console import progress, say
+from ..core.console import progress
 from ..core.devices import pick_precision
 from ..core.errors import SkyclassError
 from ..core.files.csv_files import write_csv
@@ -32,6 +33,8 @@ from .figures import rates_figure
 from .loop.inputs import Inputs, Stream
 from .loop.losses import total_loss
 from .loop.optimizers import build_optimizer
+
+logger = logging.getLogger(__name__)
 
 LOWEST, HIGHEST, STEPS = 1e-7, 1.0, 100
 DIVERGED = 4.0  # times the best loss
@@ -99,7 +102,7 @@ def find_learning_rate(
     picture = run.rates_file.with_suffix(".png")
     save_figure(rates_figure(*search), picture)
     rate, before = float(f"{search.suggestion:.3g}"), recipe.training.learning_rate
-    say(f"Learning rate: {rate:g} instead of {before:g}, for there the loss falls most steeply: {picture}")
+    logger.info(f"Learning rate: {rate:g} instead of {before:g}, for there the loss falls most steeply: {picture}")
     found = with_rate(recipe, rate)
     run.write_learning_rate(found)
     return found

@@ -6,13 +6,13 @@ step can be repeated, so a command that was killed at any moment is run again.
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from pathlib import Path
 
 from ..classifier.files import META, NOVELTY, WEIGHTS
 from ..classifier.run import Run, Stage
-from ..core.console import say
 from ..core.errors import SkyclassError
 from ..core.files.atomic_files import write_text, written_whole
 from ..core.files.replacing import finish_replacing
@@ -21,6 +21,8 @@ from ..recipes.recipe import dump_recipe
 from .loop.callbacks import cut_history, write_history
 from .loop.checkpoint_hash import SUFFIX
 from .loop.checkpoints import ResumeState, best_names, read_checkpoint, resume_state
+
+logger = logging.getLogger(__name__)
 
 
 def request_resume(run: Run, more: int | None, name: str | None) -> None:
@@ -45,7 +47,9 @@ def request_resume(run: Run, more: int | None, name: str | None) -> None:
         stages.append(Stage(state.segment, state.batch, state.step, epochs, path.name, asked))
     run.write_stages(stages, path.name)
     at = f"{state.batch / state.n_batches:.2f}".removesuffix(".00")
-    say(f"Going on from {path.stem}, behind epoch {at}, to epoch {stages[-1].epochs}; what came after it is dropped")
+    logger.info(
+        f"Going on from {path.stem}, behind epoch {at}, to epoch {stages[-1].epochs}; what came after it is dropped"
+    )
 
 
 def apply_resume(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import platform
 import shlex
 import sys
@@ -16,7 +17,6 @@ import torch
 from ..classifier.classifier import Classifier
 from ..classifier.run import Run
 from ..classifier.training_data import data_of
-from ..core.console import say
 from ..core.devices import device_name, own_device, pick_device, pick_precision
 from ..core.distributed import broadcast_from_first, rank, rank_zero_first, world_size
 from ..core.passwords import masked, secrets_in
@@ -28,7 +28,7 @@ from ..data.packs.augment import mirror_pairs
 from ..data.packs.loader import Batch, Loader, augmenting
 from ..data.packs.pack import Pack
 from ..data.packs.resize import resize_for_training
-from ..data.packs.training_rows import TrainingRows, say_classes, training_rows
+from ..data.packs.training_rows import TrainingRows, log_classes, training_rows
 from ..data.packs.write import warn_of_distortion, warn_of_enlarging, warn_of_padding
 from ..evaluation.figures.training import training_curves_figure
 from ..images.preprocess import Statistics, channel_statistics, network_input, resolve_normalisation, stored_bands
@@ -44,6 +44,8 @@ from .learning_rate_finder import find_learning_rate
 from .loop.fit import Fitted, fit
 from .loop.inputs import Inputs, OnValidation
 from .loop.losses import class_weights
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm", "lightning", "astropy", "pillow", "scikit-learn")
 
@@ -82,8 +84,11 @@ def finish_run(
     Errors: SkyclassError for a pack that has changed, and the errors of a training.
     """
     data, rows = data_of(run, rows)
-    classifier, images = _fit(run, run.recipe(), data, rows, own_device(device), on_validation)
-    save_results(run, classifier, rows, images)
+    place = own_device(device)
+    # A training seeds the random numbers of torch; those of the caller go on as if there had been none.
+    with torch.random.fork_rng([place] if place.type == "cuda" else []):
+        classifier, images = _fit(run, run.recipe(), data, rows, place, on_validation)
+        save_results(run, classifier, rows, images)
 
 
 def _warn_of_mirrors(recipe: Recipe, classes: Sequence[str]) -> None:
@@ -91,7 +96,7 @@ def _warn_of_mirrors(recipe: Recipe, classes: Sequence[str]) -> None:
     swapped = {frozenset(pair) for pair in recipe.augment.mirror_swaps}
     for one, other in chiral_classes(classes):
         if max(recipe.augment.flip_horizontal, recipe.augment.flip_vertical) and frozenset((one, other)) not in swapped:
-            say(
+            logger.warning(
                 f"Warning: flips turn {one!r} into {other!r} and keep its label; "
                 f"set augment.mirror_swaps: [[{one}, {other}]], or no flips"
             )
@@ -110,7 +115,10 @@ def _environment(device: torch.device) -> dict[str, Any]:
 
 
 def _command() -> str:
-    """The command that runs, without the passwords in it."""
+    """The command that runs, without the passwords in it; the command line of a notebook or a script is none."""
+    program = Path(sys.argv[0])
+    if program.stem != "skyclass" and program.parts[-2:] != ("skyclass", "__main__.py"):
+        return "called from Python"
     return shlex.join(["skyclass", *(masked(word, secrets_in(word)) for word in sys.argv[1:])])
 
 
@@ -135,11 +143,11 @@ def _fit(
     train_loader, val_loader = _loaders(recipe, data, rows, images, device)
     precision = "bfloat16" if pick_precision(recipe.training.precision, device) == torch.bfloat16 else "float32"
     height, width = images.shape[2:]
-    say(
+    logger.info(
         f"{len(rows.train):,} training and {quantity(len(rows.val), 'validation image')} of {height}x{width} pixels, "
         f"{len(rows.classes)} classes, on {device_name(device)} in {precision}"
     )
-    say_classes(rows)
+    log_classes(rows)
     inputs = _inputs(recipe, rows, images, train_loader, val_loader, normalisation)
     if broadcast_from_first(run.needs_learning_rate):
         whole = train_loader.unshared()
@@ -182,14 +190,12 @@ def _classifier(
 def _log_training(run: Run, recipe: Recipe, fitted: Fitted) -> None:
     """Log the result of the training, and draw its curves."""
     if not fitted.epochs:
-        say("No epoch was asked for: the classifier is the network as it begins")
+        logger.warning("No epoch was asked for: the classifier is the network as it begins")
         return
-    monitor = recipe.training.monitor
     best, epochs = (f"{value:.2f}".removesuffix(".00") for value in (fitted.best_epoch, fitted.epochs))
-    say(f"Best epoch: {best} of {epochs}, {monitor} {fitted.best_score:.4f}")
-    cost = run.cost()
-    if cost:
-        say(f"Training took {cost}")
+    logger.info(f"Best epoch: {best} of {epochs}, {recipe.training.monitor} {fitted.best_score:.4f}")
+    if cost := run.cost():
+        logger.info(f"Training took {cost}")
     save_figure(training_curves_figure(run.history(), fitted.best_epoch), run.curves_file)
 
 
@@ -238,7 +244,7 @@ def _loaders(
 def _augmentation(settings: AugmentSettings, n_bands: int) -> AugmentSettings:
     """The recipe's, without what images of so many bands do not have: a colour jitter changes what a grey image has."""
     if settings.saturation and n_bands != 3:
-        say(f"No change of saturation, which three bands have: these images have {n_bands}")
+        logger.warning(f"No change of saturation, which three bands have: these images have {n_bands}")
         return settings.model_copy(update={"saturation": 0.0})
     return settings
 
@@ -254,16 +260,18 @@ def _network(
     network = build_network(recipe.model, n_bands, n_classes)
     loaded = load_weights(network, recipe.model, n_bands) if with_weights else None
     if loaded:
-        say(str(loaded))
+        logger.info(str(loaded))
         mean, std = (torch.tensor(values) for values in normalisation)
         inputs = network_input(torch.from_numpy(some), mean, std, torch.float32)
         folded = unfold_batchnorm(network.backbone, loaded.loaded, inputs)
         if folded:
-            say(f"  {folded} batch normalisations were folded into convolutions: set apart again, same function")
+            logger.info(
+                f"  {folded} batch normalisations were folded into convolutions: set apart again, same function"
+            )
     adapt(network, recipe.model)
     if recipe.training.gradient_checkpointing:
         checkpoint_blocks(network)
-    say(describe_trained(network))
+    logger.info(describe_trained(network))
     return network
 
 
@@ -285,6 +293,8 @@ def _normalisation(recipe: Recipe, images: np.ndarray, rows: TrainingRows) -> St
     """The recipe's normalisation; ImageNet's is for three bands or one, others take that of the training split."""
     how, n_bands = recipe.pixels.normalise, images.shape[1]
     if how == "imagenet" and n_bands not in (1, 3):
-        say(f"Normalised by the training images: ImageNet's mean is known for three bands or one, not for {n_bands}")
+        logger.warning(
+            f"Normalised by the training images: ImageNet's mean is known for three bands or one, not for {n_bands}"
+        )
         how = "dataset"
     return resolve_normalisation(how, n_bands, channel_statistics(images, rows.train) if how == "dataset" else None)

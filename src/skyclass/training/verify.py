@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from ..classifier.files import META, check_classifier
 from ..classifier.run import Run, is_run
 from ..classifier.training_data import open_pack_of
-from ..core.console import say
 from ..core.files.replacing import finish_replacing
 from ..data.packs.pack import is_pack
 from .loop.checkpoint_hash import SUFFIX, check_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 def check_run(run: Run) -> None:
@@ -32,6 +34,6 @@ def _check_pack(run: Run) -> None:
     """Errors: SkyclassError for a pack that is damaged, or another one than the run was trained on."""
     path = Path(run.provenance()["pack"])
     if not is_pack(path):
-        say(f"The run's pack is not there, and was not checked: {path}")
+        logger.warning(f"The run's pack is not there, and was not checked: {path}")
         return
     open_pack_of(run).verify(every_byte=True)

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from conftest import SmallRun
 from helpers.commands import done, refused
+from helpers.logged import Logged
 from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.run import Run
 from skyclass.core.errors import MachineError
@@ -105,7 +106,7 @@ def small_run_copy(small_run: SmallRun, tmp_path: Path) -> Path:
 
 
 def test_a_disk_without_locks_goes_by_what_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: Logged
 ) -> None:
     def none(self: FileLock, *_arguments: object, **_options: object) -> None:
         raise NotImplementedError("flock")
@@ -115,7 +116,7 @@ def test_a_disk_without_locks_goes_by_what_is_written(
         with pytest.raises(MachineError, match=f"process {process.pid} on "), held(tmp_path):
             pass
     with held(tmp_path):
-        assert "keeps no locks" in capsys.readouterr().err
+        assert "keeps no locks" in logged()
         assert f'"pid": {os.getpid()}' in (tmp_path / HOLDER).read_text()
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from helpers.logged import Logged
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.split import assign_splits, check_splits, split_number
 
@@ -82,7 +83,7 @@ def test_three_images_of_a_class_are_enough_for_three_splits(sizes: list[int], s
     assert (split.groupby("label")["split"].nunique() == 3).all()
 
 
-def test_as_few_as_possible_are_moved_and_the_nearest_ones(capsys: pytest.CaptureFixture[str]) -> None:
+def test_as_few_as_possible_are_moved_and_the_nearest_ones(logged: Logged) -> None:
     fractions = (0.98, 0.01, 0.01)
     ids = [f"i{n}" for n in range(12)]
     numbers = {name: split_number(f"image {name}", 0) for name in ids}
@@ -90,15 +91,15 @@ def test_as_few_as_possible_are_moved_and_the_nearest_ones(capsys: pytest.Captur
     split = splits_of(assign_splits(catalog(["a"] * 12, ids=ids), fractions))
     last, second = sorted(ids, key=lambda name: -numbers[name])[:2]
     assert split == {**dict.fromkeys(ids, "train"), last: "val", second: "test"}
-    assert "moved one image or group of a to val" in capsys.readouterr().err
+    assert "moved one image or group of a to val" in logged()
 
 
-def test_tiny_classes_go_to_train_and_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tiny_classes_go_to_train_and_that_is_said(logged: Logged) -> None:
     for seed in range(20):
         split = assign_splits(catalog(["a"] * 30 + ["tiny", "small", "small"]), FRACTIONS, seed)
         assert "train" in set(split.loc[split["label"] == "tiny", "split"])
         assert "train" in set(split.loc[split["label"] == "small", "split"])
-    assert "too few images of small, tiny for test" in capsys.readouterr().err
+    assert "too few images of small, tiny for test" in logged()
 
 
 def test_fractions_and_seed_count() -> None:

@@ -11,6 +11,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from helpers.catalogs import faults, rows, touch
+from helpers.logged import Logged
 from helpers.make_data import random_pixels, sky_frame, write_image, write_table
 from skyclass.core.errors import SkyclassError
 from skyclass.data.source_options import SourceOptions
@@ -164,13 +165,13 @@ def test_sexagesimal_and_catalogue_names_of_positions(tmp_path: Path, frame: Pat
     np.testing.assert_array_equal(source.catalog[["ra", "dec"]], [[150.0, 2.0]])
 
 
-def test_cutouts_about_pixels(tmp_path: Path, frame: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cutouts_about_pixels(tmp_path: Path, frame: Path, logged: Logged) -> None:
     zero = write_table(tmp_path / "zero.csv", pd.DataFrame({"x": [40.0], "y": [30.5]}))
     one = write_table(tmp_path / "one.csv", pd.DataFrame({"X_IMAGE": [41.0], "Y_IMAGE": [31.5]}))
     assert cutouts(zero, frame).catalog["file"].tolist() == [f"{frame}::pixel(40.0,30.5)[8x12]"]
-    assert "'x' and 'y', pixels counted from 0" in capsys.readouterr().err
+    assert "'x' and 'y', pixels counted from 0" in logged()
     assert cutouts(one, frame).catalog["file"].tolist() == [f"{frame}::pixel(40.0,30.5)[8x12]"]
-    assert "pixels counted from 1" in capsys.readouterr().err
+    assert "pixels counted from 1" in logged()
 
 
 def test_frames_named_by_the_rows(tmp_path: Path) -> None:
@@ -250,10 +251,10 @@ def test_cutouts_that_cannot_be_made_are_refused(tmp_path: Path, frame: Path) ->
     ],
 )
 def test_names_like_one_file_a_band_are_pointed_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: list[str], pattern: str | None
+    tmp_path: Path, logged: Logged, names: list[str], pattern: str | None
 ) -> None:
     assert len(read_source(touch(tmp_path, *names)).catalog) == len(names)
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(logged().split())
     assert ("one file a band" in said) == (pattern is not None)
     assert pattern is None or f"these names look like one file a band: --band-files '{pattern}'" in said
     if pattern:

@@ -9,6 +9,7 @@ import pytest
 
 from helpers.catalogs import rows, touch
 from helpers.commands import done, refused
+from helpers.logged import Logged
 from helpers.make_data import class_folders, write_table
 from skyclass.core.errors import SkyclassError
 from skyclass.data.packs.pack import Pack
@@ -61,9 +62,7 @@ def test_other_words_are_no_splits(name: str) -> None:
         ("train", "dev", "val"),
     ],
 )
-def test_split_folders_are_no_classes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], train: str, other: str, split: str
-) -> None:
+def test_split_folders_are_no_classes(tmp_path: Path, logged: Logged, train: str, other: str, split: str) -> None:
     folders(tmp_path, f"{train}/ring", f"{train}/blob", f"{other}/ring", f"{other}/blob")
     assert places(read_source(tmp_path)) == {
         (f"{folder}/{label}", label, of)
@@ -71,7 +70,7 @@ def test_split_folders_are_no_classes(
         for label in ("ring", "blob")
     }
     plain = {train.lower(), other.lower()} <= {"train", "training", "validation", "testing", "test", "valid", "dev"}
-    said = capsys.readouterr().err
+    said = logged()
     assert (f"{train} (train)" in said) is not plain
     assert (f"{other} ({split})" in said) is not plain
 
@@ -91,22 +90,18 @@ def test_a_class_called_test_inside_a_split_is_a_class(tmp_path: Path) -> None:
     }
 
 
-def test_one_folder_called_after_a_split_among_classes_is_a_class_which_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_folder_called_after_a_split_among_classes_is_a_class_which_is_said(tmp_path: Path, logged: Logged) -> None:
     folders(tmp_path, "car", "plane", "train")
     assert places(read_source(tmp_path)) == {(name, name, None) for name in ("car", "plane", "train")}
-    assert "the folder train is taken for a class" in capsys.readouterr().err
+    assert "the folder train is taken for a class" in logged()
     otherwise = read_source(tmp_path, SourceOptions(split_names={"train": "train"}))
     assert places(otherwise) == {(name, None, None) for name in ("car", "plane", "train")}
 
 
-def test_a_folder_beside_the_splits_has_no_label_which_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_beside_the_splits_has_no_label_which_is_said(tmp_path: Path, logged: Logged) -> None:
     folders(tmp_path, "train/ring", "train/blob", "holdout/ring")
     assert ("holdout/ring", None, None) in places(read_source(tmp_path))
-    assert "holdout beside the splits: called after no split" in capsys.readouterr().err
+    assert "holdout beside the splits: called after no split" in logged()
     named = read_source(tmp_path, SourceOptions(split_names={"holdout": "test"}))
     assert ("holdout/ring", "ring", "test") in places(named)
 
@@ -116,12 +111,12 @@ def test_images_of_a_test_set_without_class_folders_have_no_label(tmp_path: Path
     assert ("test", None, None) in places(read_source(tmp_path))
 
 
-def test_splits_below_the_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_splits_below_the_classes(tmp_path: Path, logged: Logged) -> None:
     folders(tmp_path, "ring/train", "ring/test", "blob/train", "blob/test")
     assert places(read_source(tmp_path)) == {
         (f"{label}/{split}", label, split) for label in ("ring", "blob") for split in ("train", "test")
     }
-    assert "test (test), train (train) are taken for splits of the classes above them" in capsys.readouterr().err
+    assert "test (test), train (train) are taken for splits of the classes above them" in logged()
 
 
 def test_a_source_given_one_folder_too_high(tmp_path: Path) -> None:
@@ -133,12 +128,10 @@ def test_a_source_given_one_folder_too_high(tmp_path: Path) -> None:
     }
 
 
-def test_the_same_folders_in_all_are_said_with_both_ways_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_same_folders_in_all_are_said_with_both_ways_out(tmp_path: Path, logged: Logged) -> None:
     folders(tmp_path, "night1/ring", "night1/blob", "night2/ring", "night2/blob")
     assert {label for _, label, _ in places(read_source(tmp_path))} == {"night1", "night2"}
-    said = capsys.readouterr().err
+    said = logged()
     assert "night1, night2 are taken for classes, though each holds the folders blob, ring" in said
     assert "--folders '*/{label}'" in said
     assert "--split-names night1=train,night2=test" in said

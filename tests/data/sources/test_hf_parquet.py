@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.logged import Logged
 from helpers.make_data import parquet_images, random_pixels, write_table
 from skyclass.core.errors import SkyclassError
 from skyclass.data.source_options import SourceOptions
@@ -128,14 +129,14 @@ def test_files_of_one_name_in_the_folders_of_splits(tmp_path: Path) -> None:
     assert source.problems.empty
 
 
-def test_ids_that_begin_anew_in_each_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ids_that_begin_anew_in_each_file(tmp_path: Path, logged: Logged) -> None:
     for split, ids in (("train", [0, 1, 2]), ("test", [0, 1])):
         table = pq.read_table(parquet_images(tmp_path / f"{split}.parquet", ids, ["a", "b", "c"]))
         pq.write_table(table.append_column("id", [ids]), tmp_path / f"{split}.parquet")
     source = read_source(tmp_path)
     assert source.catalog["image_id"].tolist() == ["test/0", "test/1", "train/0", "train/1", "train/2"]
     assert source.problems.empty
-    assert "ids begin anew in each file" in capsys.readouterr().err
+    assert "ids begin anew in each file" in logged()
 
 
 def test_a_few_ids_in_two_files_are_repeated_ids(tmp_path: Path) -> None:

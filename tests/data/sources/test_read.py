@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from helpers.catalogs import faults, rows, touch
+from helpers.logged import Logged
 from helpers.paths import PROJECT
 from skyclass.core.errors import SkyclassError
 from skyclass.data.open import open_source
@@ -125,25 +126,23 @@ def test_linked_folders_are_read_once(make: Callable[..., Path], tmp_path: Path)
     assert rows(read_source(root), "image_id", "label") == [("a/1", "a"), ("b/2", "b")]
 
 
-def test_a_table_in_the_folder_is_pointed_out(make: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_in_the_folder_is_pointed_out(make: Callable[..., Path], logged: Logged) -> None:
     read_source(make("images/1.png", "labels.csv"))
-    assert "give that file instead" in capsys.readouterr().err
+    assert "give that file instead" in logged()
 
 
-def test_a_table_beside_split_folders_is_a_warning_alone(
-    make: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_table_beside_split_folders_is_a_warning_alone(make: Callable[..., Path], logged: Logged) -> None:
     source = read_source(make("train/a/1.png", "test/a/2.png", "truth.csv"))
     assert faults(source) == [
         ("truth.csv", "a table; to read the labels from it, give it instead of the folder", "warning")
     ]
-    assert capsys.readouterr().err == ""
+    assert logged() == ""
 
 
 # Tables
 
 
-def test_table_of_ids_files_and_labels(make: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_of_ids_files_and_labels(make: Callable[..., Path], logged: Logged) -> None:
     root = make("sub/1.jpeg", "2.png")
     header = "objid,FileName,class,subset,group,RA,mag,note"
     text = f"{header}\n{LONG_ID},sub/1.jpeg, E ,Validation,7,10.5,1,\n9,2.png,S,,,11,,x\n"
@@ -156,7 +155,7 @@ def test_table_of_ids_files_and_labels(make: Callable[..., Path], capsys: pytest
     assert list(source.catalog.columns[:4]) == ["image_id", "file", "label", "split"]
     assert source.catalog["mag"].dtype == np.float64
     assert source.problems.empty
-    said = capsys.readouterr().err
+    said = logged()
     assert "image_id from column 'objid', file from column 'FileName', label from column 'class'" in said
 
 
@@ -199,11 +198,11 @@ def test_absolute_files_elsewhere(make: Callable[..., Path], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("folder", ["images", "png"])
-def test_usual_folders_are_tried(make: Callable[..., Path], folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usual_folders_are_tried(make: Callable[..., Path], folder: str, logged: Logged) -> None:
     root = make(f"{folder}/1.png")
     source = read_source(table(root, "file,label\n1.png,a\n"))
     assert rows(source, "image_id", "file") == [("1", str(root / folder / "1.png"))]
-    assert f"the images are in {root / folder}" in " ".join(capsys.readouterr().err.split())
+    assert f"the images are in {root / folder}" in " ".join(logged().split())
 
 
 OPTIONS = {
@@ -271,12 +270,10 @@ def test_an_empty_cell_of_a_table_without_ids_is_a_missing_file(make: Callable[.
     assert faults(source) == [("table.csv", "row 1 names no file", "error")]
 
 
-def test_a_column_that_only_sounds_like_splits_is_the_users(
-    make: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_column_that_only_sounds_like_splits_is_the_users(make: Callable[..., Path], logged: Logged) -> None:
     path = table(make("1.png"), "file,set\n1.png,Palomar\n")
     catalog = read_source(path).catalog
-    assert "'set' is train, val or test: it is not taken for the split" in capsys.readouterr().err
+    assert "'set' is train, val or test: it is not taken for the split" in logged()
     assert catalog["split"].tolist() == [None]
     assert catalog["set"].tolist() == ["Palomar"]
 

@@ -18,10 +18,12 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
 from helpers.catalogs import rows, touch
+from helpers.logged import Logged
 from helpers.make_data import random_pixels, write_image, write_table
 from skyclass.core.errors import SkyclassError
 from skyclass.data.source_options import SourceOptions
 from skyclass.data.sources.read import read_source
+from skyclass.data.tables import columns as columns_module
 from skyclass.data.tables import table_files
 from skyclass.data.tables.columns import name_columns
 from skyclass.data.tables.table_files import read_rows
@@ -138,16 +140,14 @@ def test_sexagesimal_coordinates(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["25:61:00", "east", "10:20:30:40"])
-def test_a_column_called_ra_without_coordinates_is_kept_as_it_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str
-) -> None:
+def test_a_column_called_ra_without_coordinates_is_kept_as_it_is(tmp_path: Path, logged: Logged, value: str) -> None:
     touch(tmp_path, "1.png")
     path = write_table(tmp_path / "t.csv", pd.DataFrame({"id": ["1"], "ra": [value], "dec": [1.5]}))
     catalog = read_source(path).catalog
     assert catalog["table_ra"].tolist() == [value]
     assert "ra" not in catalog.columns
     assert catalog["dec"].tolist() == [1.5]
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(logged().split())
     assert f"column 'ra' holds no coordinates, such as {value!r}: it is kept as 'table_ra'" in said
 
 
@@ -176,14 +176,14 @@ def test_a_bad_split_costs_that_split_alone(tmp_path: Path) -> None:
     ]
 
 
-def test_columns_of_arrays_are_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_of_arrays_are_left_out_and_said(tmp_path: Path, logged: Logged) -> None:
     touch(tmp_path, "1.png", "2.png")
     for name, kind in (("t.fits", "fits"), ("t.vot", "votable"), ("t.ecsv", "ascii.ecsv")):
         Table({"id": [1, 2], "flux": np.zeros((2, 3)), "label": [b"x", b"y"]}).write(tmp_path / name, format=kind)
         source = read_source(tmp_path / name)
         assert rows(source, "image_id", "label") == [("1", "x"), ("2", "y")]
         assert "flux" not in source.catalog.columns
-        assert "more than one value a row are left out: flux" in capsys.readouterr().err
+        assert "more than one value a row are left out: flux" in logged()
 
 
 def test_a_fits_image_stays_an_image(tmp_path: Path) -> None:
@@ -197,12 +197,12 @@ def test_a_fits_image_stays_an_image(tmp_path: Path) -> None:
         assert read_source(tmp_path / name).kind == "files"
 
 
-def test_the_folder_of_the_images_is_found_beside_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_folder_of_the_images_is_found_beside_the_table(tmp_path: Path, logged: Logged) -> None:
     touch(tmp_path, "images_training_rev1/1.jpg", "images_training_rev1/2.jpg", "a/1.jpg", "images/1.jpg", "z/3.txt")
     path = write_table(tmp_path / "t.csv", pd.DataFrame({"id": [1, 2, 3], "label": list("abc")}))
     source = read_source(path)
     assert rows(source, "file") == [(str(tmp_path / f"images_training_rev1/{i}.jpg"),) for i in (1, 2)]
-    assert "the images are in" in capsys.readouterr().err
+    assert "the images are in" in logged()
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -465,3 +465,26 @@ def test_ids_of_files_that_share_no_folder(tmp_path: Path) -> None:
     source = read_source(write_table(tmp_path / "t.csv", pd.DataFrame({"file": files})))
     expected = [(tmp_path / "1").relative_to(shared).as_posix(), elsewhere.relative_to(shared).as_posix()]
     assert source.catalog["image_id"].tolist() == expected
+
+
+def test_a_coordinate_of_400_digits_is_none(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "2.png")
+    frame = pd.DataFrame({"id": ["1", "2"], "ra": ["9" * 400 + ":0:0", "1:00:00"], "dec": ["1:00:00", "1:00:00"]})
+    catalog = read_source(write_table(tmp_path / "t.csv", frame)).catalog
+    assert catalog["ra"].isna().tolist() == [True, False]
+
+
+def test_a_bug_of_ours_is_no_damage_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object, **__: object) -> None:
+        raise TypeError("a bug of ours")
+
+    touch(tmp_path, "1.png")
+    path = write_table(tmp_path / "t.csv", pd.DataFrame({"id": ["1"], "ra": ["10:41:00"], "dec": ["1:00:00"]}))
+    with monkeypatch.context() as patch:
+        patch.setattr(columns_module, "Angle", bug)
+        with pytest.raises(TypeError, match="a bug of ours"):
+            read_source(path)
+    table = write_table(tmp_path / "t.fits", pd.DataFrame({"id": ["1"]}))
+    monkeypatch.setattr(table_files, "check_cards", bug)
+    with pytest.raises(TypeError, match="a bug of ours"):
+        table_files.is_fits_table(table)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from helpers.catalogs import rows, touch
+from helpers.logged import Logged
 from helpers.make_data import write_table
 from skyclass.data.sources.read import read_source
 from skyclass.images.formats.locations import image_ids_of
@@ -21,14 +22,12 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_columns_of_ids_are_found_in_any_spelling(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_columns_of_ids_are_found_in_any_spelling(tmp_path: Path, logged: Logged, name: str) -> None:
     touch(tmp_path, "a.png", "b.png")
     frame = pd.DataFrame({"filename": ["a.png", "b.png"], name: [LONG, 7], "class": ["x", "y"]})
     source = read_source(write_table(tmp_path / "t.csv", frame))
     assert rows(source, "image_id", "label") == [(str(LONG), "x"), ("7", "y")]
-    assert f"image_id from column '{name}'" in capsys.readouterr().err
+    assert f"image_id from column '{name}'" in logged()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".fits", ".vot", ".ecsv"])
@@ -47,12 +46,12 @@ def test_ids_with_leading_zeros_stay_text(tmp_path: Path) -> None:
     assert catalog["objid"].tolist() == ["007", "8"]
 
 
-def test_an_object_with_several_images_gives_its_id_to_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_object_with_several_images_gives_its_id_to_none(tmp_path: Path, logged: Logged) -> None:
     touch(tmp_path, "a.png", "b.png", "c.png", "d.png")
     frame = pd.DataFrame({"object_id": [1, 1, 2, 2], "file": ["a.png", "b.png", "c.png", "d.png"]})
     source = read_source(write_table(tmp_path / "t.csv", frame))
     assert rows(source, "image_id", "object_id") == [("a", 1), ("b", 1), ("c", 2), ("d", 2)]
-    said = capsys.readouterr().err
+    said = logged()
     assert "4 of 4 rows share 'object_id' with another file, so it is no id of images; --group-column object_id" in said
     assert "image_id from the names of the files" in said
 

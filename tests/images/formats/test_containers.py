@@ -21,7 +21,7 @@ from helpers.make_data import random_pixels, write_image
 from skyclass.core import limits
 from skyclass.core.errors import SkyclassError
 from skyclass.core.parallel import in_order
-from skyclass.images.formats import containers, open_files
+from skyclass.images.formats import array_files, containers, open_files
 from skyclass.images.formats import parquet as parquet_module
 from skyclass.images.formats.containers import read_column, stack_arrays
 from skyclass.images.formats.read import Image, decode_bytes, read_image
@@ -519,3 +519,13 @@ def test_a_forked_process_opens_files_of_its_own(tmp_path: Path, monkeypatch: py
         monkeypatch.setattr(open_files.os, "getpid", lambda process=process: process)
         kept.get(tmp_path / "x")
     assert len(opened) == 2
+
+
+def test_a_bug_of_ours_is_no_damaged_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> None:
+        raise TypeError("a bug of ours")
+
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 3, 4, 5)), bands=np.array(["g", "r", "i"]))
+    monkeypatch.setattr(array_files, "texts", bug)
+    with pytest.raises(TypeError, match="a bug of ours"):
+        assert array_files.open_npz(tmp_path / "a.npz").names_of_bands

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.logged import Logged
 from helpers.toys import toy_recipe, write_recipe
 from helpers.trainings import copied, fit_toy, last_state, new_network
 from skyclass.classifier.run import Run
@@ -109,11 +110,11 @@ def test_what_takes_no_part_is_refused_and_the_way_out_works(tmp_path: Path, pac
     assert refusal_of(tmp_path / "adapted", pack, adapted).fix == "take another head or backbone"
 
 
-def test_a_gradient_that_stays_zero_is_told_of(tmp_path: Path, pack: Pack, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_gradient_that_stays_zero_is_told_of(tmp_path: Path, pack: Pack, logged: Logged) -> None:
     """With a weight of zero the error logits are computed, and move nothing."""
     recipe = toy_recipe(model={"uncertainty": True}, training={"uncertainty_weight": 0.0, "epochs": 1})
     fit_toy(recipe, pack, tmp_path / "run")
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning")]
+    told = [line for line in logged().splitlines() if line.startswith("Warning")]
     assert told == [
         "Warning: the gradient of error_head.0.weight, error_head.0.bias, error_head.3.weight, error_head.3.bias is "
         "zero in the first two steps: the loss does not see it"

@@ -19,8 +19,9 @@ from helpers.commands import done, drawn, skyclass, the_error
 from helpers.toys import toy_pack, toy_recipe, write_recipe
 from helpers.tunings import curve, tuned, without_training
 from skyclass.commands.tune import tune
-from skyclass.core.console import RateColumn, say
+from skyclass.core.console import say
 from skyclass.core.errors import SkyclassError
+from skyclass.core.progress.bars import RateColumn
 from skyclass.data.packs.pack import Pack
 from skyclass.recipes.recipe import load_recipe
 from skyclass.recipes.training_settings import TuneSettings

@@ -7,6 +7,7 @@ disk keeps no locks (some network disks), what is written has to do: of this mac
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import platform
 from collections.abc import Iterator
@@ -16,11 +17,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..console import say
 from ..errors import MachineError, SkyclassError
 from .atomic_files import read_json, write_json
 from .disk_errors import disk_error
 from .temporary_names import has_ended, own_process
+
+logger = logging.getLogger(__name__)
 
 LOCK, HOLDER = ".lock", ".holder.json"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -44,7 +46,7 @@ def held(run: Path) -> Iterator[None]:
             raise disk_error(error, run / LOCK) from error
         if holder := holder_of(run):
             raise _refusal(run, holder) from None
-        say(f"This disk keeps no locks: see to it that no other machine trains {run} at the same time")
+        logger.warning(f"This disk keeps no locks: see to it that no other machine trains {run} at the same time")
     try:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(

@@ -23,18 +23,21 @@ built by one thread, from a fixed seed, so that the same images give the same an
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ...core.console import progress, say
+from ...core.console import progress
 from ...core.parallel import in_order
 from .alignment import Alignment, align, angular
 from .fingerprints import DISC, SIDE, Fingerprint, fingerprint, flatten, harmonics
 from .neighbours import CROPS, Pairs, all_pairs, candidates, chunks, zoomed
 from .verification import Placed, levels, verify
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Fingerprint", "claimed", "cluster", "find_duplicates", "fingerprint"]
 
@@ -141,7 +144,7 @@ def _tiers(pairs: Pairs, compared: _Compared, structure: np.ndarray) -> tuple[np
     if n < _SAMPLE or len(resembling) > _RESEMBLING * n:
         strict[:] = True
     if n >= _SAMPLE and strict.all():
-        say(
+        logger.warning(
             "duplicates: many of these images resemble each other without being the same, so copies that are noisy, "
             "cropped or compressed as well may count as `maybe`, or be missed"
         )

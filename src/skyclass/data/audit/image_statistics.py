@@ -116,7 +116,7 @@ def _rows(catalog: pd.DataFrame) -> Iterator[CatalogRow]:
 
 
 def _measure(row: CatalogRow, read: Reader, sampled: bool, fingerprinted: bool) -> ImageMeasurement:
-    """Read and measure one image; a bad one is a finding, never an exception."""
+    """Read and measure one image; a bad file is a finding, and a bug of ours an exception with the file as a note."""
     try:
         image = read(row)
         error, warning = check_pixels(image, [])
@@ -135,8 +135,11 @@ def _measure(row: CatalogRow, read: Reader, sampled: bool, fingerprinted: bool) 
         )
     except SkyclassError as refusal:
         return ImageMeasurement(f"{refusal.what}; {refusal.fix}" if refusal.fix else refusal.what)
-    except Exception as error:  # a decoder's own bug must not cost the rest
+    except MemoryError as error:
         return ImageMeasurement(f"cannot be decoded: {one_line(error)}")
+    except Exception as error:
+        error.add_note(f"while inspecting {row['file']}")
+        raise
 
 
 def _ranges(image: Image) -> dict[str, tuple[float, float]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,9 +21,10 @@ import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from ...core.console import say
 from ...core.errors import SkyclassError
 from ..catalog import SPLITS
+
+logger = logging.getLogger(__name__)
 
 Interval = tuple[float, float]
 
@@ -103,7 +105,7 @@ def _shares_of_train(shares: Mapping[str, float], given: set[str]) -> dict[str, 
     cut = {split: share for split, share in shares.items() if split == "train" or split not in given}
     if "train" not in given or "train" not in shares or len(cut) == 1:
         return {}
-    say("split: " + " and ".join(split for split in cut if split != "train") + " cut from train")
+    logger.info("split: " + " and ".join(split for split in cut if split != "train") + " cut from train")
     total = sum(cut.values())
     return {split: share / total for split, share in cut.items()}
 
@@ -221,9 +223,9 @@ def _fill_gaps(groups: Sequence[_Group], given: Mapping[str, str], intervals: Ma
         nearest.split = split
         moved[split].append(label)
     for split, labels in moved.items():
-        say(f"split: moved one image or group of {', '.join(labels)} to {split}, which had none")
+        logger.info(f"split: moved one image or group of {', '.join(labels)} to {split}, which had none")
     for split, labels in lacking.items():
-        say(f"split: too few images of {', '.join(labels)} for {split}")
+        logger.warning(f"split: too few images of {', '.join(labels)} for {split}")
 
 
 def _check_train(groups: Sequence[_Group]) -> None:

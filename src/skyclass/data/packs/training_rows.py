@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from ...core.console import say
 from ...core.errors import SkyclassError
 from ...core.sample_sizes import class_notes
 from ...core.text import listed, quantity
@@ -17,6 +17,8 @@ from ..vote_questions import questions_of
 from ..votes import label_by_votes
 from .pack import Pack
 from .split import assign_splits, joined_names, split_number
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,16 +70,16 @@ def training_rows(pack: Pack, settings: DataSettings) -> TrainingRows:
     return TrainingRows(rows["train"], rows["val"], rows["test"], labels, classes, catalog)
 
 
-def say_classes(rows: TrainingRows) -> None:
+def log_classes(rows: TrainingRows) -> None:
     """Log which classes the training or the validation lacks, and what follows."""
     trained, validated = (
         np.bincount(rows.labels[part], minlength=len(rows.classes)) for part in (rows.train, rows.val)
     )
     absent = [name for name, n in zip(rows.classes, trained, strict=True) if not n]
     if absent:
-        say(f"No training image is labelled {listed(absent)}: the network cannot learn what they look like")
+        logger.warning(f"No training image is labelled {listed(absent)}: the network cannot learn what they look like")
     for note in class_notes(dict(zip(rows.classes, map(int, validated), strict=True)), "validation image"):
-        say(note)
+        logger.warning(note)
 
 
 def _catalog(pack: Pack, settings: DataSettings) -> pd.DataFrame:
@@ -90,7 +92,7 @@ def _catalog(pack: Pack, settings: DataSettings) -> pd.DataFrame:
     if settings.votes:
         catalog = label_by_votes(catalog, settings.votes, pack.path)
     if settings.folds:
-        say(f"data.folds: fold {settings.fold} of {settings.folds}, the pack's own splits play no part")
+        logger.info(f"data.folds: fold {settings.fold} of {settings.folds}, the pack's own splits play no part")
         return catalog.assign(split=fold_splits(catalog, settings.folds, settings.fold, seed))
     if settings.votes:
         train, val, test = source.get("splits", (0.7, 0.1, 0.2))

@@ -7,16 +7,18 @@ once. A disk that rots changes no time: `every_byte` reads whatever is known.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ...core.console import say
 from ...core.errors import MachineError, SkyclassError
 from ...core.files.atomic_files import read_json, sha256_of, write_json
 from ...core.files.json_documents import Document, checked
+
+logger = logging.getLogger(__name__)
 
 VERIFIED = "verified.json"
 """What was found right, by the name of the file: its size, the time of its last change, its hash."""
@@ -62,7 +64,7 @@ def is_verified(folder: Path, name: str, wanted: str | None = None, *, every_byt
     if known and not every_byte and (known.size, known.mtime_ns, known.sha256) == (*now, wanted):
         return True
     if path.stat().st_size > 1 << 30:
-        say(f"Checking {path} against its hash")
+        logger.info(f"Checking {path} against its hash")
     if sha256_of(path) != wanted:
         return False
     if not known or (known.size, known.mtime_ns, known.sha256) != (*now, wanted):

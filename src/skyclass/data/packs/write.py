@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ...core.console import progress, say
+from ...core.console import progress
 from ...core.errors import SkyclassError
 from ...core.files.csv_files import write_csv
 from ...core.parallel import in_order
@@ -28,6 +29,8 @@ from ..catalog import Problem, pixel_problems, problems_frame, write_problems
 from .npy_stream import PackChunk
 from .pack import PROBLEMS, Pack, write_pack
 from .split import assign_splits
+
+logger = logging.getLogger(__name__)
 
 SAMPLED = 100  # images that are read to find the usual bands, size and type
 CHUNK = 256
@@ -184,7 +187,7 @@ def settle(pixels: PixelSettings, files: Sequence[str]) -> PixelSettings:
 def warn_of_padding(crop: tuple[int, int] | None, size: Sequence[int]) -> None:
     """Warn if `crop` is larger than images of `size`, both (height, width): it adds zeros instead of cutting."""
     if crop is not None and any(wanted > side for wanted, side in zip(crop, size, strict=True)):
-        say(
+        logger.warning(
             f"pixels.crop is {crop[0]}x{crop[1]} and the images are {size[0]}x{size[1]}: zeros fill the margin; "
             "pixels.crop=null keeps the images whole"
         )
@@ -195,7 +198,7 @@ def warn_of_distortion(pixels: PixelSettings, size: Sequence[int]) -> bool:
     height, width = pixels.crop or size
     if pixels.fit != "distort" or pixels.size is None or height * pixels.size[1] == width * pixels.size[0]:
         return False
-    say(
+    logger.warning(
         f"pixels.fit is distort: images of {height}x{width} pixels are distorted to {pixels.size[0]}x{pixels.size[1]}; "
         "pixels.fit=pad keeps their aspect ratio"
     )
@@ -209,7 +212,7 @@ def warn_of_enlarging(wanted: tuple[int, int] | None, packed: Sequence[int]) -> 
     if wanted is not None and any(side >= 2 * stored for side, stored in zip(wanted, packed, strict=True)):
         height, width = wanted
         option = f"{height}" if height == width else f"[{height},{width}]"
-        say(
+        logger.warning(
             f"Warning: the pack has images of {packed[0]}x{packed[1]} pixels, which the recipe enlarges to "
             f"{height}x{width}; for more detail pack larger files: skyclass pack SOURCE PACK --pixels size={option}"
         )

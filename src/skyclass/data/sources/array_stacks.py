@@ -8,6 +8,7 @@ rows. Every other array of N numbers or texts, such as `ra`, becomes a column. A
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ...core.console import say
 from ...core.errors import SkyclassError
 from ...core.limits import MAX_BANDS
 from ...core.text import quantity
@@ -27,6 +27,8 @@ from ..split_names import SPLIT_NAMES
 from ..tables.columns import given_columns, name_classes, name_columns
 from .rows import addressed, checked_rows, join_table, short_names
 from .tables import read_named
+
+logger = logging.getLogger(__name__)
 
 IMAGE_KEYS = ("images", "x", "X", "data", "image")
 LABEL_KEYS = ("labels", "label", "ans", "y", "Y", "class", "classes", "target", "targets")
@@ -163,7 +165,7 @@ def _part(path: Path, arrays: Arrays, names: Mapping[str, str], options: SourceO
     if class_names and not options.class_names and label and arrays[class_names][1].kind in "SU":
         frame["label"] = name_classes(frame["label"], read_column(path, class_names).tolist(), path)
     called = f" of array {images!r}" if images else ""
-    say(f"{path.name}: {quantity(count, 'image')}{called}" + (f", labels of {label!r}" if label else ""))
+    logger.info(f"{path.name}: {quantity(count, 'image')}{called}" + (f", labels of {label!r}" if label else ""))
     return addressed(frame, path, images, prefix)
 
 

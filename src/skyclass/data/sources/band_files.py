@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ...core.console import say
 from ...core.errors import SkyclassError
 from ...images.formats.locations import BandFiles, stem_of
 from ..catalog import Found, Problem, warning
@@ -19,6 +19,8 @@ from .folder_layout import find_layout
 from .folders import files_below
 from .rows import checked_rows
 from .tables import read_named
+
+logger = logging.getLogger(__name__)
 
 # Bands and roughly their central wavelengths in nanometres.
 _NAMES = ("FUV", "NUV", "u", "U", "B", "g", "V", "r", "R", "i", "I", "z", "y", "Y", "J", "H", "Ks", "K", "W1", "W2")
@@ -170,7 +172,7 @@ def _common_bands(objects: Mapping[_Object, set[str]], root: Path) -> tuple[str,
     counts = Counter(frozenset(bands) for bands in objects.values())
     most = max(counts, key=lambda bands: (counts[bands], len(bands), sorted(bands)))
     bands = by_wavelength(most)
-    say(f"{root.name}: bands {', '.join(bands)}, those of {counts[most]:,} of {len(objects):,} objects")
+    logger.info(f"{root.name}: bands {', '.join(bands)}, those of {counts[most]:,} of {len(objects):,} objects")
     return bands
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ...core.console import say
 from ...core.errors import SkyclassError
 from ...images.formats.locations import Cutout
 from ..catalog import ODDITY, Found
@@ -16,6 +16,8 @@ from ..tables.columns import SKY, degrees, is_read
 from ..tables.table_files import FITS_SUFFIXES
 from .rows import checked_rows
 from .tables import find_files, read_named
+
+logger = logging.getLogger(__name__)
 
 FRAME_SUFFIXES = (*FITS_SUFFIXES, ".fits.fz")
 
@@ -96,7 +98,7 @@ def _positions(frame: pd.DataFrame, path: Path) -> tuple[np.ndarray, np.ndarray,
             continue
         one, other = (spelling[name] for name in pair)
         what = {"sky": "degrees", "0": "pixels counted from 0", "1": "pixels counted from 1"}[kind]
-        say(f"{path.name}: positions from columns {one!r} and {other!r}, {what}")
+        logger.info(f"{path.name}: positions from columns {one!r} and {other!r}, {what}")
         if kind == "sky":
             for name, part in zip(pair, ("ra", "dec"), strict=True):
                 column = frame[spelling[name]]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ...core.console import say
 from ...core.errors import SkyclassError, did_you_mean
 from ..source_options import SourceOptions
 from ..split_names import SPLIT_NAMES, split_of
+
+logger = logging.getLogger(__name__)
 
 _PARTS = ("{split}", "{label}", "{group}")
 _FIX = "write it as in '{label}', '{split}/{label}', '{label}/{split}', '{group}/{label}' or '*/{label}'"
@@ -101,26 +103,26 @@ def _of_splits(root: Path, tops: Mapping[str, set[str]], given: Mapping[str, str
     of_train = any(tops[name] for name, split in splits.items() if split == "train")
     # Two classes are never named like splits, and class folders are never inside a class named train.
     if others and not of_train and len(set(splits.values())) == 1 and not given:
-        say(
+        logger.warning(
             f"{root.name}: the folder {_listed(list(splits))} is taken for a class, because there is no split beside "
             "it, and no training images in class folders; --folders '{split}/{label}' takes it for a split"
         )
         return None
     if others:
         way_out = shlex.quote(f"{others[0]}=test")
-        say(
+        logger.warning(
             f"{root.name}: {_listed(others)} beside the splits: called after no split, so the images there have no "
             f"label; if it is one, --split-names {way_out}"
         )
-    _say_splits(root, splits, "the folders in them for classes; --folders '{label}' takes them for classes")
+    _log_splits(root, splits, "the folders in them for classes; --folders '{label}' takes them for classes")
     return Layout(("{split}", "{label}"), splits)
 
 
-def _say_splits(root: Path, splits: Mapping[str, str], rest: str) -> None:
+def _log_splits(root: Path, splits: Mapping[str, str], rest: str) -> None:
     """Log which folders were taken as splits, if their names are not the usual ones."""
     if any(name.lower() not in SPLIT_NAMES for name in splits):
         shown = ", ".join(f"{name} ({split})" for name, split in splits.items())
-        say(f"{root.name}: the folders {shown} are taken for splits, and {rest}")
+        logger.info(f"{root.name}: the folders {shown} are taken for splits, and {rest}")
 
 
 def _of_splits_below(
@@ -137,7 +139,7 @@ def _of_splits_below(
     levels = ("*", "{split}", "{label}") if len(tops) == 1 else ("{label}", "{split}")
     shown = ", ".join(f"{name} ({split})" for name, split in splits.items())
     what = "splits, and the folders in them for classes" if len(tops) == 1 else "splits of the classes above them"
-    say(f"{root.name}: the folders {shown} are taken for {what}; --folders '{{label}}' takes them for neither")
+    logger.info(f"{root.name}: the folders {shown} are taken for {what}; --folders '{{label}}' takes them for neither")
     return Layout(levels, splits)
 
 
@@ -151,7 +153,7 @@ def _of_classes(root: Path, tops: Mapping[str, set[str]]) -> Layout:
         if not rest:
             each = f"is taken for one class, though it holds the folders {_listed(sorted(same))}"
             pairs = f"{first}=train"
-        say(
+        logger.warning(
             f"{root.name}: {_listed(sorted(tops))} {each}; if those are the classes, --folders '*/{{label}}', and if "
             f"the folders above them are splits, --split-names {shlex.quote(pairs)}"
         )

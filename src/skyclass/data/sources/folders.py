@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from ...core.console import say
 from ...core.errors import SkyclassError
 from ...images.formats.read import is_image_name
 from ...images.formats.registry import IMAGE_SUFFIXES, STACK_SUFFIXES
@@ -18,6 +18,8 @@ from ..split_names import split_of
 from ..tables.table_files import table_suffix
 from .folder_layout import Layout, find_layout
 from .rows import ids_of
+
+logger = logging.getLogger(__name__)
 
 OUTPUTS = ("pack.json", "run.json", "inspect.html")  # one of these lies in every folder that Skyclass writes
 
@@ -46,7 +48,9 @@ def read_folders(root: Path, files: Sequence[str], options: SourceOptions = Sour
     ]
     layout = find_layout(root, images, options)
     if tables and not layout.splits:  # folders called train, val and test were made for the labels
-        say(f"{root} is read as a folder of images; if the labels are in {tables[0]}, give that file instead")
+        logger.warning(
+            f"{root} is read as a folder of images; if the labels are in {tables[0]}, give that file instead"
+        )
     ids = ids_of(images)
     places = [layout.place(file) for file in images]
     catalog = pd.DataFrame(

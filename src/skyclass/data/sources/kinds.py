@@ -5,6 +5,7 @@ Nothing here opens an image; whether a file can be decoded shows when it is pack
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,6 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from ...core.console import say
 from ...core.errors import SkyclassError
 from ...images.formats.locations import image_id_of, parse_address
 from ...images.formats.read import is_image_name
@@ -27,6 +27,8 @@ from .cutout_tables import read_cutouts
 from .folders import files_below, read_folders
 from .hf_parquet import holds_images, read_parquet_images
 from .tables import read_table_source
+
+logger = logging.getLogger(__name__)
 
 _COLUMNS = ("id_column", "file_column", "label_column", "split_column", "group_column")
 _FOLDERS = ("folders", "split_names")
@@ -151,7 +153,7 @@ def _one_image(image_id: str, file: str) -> Found:
 
 def _read_class_folders(place: Place) -> Found:
     if pattern := band_pattern(filter(is_image_name, place.files)):
-        say(f"{place.path.name}: these names look like one file a band: --band-files '{pattern}'")
+        logger.warning(f"{place.path.name}: these names look like one file a band: --band-files '{pattern}'")
     return read_folders(place.path, place.files, place.options)
 
 

@@ -5,12 +5,12 @@ Nothing here opens an image; whether a file can be decoded shows when it is pack
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from ...core.console import say
 from ...core.errors import SkyclassError
 from ...core.files.replacing import finish_replacing
 from ...images.formats.locations import files_of, parse_address
@@ -20,6 +20,8 @@ from ..tables.columns import name_classes
 from ..vote_questions import Questions, questions_of, refusal_to_guess
 from ..votes import label_by_votes, parse_votes
 from .kinds import Place, kind_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +76,12 @@ def read_source(path: str | Path, options: SourceOptions = SourceOptions()) -> S
 def _one(questions: Questions, path: Path) -> bool:
     """Whether a table without labels has the votes of one question, whose answers are its classes; this is logged."""
     if len(questions) == 1:
-        say(f"{path.name}: no column of labels; the largest of each row's votes becomes its label (see --votes)")
+        logger.info(
+            f"{path.name}: no column of labels; the largest of each row's votes becomes its label (see --votes)"
+        )
     elif questions:
         what, fix = refusal_to_guess(questions)
-        say(f"{path.name}: no image gets a label: {what}; {fix}, by --votes or in training by data.votes")
+        logger.warning(f"{path.name}: no image gets a label: {what}; {fix}, by --votes or in training by data.votes")
     return len(questions) == 1
 
 

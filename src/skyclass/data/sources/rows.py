@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -10,10 +11,11 @@ from typing import Literal
 
 import pandas as pd
 
-from ...core.console import say
 from ...core.errors import SkyclassError
 from ...images.formats.locations import ContainerRow, stem_of
 from ..catalog import FAULT, ODDITY, REQUIRED, Found, Problem, warning
+
+logger = logging.getLogger(__name__)
 
 
 def ids_of(names: Iterable[str]) -> dict[str, str]:
@@ -46,7 +48,7 @@ def join_table(parts: Sequence[tuple[str, pd.DataFrame]], path: Path) -> pd.Data
     ids = [set(part["image_id"].dropna()) for _, part in parts]
     times = Counter(chain.from_iterable(ids))
     if any(2 * sum(times[name] > 1 for name in part) > len(part) for part in ids):
-        say(f"{path.name}: the ids begin anew in each file or split, whose names are put before them")
+        logger.info(f"{path.name}: the ids begin anew in each file or split, whose names are put before them")
         for beginning, part in parts:
             part["image_id"] = part["image_id"].map(
                 lambda name, beginning=beginning: beginning + name, na_action="ignore"

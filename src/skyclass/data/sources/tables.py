@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from ...core.console import say
 from ...core.errors import SkyclassError
 from ...images.formats.locations import BandFiles, ContainerRow, Cutout, parse_address, stem_of
 from ...images.formats.read import is_image_name
@@ -19,6 +19,8 @@ from ..source_options import SourceOptions
 from ..tables.columns import given_columns, name_columns, text_columns
 from ..tables.table_files import read_rows
 from .rows import checked_rows, ids_of
+
+logger = logging.getLogger(__name__)
 
 # Root and folder as rows name it -> its path with a separator, and which files its names resolve to.
 Listings = dict[tuple[str, str], tuple[str, dict[str, str]]]
@@ -73,7 +75,7 @@ def find_files(names: Sequence[str | None], table: Path, image_root: Path | None
         found[root] = [_find(str(root), name, known) for name in names]
     root = max(found, key=lambda root: _count(found[root]))  # the first of equals
     if root != table.parent:
-        say(f"{table.name}: the images are in {root}")
+        logger.info(f"{table.name}: the images are in {root}")
     return root, found[root]
 
 

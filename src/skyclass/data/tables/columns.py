@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
@@ -12,11 +13,12 @@ import pandas as pd
 from astropy.coordinates import Angle
 from astropy.coordinates.angles.errors import IllegalSecondWarning
 
-from ...core.console import say
 from ...core.errors import SkyclassError
 from ..catalog import COORDINATES, FAULT, ODDITY, SPLITS, TEXT, as_text
 from ..source_options import SourceOptions
 from ..split_names import split_of
+
+logger = logging.getLogger(__name__)
 
 # What the columns of ids are called: of images, of objects in surveys and in Galaxy Zoo.
 _OF_IMAGES = ("imageid", "id", "idstr")
@@ -147,7 +149,9 @@ def _with_degrees(table: pd.DataFrame, name: str, path: Path, odd: dict[Hashable
         other = f"table_{name}"
         while other in table.columns:
             other = f"table_{other}"
-        say(f"{path.name}: column {name!r} holds no coordinates, such as {bad.iloc[0]!r}: it is kept as {other!r}")
+        logger.warning(
+            f"{path.name}: column {name!r} holds no coordinates, such as {bad.iloc[0]!r}: it is kept as {other!r}"
+        )
         return table.rename(columns={name: other})
     for row, value in bad.items():
         odd.setdefault(row, []).append(f"{value!r} in column {name!r} is no number of degrees")
@@ -182,7 +186,7 @@ def _parts(
     if "image_id" not in parts and "file" in parts:
         guesses.append("image_id from the names of the files")
     if guesses:
-        say(f"{path.name}: guessed {', '.join(guesses)}")
+        logger.info(f"{path.name}: guessed {', '.join(guesses)}")
     return parts
 
 
@@ -202,12 +206,14 @@ def _guess(
         return None
     # A column called `set` may be about anything: it holds splits if some value is the name of one.
     if part == "split" and not any(split_of(str(value), split_names) for value in table[found].unique()):
-        say(f"{path.name}: no value of column {found!r} is train, val or test: it is not taken for the split")
+        logger.warning(
+            f"{path.name}: no value of column {found!r} is train, val or test: it is not taken for the split"
+        )
         return None
     if part == "image_id" and "file" in parts and plain(found) not in _OF_IMAGES:
         files = table[parts["file"]].groupby(table[found]).transform("nunique")
         if (files > 1).sum() > _SHARED * len(table):
-            say(
+            logger.warning(
                 f"{path.name}: {(files > 1).sum():,} of {len(table):,} rows share {found!r} with another file, so "
                 f"it is no id of images; --group-column {found} keeps the images of one object in one split"
             )
@@ -245,8 +251,8 @@ def _angles(words: Sequence[str], unit: str) -> list[float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", IllegalSecondWarning)  # 60 seconds are a minute
         for place in plausible:
-            # The parser raises errors of its own for every kind of nonsense.
-            with suppress(Exception):
+            # The parser's own errors, such as IllegalMinuteError, are of the first kind; the other is of 400 digits.
+            with suppress(ValueError, OverflowError):
                 angles[place] = float(Angle(words[place], unit=unit).deg)
     return angles
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import re
 import warnings
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import astropy.units as u
 import numpy as np
@@ -22,7 +25,6 @@ import pyarrow.parquet as pq
 from astropy.io import fits, votable
 from astropy.table import Column, MaskedColumn, Table
 
-from ...core.console import say
 from ...core.errors import SkyclassError, one_line
 from ...core.limits import MAX_TABLE
 from ...images.formats.fits.cards import check_cards
@@ -30,6 +32,8 @@ from ...images.formats.open_files import plain_fits
 from .columns import SKY
 from .csv_reader import read_separated
 from .votable_checks import check_votable
+
+logger = logging.getLogger(__name__)
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fts.gz")
 
@@ -52,13 +56,20 @@ def is_fits_table(path: Path) -> bool:
     if not path.name.lower().endswith(FITS_SUFFIXES):
         return False
     try:
+        with plain_fits(path) as stream:
+            check_cards(stream)
+            return _has_table_alone(stream)
+    except (SkyclassError, OSError, EOFError, zlib.error):
+        return False
+
+
+def _has_table_alone(stream: IO[bytes]) -> bool:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # headers of old are full of what the standard has no room for
-            with plain_fits(path) as stream:
-                check_cards(stream)
-                hdus = fits.open(stream)
-                images = any(hdu.is_image and len(hdu.shape) >= 2 for hdu in hdus)
-                return not images and any(isinstance(hdu, fits.BinTableHDU | fits.TableHDU) for hdu in hdus)
+            hdus = fits.open(stream)
+            images = any(hdu.is_image and len(hdu.shape) >= 2 for hdu in hdus)
+            return not images and any(isinstance(hdu, fits.BinTableHDU | fits.TableHDU) for hdu in hdus)
     except Exception:  # a damaged file makes astropy raise anything; as an image it is refused by name
         return False
 
@@ -160,7 +171,7 @@ def _as_frame(table: Table, path: Path) -> pd.DataFrame:
             table[name] = _in_degrees(table[name])
     wide = [name for name in table.colnames if not _is_flat(table[name])]
     if wide:
-        say(f"{path.name}: columns that hold more than one value a row are left out: {', '.join(wide)}")
+        logger.warning(f"{path.name}: columns that hold more than one value a row are left out: {', '.join(wide)}")
         table.remove_columns(wide)
     for name in table.colnames:
         if isinstance(table[name], Column) and table[name].dtype.kind == "S":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -258,7 +259,7 @@ class Stack:
         for key in ("filters", "bands"):
             array = self.arrays.get(key)
             if array and array.dtype.kind in "SU" and len(array.shape) == 1 and array.shape[0] < _MOST_BANDS:
-                with suppress(Exception):  # damaged text makes the libraries raise anything
+                with suppress(SkyclassError, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
                     return [str(name) for name in column_of(array, key)]
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from ...classifier.run import Run
 from ...classifier.run_documents import Cost
-from ...core.console import ShownProgress, say
+from ...core.console import ShownProgress
 from ...core.devices import device_name, peak_memory, reset_peak_memory
 from ...core.errors import SkyclassError
 from ...core.files.atomic_files import write_json, written_whole
@@ -23,6 +24,8 @@ from ...recipes.training_settings import TrainingSettings
 from .inputs import OnValidation
 from .segments import Plan
 from .task import Task
+
+logger = logging.getLogger(__name__)
 
 
 class CostCallback(Callback):
@@ -142,7 +145,7 @@ class ProgressCallback(Callback):
         parts = [
             f"{SHOWN[name]} {scores[name]:.4f}" for name in self.names if math.isfinite(scores.get(name, math.nan))
         ]
-        say(f"epoch {in_words(self.plan.epochs_at(segment.stop)):>3}/{self.plan.epochs}  {'  '.join(parts)}")
+        logger.info(f"epoch {in_words(self.plan.epochs_at(segment.stop)):>3}/{self.plan.epochs}  {'  '.join(parts)}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Show nothing more."""

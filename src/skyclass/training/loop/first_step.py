@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from ...core.console import say
 from ...core.errors import SkyclassError
 from ...core.text import listed
 from ...models.network import Network
 from .task import Task
+
+logger = logging.getLogger(__name__)
 
 REPORT = "this is a fault of Skyclass: please report it with the recipe"
 
@@ -51,7 +53,9 @@ class FirstStepCheck(Callback):
             return
         dead = [name for name in zero_gradients(pl_module.network) if name in self._zero]
         if dead and trainer.is_global_zero:
-            say(f"Warning: the gradient of {listed(dead, 4)} is zero in the first two steps: the loss does not see it")
+            logger.warning(
+                f"Warning: the gradient of {listed(dead, 4)} is zero in the first two steps: the loss does not see it"
+            )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -17,7 +17,6 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from ...classifier.run import Run
-from ...core.console import say
 from ...core.devices import device_name, pick_precision
 from ...core.distributed import is_single_process, launcher, nodes, rank, world_size
 from ...core.errors import SkyclassError
@@ -32,6 +31,8 @@ from .segments import Plan, plan_of
 from .task import Task
 from .tensorboard import TensorBoardCallback
 from .weight_averaging import averaging_of
+
+logger = logging.getLogger(__name__)
 
 # Lightning's messages of every run, and its warnings that do not apply here.
 QUIET = (
@@ -136,7 +137,7 @@ def _best(task: Task, best: BestCheckpoints, last: Path, batch: int) -> Fitted:
     """Give the network the weights of the best checkpoint; where none is left, of the last one."""
     path = Path(best.best_model_path or last)
     if path == last:
-        say("The best checkpoint is gone: the last one takes its place")
+        logger.warning("The best checkpoint is gone: the last one takes its place")
     checkpoint = read_checkpoint(path)
     task.load_state_dict(checkpoint["state_dict"])
     task.network.eval()

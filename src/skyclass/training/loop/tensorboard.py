@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable
@@ -14,7 +15,6 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from ...core.console import say
 from ...core.devices import peak_memory
 from ...core.errors import SkyclassError
 from ...core.plotting import thumbnail
@@ -25,6 +25,8 @@ from ...explanation.gradcam import grad_cam, heatmaps
 from ...models.fine_tuning import parameter_groups
 from ...models.network import Network
 from .task import Task
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -91,7 +93,7 @@ class TensorBoardCallback(Callback):
             try:
                 self._show_maps(self._writer, trainer.global_step, pl_module, self.shown)
             except SkyclassError as error:  # a backbone without a feature map
-                say(f"TensorBoard shows no Grad-CAM: {error}")
+                logger.warning(f"TensorBoard shows no Grad-CAM: {error}")
                 self.shown = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -14,7 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ...classifier.run import Run, is_run
-from ...core.console import console_to_file
+from ...core.console import console_to_file, shown_messages
 from ...core.errors import MachineError, SkyclassError
 from ...core.files.locks import held
 from ...data.packs.pack import Pack
@@ -66,7 +66,12 @@ def _outcome(
     number, trial = lease.trial.number, lease.trial
     try:
         recipe = recipe_with(tuning.recipe, lease.values)
-        with tuning.folder.trial_log(number).open("a", encoding="utf-8") as log, console_to_file(log), heartbeat(trial):
+        with (
+            tuning.folder.trial_log(number).open("a", encoding="utf-8") as log,
+            console_to_file(log),
+            shown_messages(always=True),
+            heartbeat(trial),
+        ):
             run, rows = _run_of(tuning, number, recipe, pack, device)
             if not run.finished:
                 with held(run.path):

@@ -11,6 +11,8 @@ from astropy.io import fits
 from astropy.nddata import Cutout2D
 from astropy.wcs import WCS
 
+from helpers.logged import Logged
+from skyclass.images.formats.fits import wcs as wcs_module
 from skyclass.images.formats.fits.wcs import sky_header, write_map
 from skyclass.images.formats.locations import BandFiles, ContainerRow, parse_address
 
@@ -108,3 +110,25 @@ def test_images_without_a_sky_have_no_cards(tmp_path: Path) -> None:
     assert not sky_header(write(tmp_path / "broken.fits", sky(CD1_1=0.0, CD1_2=0.0, CD2_1=0.0, CD2_2=0.0)))
     write_map(tmp_path / "map.fits", np.ones((3, 4)), None, {})
     assert fits.getdata(tmp_path / "map.fits").shape == (3, 4)
+
+
+def test_a_broken_wcs_is_told_of_and_a_bug_of_ours_is_raised(
+    tmp_path: Path, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = write(tmp_path / "broken.fits", sky(CD1_1=0.0, CD1_2=0.0, CD2_1=0.0, CD2_2=0.0))
+    assert not sky_header(broken)
+    assert logged().startswith(f"The map has no coordinates: {broken}: the WCS is broken (")
+    (tmp_path / "cut.fits").write_bytes(broken.read_bytes()[:2000])
+    assert not sky_header(tmp_path / "cut.fits")
+    assert "The map has no coordinates" in logged()
+    assert sky_header(write(tmp_path / "text.fits", sky(CRPIX1="'3"))) is not None  # whatever astropy makes of it
+    logged()
+    assert not sky_header(write(tmp_path / "none.fits", fits.Header()))
+    assert logged() == ""  # there is none to tell of
+
+    def bug(*_: object) -> None:
+        raise TypeError("a bug of ours")
+
+    monkeypatch.setattr(wcs_module, "wcs_cards", bug)
+    with pytest.raises(TypeError, match="a bug of ours"):
+        sky_header(broken)

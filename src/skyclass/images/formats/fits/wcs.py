@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,12 +11,16 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from ....core.errors import SkyclassError, one_line
 from ....core.files.atomic_files import written_whole
+from ..arrays import QUIET, naming
 from ..locations import Address, BandFiles, ContainerRow, Cutout
 from ..open_files import plain_fits
 from .cards import check_cards
 from .cutouts import mosaic_header
 from .images import image_hdus
+
+logger = logging.getLogger(__name__)
 
 # FITS WCS papers I to IV, SIP and TPV: cards of the first two axes, of the main or an alternative description (A to Z).
 _CARDS = re.compile(
@@ -29,18 +33,26 @@ _CARDS = re.compile(
 def sky_header(address: Address) -> fits.Header:
     """The WCS cards of a FITS image, of the mosaic that it is cut from (moved to the cutout), or of its first band.
 
-    Empty where there is none: in files of other formats, and where the WCS is damaged or the sky is not on the image's
-    own two axes. Cards that cannot be printed or parsed are left out.
+    Empty where there is none: in files of other formats, where the sky is not on the image's own two axes, and, with a
+    warning, where the WCS is damaged. Cards that cannot be printed or parsed are left out.
     """
     if isinstance(address, BandFiles):
         return sky_header(next(iter(address.files.values())))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of astropy, about cards that it mends or gives up
-            header = _header_of(address)
-            return header if WCS(header, naxis=2).has_celestial else fits.Header()
-    except Exception:  # a file is wrong in any way, and a map without coordinates is still a map
+    if isinstance(address, ContainerRow) or not (isinstance(address, Cutout) or _may_be_fits(address)):
         return fits.Header()
+    try:
+        with naming(str(address), _damage):
+            header, (x, y) = mosaic_header(address) if isinstance(address, Cutout) else (_header_of(address), (0, 0))
+        with QUIET:  # astropy warns of cards that it mends or gives up
+            cards = wcs_cards(header)
+        for key in [key for key in cards if key.startswith("CRPIX") and isinstance(cards[key], int | float)]:
+            cards[key] -= x if key[5] == "1" else y
+        with naming(str(address), _damage):
+            has_sky = WCS(cards, naxis=2).has_celestial
+    except SkyclassError as refusal:
+        logger.warning(f"The map has no coordinates: {refusal}")
+        return fits.Header()
+    return cards if has_sky else fits.Header()
 
 
 def write_map(path: Path, heatmap: np.ndarray, sky: fits.Header | None, cards: Mapping[str, tuple[str, str]]) -> None:
@@ -69,21 +81,19 @@ def wcs_cards(header: fits.Header) -> fits.Header:
     return kept
 
 
-def _header_of(address: Path | ContainerRow | Cutout) -> fits.Header:
-    if isinstance(address, Cutout):
-        of_mosaic, (x, y) = mosaic_header(address)
-        header = wcs_cards(of_mosaic)
-        for key in [key for key in header if key.startswith("CRPIX")]:
-            header[key] -= x if key[5] == "1" else y
-        return header
-    if isinstance(address, ContainerRow) or not _may_be_fits(address):
-        return fits.Header()
-    with plain_fits(address) as file:
+def _damage(error: Exception) -> tuple[str, str]:
+    return f"the WCS is broken ({one_line(error)[:200]})", "solve the astrometry of the image again"
+
+
+def _header_of(path: Path) -> fits.Header:
+    with plain_fits(path) as file:
         check_cards(file)
         with fits.open(file) as hdus:
-            return wcs_cards(image_hdus(hdus)[0].header)
+            return image_hdus(hdus)[0].header.copy()
 
 
 def _may_be_fits(path: Path) -> bool:
+    if not path.is_file():
+        return False
     with path.open("rb") as stream:
         return stream.read(10).startswith((b"SIMPLE  =", b"\x1f\x8b"))

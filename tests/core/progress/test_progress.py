@@ -8,7 +8,9 @@ import pytest
 from rich.console import Console
 
 from skyclass.core import console
-from skyclass.core.console import ProgressLines, ShownProgress
+from skyclass.core.console import ShownProgress
+from skyclass.core.progress import lines
+from skyclass.core.progress.lines import ProgressLines
 from skyclass.training.loop.callbacks import SHOWN, shown_scores
 
 
@@ -61,7 +63,7 @@ def test_what_was_done_before_does_not_count_for_the_rate() -> None:
 def test_a_bar_at_a_terminal_alone(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(console, "console", Console(file=stream, force_terminal=terminal, width=80))
-    monkeypatch.setattr(console, "LINE_AFTER", 0.0)
+    monkeypatch.setattr(lines, "LINE_AFTER", 0.0)
     with console.progress("Predicting", 20) as advance:
         for _ in range(20):
             advance(1)
@@ -73,7 +75,7 @@ def test_a_bar_at_a_terminal_alone(terminal: bool, monkeypatch: pytest.MonkeyPat
 
 def test_an_epoch_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    monkeypatch.setattr(console, "LINE_AFTER", 0.0)
+    monkeypatch.setattr(lines, "LINE_AFTER", 0.0)
     shown = ShownProgress("Training", 100, done=50, shown_on=Console(file=stream, width=300))
     shown.advance(10, "Epoch 4")
     shown.stop()

@@ -1,0 +1,1 @@
+"""How progress looks: bars for a terminal or a notebook, and lines for a file."""
