@@ -10,8 +10,8 @@ from helpers.paths import PROJECT
 SOURCE = PROJECT / "src" / "skyclass"
 WRITERS = {"savefig", "to_csv", "to_parquet", "writeto", "write_text", "write_bytes", "save", "save_file", "savez"}
 FREE = {
-    "commands/simulate.py": {"_write_npy", "_write_png"},  # into the hidden folder of `new_contents`
-    "commands/tune.py": {"_work_as_process"},  # to nowhere
+    "commands/steps/simulate.py": {"_write_npy", "_write_png"},  # into the hidden folder of `new_contents`
+    "commands/steps/tune.py": {"_work_as_process"},  # to nowhere
     "core/devices.py": {"reset_peak_memory"},  # Linux's own file of a process
     "core/files/replacing.py": {"new_contents"},  # the order of a replacement, in its hidden folder
     "core/html.py": {"jpeg_uri"},  # into memory, as the next two

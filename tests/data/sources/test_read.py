@@ -113,8 +113,8 @@ def test_a_name_that_is_no_text_costs_its_own_file(make: Callable[..., Path]) ->
     (root / "a/1.png").rename(root / os.fsdecode(b"a/caf\xe9.png"))
     touch(root, "a/3.png")
     found = read_source(root, SourceOptions())
-    assert found.catalog["image_id"].tolist() == ["3", "2"]
-    (error,) = (problem for problem in found.problems if problem["severity"] == "error")
+    assert found.catalog["image_id"].tolist() == ["a/3", "b/2"]
+    (error,) = found.problems[found.problems["severity"] == "error"].to_dict("records")
     assert error["file"].endswith("caf\\xe9.png")
     assert "not UTF-8" in error["problem"]
 
