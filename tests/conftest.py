@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,14 @@ torch.set_num_threads(1)
 SAVEFIG = Figure.savefig
 
 
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw pictures, also where the module that asks first has `blank_figures`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", SAVEFIG)
+        yield
+
+
 class SmallRun(NamedTuple):
     """Where the files, the pack made of them and the run trained on it lie."""
 
@@ -48,7 +57,8 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
         augment={"flip_horizontal": 0.5, "rotation": 20.0},
         training={"epochs": 4, "learning_rate": 1e-2},
     )
-    run = train(write_recipe(root, recipe), root / "pack", out=root / "run", device="cpu")
+    with drawing():
+        run = train(write_recipe(root, recipe), root / "pack", out=root / "run", device="cpu")
     return SmallRun(root / "files", root / "pack", run)
 
 
@@ -58,7 +68,8 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     `helpers.commands.copy_toy_run` makes a copy that a test may change.
     """
-    return train_toy(tmp_path_factory.mktemp("toy_run"))
+    with drawing():
+        return train_toy(tmp_path_factory.mktemp("toy_run"))
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +97,14 @@ def logged(caplog: pytest.LogCaptureFixture) -> Logged:
 def drawn_figures(blank_figures: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures as they are after all, for one test of such a module."""
     monkeypatch.setattr(Figure, "savefig", SAVEFIG)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that kill processes come first: their runs take long, and are made again where the suite's processes share
+    a file between them, as they do at the end of the work.
+    """
+    killing = {item.path for item in items if item.get_closest_marker("kill")}
+    items.sort(key=lambda item: item.path not in killing)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -124,7 +124,8 @@ def check_pixels(
     scaled = first.interval != "none" or first.stretch == "lupton"
     if first.dtype in ("uint8", "uint16") and not scaled and pixels.dtype.kind == "f":
         expected = "8-bit" if first.dtype == "uint8" else "16-bit"
-        return f"floating-point pixels among {expected} images; set an interval (percentile, zscale) for both", None
+        how = "store all in one type, or pack and train with pixels.interval (percentile, zscale), which scales them"
+        return f"floating-point pixels among {expected} images; {how}", None
     if bad:
         filled = {"zero": "zero", "min": "the least finite value", "median": "the median"}[first.fill_nan]
         oddities.append(f"{bad:.2%} of the pixels are NaN or infinite; packing and predicting fill them with {filled}")
