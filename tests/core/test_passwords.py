@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 import urllib.parse
 from pathlib import Path
 
@@ -132,14 +131,13 @@ def test_the_command_that_is_kept_has_no_password(monkeypatch: pytest.MonkeyPatc
     assert os.environ.get("SKYCLASS_STORAGE") is None
 
 
+@pytest.mark.timeout(120)  # seconds, where it was hours
 @pytest.mark.parametrize("begin", ["", "a: ", "x=", "://", "://a:", "k='", 'a="', "https://"])
 def test_a_text_of_any_length_is_masked_at_once(begin: str) -> None:
     """Whatever stands in a cell of a table may stand in a message."""
     text = f"a=b: {begin}{'x' * 200_000} password={SECRET}"
-    start = time.process_time()
     assert SECRET not in masked(text)
     masked(begin * 20_000)
-    assert time.process_time() - start < 5.0  # it was hours
 
 
 def test_an_address_that_was_taken_for_a_path() -> None:
