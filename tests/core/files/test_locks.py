@@ -21,7 +21,7 @@ from helpers.logged import Logged
 from helpers.toys import toy_pack, toy_recipe, write_recipe
 from skyclass.classifier.run import Run
 from skyclass.core.errors import MachineError
-from skyclass.core.files.locks import HOLDER, LOCK, held, holder_of
+from skyclass.core.files.locks import HOLDER, LOCK, held, holder_of, remove_dead_holder
 from skyclass.training.run import begin_run
 
 HOLD = """
@@ -126,3 +126,17 @@ def test_a_trial_is_held_while_it_is_tuned(place: Path) -> None:
     done(*command, *options)
     assert (place / "tuning" / "trials" / "0000" / LOCK).is_file()
     assert not (place / "tuning" / "trials" / "0000" / HOLDER).exists()
+
+
+def test_what_a_process_left_that_died_as_it_ended_is_removed(tmp_path: Path) -> None:
+    with held(tmp_path):
+        written = (tmp_path / HOLDER).read_text()
+    (tmp_path / HOLDER).write_text(written)
+    remove_dead_holder(tmp_path)
+    assert not (tmp_path / HOLDER).exists()
+
+
+def test_of_a_process_that_trains_nothing_is_removed(tmp_path: Path) -> None:
+    with another(tmp_path):
+        remove_dead_holder(tmp_path)
+        assert (tmp_path / HOLDER).is_file()

@@ -13,7 +13,7 @@ from ...classifier.run import Run
 from ...core.console import say, say_where
 from ...core.distributed import rank
 from ...core.errors import SkyclassError
-from ...core.files.locks import held
+from ...core.files.locks import held, remove_dead_holder
 from ...data.packs.pack import Pack
 from ...data.packs.training_rows import TrainingRows
 from ...recipes.recipe import load_recipe
@@ -83,7 +83,8 @@ def old_run(path: Path, named_more: bool, overrides: Sequence[str], checkpoint: 
         fix = "train a new ensemble, with other training.epochs"
         raise SkyclassError("no epochs are added to an ensemble, nor taken back", where=path, fix=fix)
     if run.finished and not more and not checkpoint and run.resume_checkpoint() is None:
-        return run  # there is nothing to write
+        remove_dead_holder(path)
+        return run  # there is nothing else to write
     for one in (run.ensemble_path, path):
         if one is not None:
             holding.enter_context(held(one))

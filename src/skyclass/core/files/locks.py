@@ -11,7 +11,7 @@ import logging
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,6 +72,13 @@ def holder_of(run: Path) -> str | None:
         return _written(run, only_alive=True) or None
     lock.release()
     return None
+
+
+def remove_dead_holder(run: Path) -> None:
+    """Remove what a process that died while it ended has written of itself."""
+    if (run / HOLDER).is_file() and holder_of(run) is None:
+        with suppress(OSError):  # it does no harm in a folder that nobody may write into
+            (run / HOLDER).unlink()
 
 
 def _refusal(run: Path, holder: str) -> MachineError:
