@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from conftest import SmallRun
 from helpers.commands import done, refused, skyclass, the_error
 from skyclass.commands.predict import predict
 from skyclass.core.errors import SkyclassError
+from skyclass.models.network import BATCH
 
 pytestmark = pytest.mark.usefixtures("blank_figures")  # the runs are looked at, not their pictures
 
@@ -117,3 +119,8 @@ def test_a_bug_of_ours_is_an_error_with_its_traceback_and_no_row(
     with pytest.raises(TypeError, match="a bug of ours") as caught:
         skyclass(*words, "--debug")
     assert caught.value.__notes__[0].startswith(f"while decoding {images}")
+
+
+def test_images_computed_at_a_time_are_as_many_as_everywhere() -> None:
+    """The command line does not import the module with the number, which imports torch."""
+    assert inspect.signature(predict).parameters["batch_size"].default == BATCH

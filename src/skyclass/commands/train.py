@@ -106,6 +106,7 @@ def train(
     check_devices(device, devices, num_nodes)
 
     def open_run(holding: ExitStack) -> tuple[Run, TrainingRows | None]:
+        """The run that is trained, held, and of a new one the rows of its pack."""
         if resume is not None:
             if find_rate:
                 fix = "leave out --find-rate, or train a new run"
